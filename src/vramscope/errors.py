@@ -1,0 +1,37 @@
+"""Errors a user can cause or meet. Each prints as one line and carries the exit code of the command it ends."""
+
+
+class VramscopeError(Exception):
+    """Base of every expected error: what, where, why and what to do, in one line."""
+
+    exit_code = 2
+
+
+class UsageError(VramscopeError):
+    """A command, option or argument that makes no sense."""
+
+
+class TargetError(VramscopeError):
+    """A target that cannot be found, loaded or built."""
+
+
+class WorkloadError(VramscopeError):
+    """A workload that was built but fails when it runs."""
+
+
+class RecordingError(VramscopeError):
+    """A recording or snapshot that is cut, damaged or not ours."""
+
+
+class OutputError(VramscopeError):
+    """A result that cannot be written where it was asked for."""
+
+
+class UnsupportedError(VramscopeError):
+    """Something this machine, device or torch build cannot measure."""
+
+
+class LimitError(VramscopeError):
+    """A limit or a regression that was found: a result, not a failure of the tool."""
+
+    exit_code = 1

@@ -1,0 +1,48 @@
+"""Sizes in and out of text. Everywhere else a size is an int of bytes."""
+
+import re
+from decimal import Decimal
+
+from vramscope.errors import UsageError
+
+_FACTORS = {
+    "b": 1,
+    "kb": 1000,
+    "mb": 1000**2,
+    "gb": 1000**3,
+    "tb": 1000**4,
+    "kib": 1024,
+    "mib": 1024**2,
+    "gib": 1024**3,
+    "tib": 1024**4,
+}
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*", re.IGNORECASE)
+_BINARY_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def parse_size(text: str) -> int:
+    """Bytes in a size such as ``24GiB``, ``1.5 GB`` or ``512 B``.
+
+    KB, MB, GB and TB are powers of 1000; KiB, MiB, GiB and TiB powers of 1024. A unit is required.
+
+    Raises:
+        UsageError: the text is not one number and one known unit, or is no whole number of bytes.
+    """
+    match = _SIZE.fullmatch(text)
+    if match is None or match[2].lower() not in _FACTORS:
+        raise UsageError(f"{text!r} is not a size: write a number and a unit, such as 24GiB, 500MB or 0B")
+    size_bytes = Decimal(match[1]) * _FACTORS[match[2].lower()]
+    if size_bytes != size_bytes.to_integral_value():
+        raise UsageError(f"{text!r} is {size_bytes} bytes: give a size that is a whole number of bytes")
+    return int(size_bytes)
+
+
+def format_size(size_bytes: int) -> str:
+    """A size for people: three or four significant digits and a binary unit, such as ``474.7 MiB``."""
+    magnitude = abs(size_bytes)
+    power = 0
+    while power + 1 < len(_BINARY_UNITS) and magnitude >= 1024 ** (power + 1):
+        power += 1
+    if power == 0:
+        return f"{size_bytes} B"
+    return f"{size_bytes / 1024**power:,.1f} {_BINARY_UNITS[power]}"
