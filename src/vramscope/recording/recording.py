@@ -1,6 +1,6 @@
 """The Recording: facts only, columnar. What they mean is the ledger's business."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum, StrEnum
 from typing import Any, Self
@@ -84,7 +84,7 @@ class _Columns:
         return tuple(item.name for item in fields(cls))  # type: ignore[arg-type]  # subclasses are dataclasses
 
     @classmethod
-    def from_rows(cls, rows: "list[tuple[int, ...]]") -> Self:
+    def from_rows(cls, rows: Sequence[tuple[int, ...]]) -> Self:
         """Columns from rows whose values stand in the order of the columns."""
         names = cls.column_names()
         table = np.asarray(rows, dtype=np.int64).reshape(len(rows), len(names))
@@ -107,9 +107,8 @@ class Scopes(_Columns):
     """Named intervals, a forest in which every parent stands before its children.
 
     ``name`` indexes the string table; ``thread`` is the recorder's thread number; ``sequence`` is the autograd sequence
-    number and ``forward_thread`` the thread that made it, both `UNKNOWN` where there is none; ``value`` depends on the
-    kind: a step's index, an operator's 1 if it ran below the autograd dispatch with gradients enabled, a Python frame's
-    line.
+    number, `UNKNOWN` where there is none: a backward node carries that of the forward operator that made it. ``value``
+    is a step's index, a Python frame's line, and 0 elsewhere.
     """
 
     parent: Integers
@@ -119,7 +118,6 @@ class Scopes(_Columns):
     end_ns: Integers
     thread: Integers
     sequence: Integers
-    forward_thread: Integers
     value: Integers
 
 
@@ -127,7 +125,8 @@ class Scopes(_Columns):
 class Events(_Columns):
     """One row per allocator event, in the order in which they happened.
 
-    ``size`` is signed: negative for a free. ``requested`` is what the caller asked for, with the same sign, `UNKNOWN` where
+    ``size`` is signed: negative for a free. ``requested`` is what the caller asked for, with the same sign, `UNKNOWN`
+    where
     the source does not tell. ``total`` and ``reserved`` are the allocator's own running totals after the event.
     """
 
@@ -159,7 +158,8 @@ class Marks(_Columns):
 
 @dataclass(frozen=True)
 class Counters(_Columns):
-    """A named figure read at one moment: allocator statistics, device or process memory, in bytes unless its name says otherwise."""
+    """A named figure read at one moment: allocator statistics, device or process memory; in bytes unless named
+    otherwise."""
 
     time_ns: Integers
     name: Integers
@@ -169,19 +169,26 @@ class Counters(_Columns):
 
 @dataclass(frozen=True)
 class Seeds(_Columns):
-    """Blocks that were alive when the recording began, found by looking at live objects or a snapshot."""
+    """Blocks that were alive when the recording began, found by looking at live objects or a snapshot.
+
+    ``gone_ns`` is when a block was found to be gone although no event told of its end: the CPU's allocator reports
+    no free
+    for a block whose allocation no profile saw. `UNKNOWN` where there was no such finding.
+    """
 
     address: Integers
     size: Integers
     requested: Integers
     device: Integers
+    gone_ns: Integers
 
 
 @dataclass(frozen=True)
 class Device:
     """A device whose allocator the recording covers.
 
-    ``start_total`` and ``end_total`` are the allocator's running totals read just before the first and just after the last
+    ``start_total`` and ``end_total`` are the allocator's running totals read just before the first and just after the
+    last
     event, so that an event missing at either end is noticed.
     """
 

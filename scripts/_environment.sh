@@ -1,0 +1,56 @@
+# Sourced by the other scripts: puts the checkout's own environment in .venv. Reads no input.
+# shellcheck shell=bash
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+venv=$root/.venv
+stamp=$venv/installed-from
+readonly root venv stamp
+cd "$root"
+exec </dev/null
+export MPLBACKEND=Agg
+
+say() { printf '\n== %s\n' "$*"; }
+
+fail() {
+    printf '%s: %s\n' "$(basename "$0")" "$*" >&2
+    exit 2
+}
+
+# The interpreter for a new environment: $PYTHON where it is set, else the first one that is new enough.
+find_python() {
+    local candidate
+    for candidate in ${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11}; do
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            printf '%s' "$candidate"
+            return
+        fi
+    done
+    return 1
+}
+
+# What an up-to-date environment with these extras was installed from. The place counts: installed scripts hold it.
+fingerprint() {
+    printf 'extras=%s\nin=%s\n' "$1" "$root"
+    cksum setup.cfg pyproject.toml constraints.txt
+}
+
+is_current() { [[ -x $venv/bin/python && -f $stamp && $(<"$stamp") == "$(fingerprint "$1")" ]]; }
+
+# install_vramscope EXTRAS: the checkout, editable, with no extras ("") or "dev", unless that is already there.
+install_vramscope() {
+    local extras=$1 python
+    if is_current "$extras" || is_current dev; then
+        return
+    fi
+    # Also mends an environment whose creation was interrupted.
+    if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+        python=$(find_python) || fail "no Python 3.11 or newer found: install one, or name it in PYTHON"
+        say "Creating .venv with $("$python" --version)"
+        "$python" -m venv "$venv" || fail "could not create .venv: on Debian and Ubuntu, install python3-venv"
+    fi
+    say "Installing vramscope${extras:+[$extras]} into .venv (the first time takes minutes)"
+    rm -f "$stamp"
+    "$venv/bin/python" -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".${extras:+[$extras]}" ||
+        fail "could not install from setup.cfg and constraints.txt: see pip's message above"
+    fingerprint "$extras" >"$stamp"
+}

@@ -1,0 +1,5 @@
+"""``python -m vramscope``."""
+
+from vramscope.cli.main import main
+
+main()

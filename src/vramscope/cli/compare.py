@@ -1,0 +1,77 @@
+"""`vramscope compare TARGET`: inference and training of one model side by side."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vramscope.cli.options import common_options, workload_options, workload_values
+from vramscope.cli.output import check_file, prepare_folder, write_text
+from vramscope.cli.progress import progress_bar
+from vramscope.ledger.comparison import Comparison, compare_recordings
+from vramscope.recording.file import write_recording
+from vramscope.views.json import comparison_document, to_text
+from vramscope.workloads.comparing import PASSES, RecordingPlan, record_passes
+
+ANNOUNCEMENTS_BESIDES_STEPS = 2  # building the model, and the cold step
+
+
+@click.command("compare")
+@click.argument("target")
+@workload_options
+@click.option("-o", "--out", "folder", type=click.Path(path_type=Path), help="Keep recordings, JSON and PNGs in DIR.")
+@click.option("--lines/--no-lines", default=True, help="Find source lines, in a run of their own.")
+@click.option("--host/--no-host", default=True, help="Measure the process's own memory, in runs of their own.")
+@click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="Rows of the longer tables.")
+@common_options
+def compare_command(
+    target: str,
+    folder: Path | None,
+    lines: bool,
+    host: bool,
+    top: int,
+    json_path: str | None,
+    quiet: bool,
+    verbose: bool,
+    debug: bool,
+    **workload: Any,
+) -> None:
+    """Profile inference and training of TARGET, and show where every byte goes and why training needs more.
+
+    TARGET is a built-in model (mlp, resnet18, vit_b16, gpt2, lstm), package.module:factory, path/to/file.py:factory,
+    or hf:NAME-OR-FOLDER, timm:NAME, torchvision:NAME.
+    """
+    if folder is not None:
+        prepare_folder(folder)
+    if json_path is not None:
+        check_file(json_path)
+    plan = RecordingPlan(target, workload_values(workload), lines, host, verbose)
+    total = len(PASSES) * len(plan.roles) * (workload["steps"] + ANNOUNCEMENTS_BESIDES_STEPS)
+    with progress_bar(total, quiet) as bar:
+        recordings = record_passes(plan, PASSES, lambda name, role, text: bar.announce(f"{name} ({role}): {text}"))
+        comparison = compare_recordings(recordings)
+    document = to_text(comparison_document(comparison, "compare"))
+    if folder is not None:
+        for name, recording in recordings.items():
+            write_recording(recording, folder / f"{name}.vram")
+        write_text(str(folder / "compare.json"), document)
+        _write_pictures(comparison, folder)
+    if json_path is not None:
+        write_text(json_path, document)
+    if not quiet and json_path != "-":
+        _print(comparison, top, verbose)
+
+
+def _write_pictures(comparison: Comparison, folder: Path) -> None:
+    from vramscope.views.png import write_peaks, write_timeline  # matplotlib takes long to load
+
+    write_timeline(comparison, folder / "timeline.png")
+    write_peaks(comparison, folder / "peaks.png")
+
+
+def _print(comparison: Comparison, top: int, verbose: bool) -> None:
+    from rich.console import Console
+
+    from vramscope.views.terminal import print_comparison
+
+    print_comparison(comparison, Console(), top=top, verbose=verbose)

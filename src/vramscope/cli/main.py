@@ -1,0 +1,108 @@
+"""The `vramscope` command: finds the subcommand, and turns every error into one line and an exit code."""
+
+import importlib
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from vramscope import __version__
+from vramscope.errors import VramscopeError
+
+COMMANDS = {
+    "compare": ("vramscope.cli.compare:compare_command", "Inference and training of a model side by side."),
+}
+"""Each command, where it is and what it does; its module is imported only when the command itself is used."""
+DEFECT, INTERRUPTED = 3, 130
+
+
+class LazyCommands(click.Group):
+    """A group that imports a command's module when the command is needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of all commands."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command called ``cmd_name``, or None."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+
+@click.group(cls=LazyCommands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="vramscope")
+def cli() -> None:
+    """Where the memory of a PyTorch step goes, to the byte, on CPUs and GPUs."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and leave the process with its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    code = run(given)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough: `vramscope … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line; errors are printed here and nowhere else."""
+    debug = "--debug" in arguments
+    try:
+        return int(cli.main(list(arguments), prog_name="vramscope", standalone_mode=False) or 0)
+    except VramscopeError as error:
+        return _fail(str(error), error.exit_code, _details(error) if debug else "")
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return error.exit_code
+    except click.ClickException as error:
+        return _fail(_usage_message(error), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        return _fail("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        return 0
+    except Exception as error:  # noqa: BLE001 - whatever is left is a defect of ours: reported, and never a traceback
+        return _report_defect(error, debug)
+
+
+def _fail(message: str, code: int, details: str = "") -> int:
+    if details:
+        click.echo(details, err=True)
+    line = " ".join(message.split())
+    click.echo(f"vramscope: {line}", err=True)
+    return code
+
+
+def _details(error: VramscopeError) -> str:
+    """The traceback, and the child's where the error crossed a process boundary."""
+    return "".join([*traceback.format_exception(error), *getattr(error, "__notes__", [])]).rstrip()
+
+
+def _usage_message(error: click.ClickException) -> str:
+    context = getattr(error, "ctx", None)
+    hint = f" (try '{context.command_path} --help')" if context is not None else ""
+    return error.format_message().rstrip(".") + hint
+
+
+def _report_defect(error: Exception, debug: bool) -> int:
+    text = "".join(traceback.format_exception(error))
+    if debug:
+        click.echo(text.rstrip(), err=True)
+    with tempfile.NamedTemporaryFile("w", prefix="vramscope-defect-", suffix=".txt", delete=False) as report:
+        report.write(f"vramscope {__version__}, Python {sys.version}\n{text}")
+    return _fail(
+        f"a defect in vramscope, not in your model: {type(error).__name__}: {error}; the report is in {report.name}",
+        DEFECT,
+    )

@@ -1,0 +1,73 @@
+"""Options that several commands share."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_WORKLOAD_OPTIONS = (
+    click.option("--batch", type=click.IntRange(1), help="Samples in one step [default: 8; gpt2: 1]."),
+    click.option("--seq", type=click.IntRange(1), help="Tokens per sample [default: 256 for gpt2, 128 for hf:]."),
+    click.option(
+        "--input",
+        "inputs",
+        multiple=True,
+        metavar="NAME=DTYPE[SHAPE]",
+        help="An input to make, such as x=float32[8,3,224,224]; repeatable.",
+    ),
+    click.option(
+        "--dtype",
+        default="float32",
+        show_default=True,
+        help="Of parameters, buffers and floating-point inputs: float32, bfloat16 or float16.",
+    ),
+    click.option("--amp", metavar="DTYPE", help="Run forward and loss under torch.autocast: bfloat16 or float16."),
+    click.option("--checkpoint", is_flag=True, help="Recompute activations in backward instead of keeping them."),
+    click.option(
+        "--optimizer",
+        default="adamw",
+        show_default=True,
+        metavar="NAME[:KEY=VALUE,…]",
+        help="Any of torch.optim, such as sgd:momentum=0.9.",
+    ),
+    click.option("--foreach/--no-foreach", default=None, help="The optimizer's multi-tensor form."),
+    click.option("--fused/--no-fused", default=None, help="The optimizer's fused form."),
+    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
+    click.option(
+        "--steps", type=click.IntRange(1), default=2, show_default=True, help="Steady steps after one cold step."
+    ),
+    click.option("--seed", type=int, default=0, show_default=True, help="Of weights, inputs and dropout."),
+)
+_COMMON_OPTIONS = (
+    click.option("--json", "json_path", metavar="PATH", help="Write the figures as JSON; - is standard output."),
+    click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and what --json - asks for."),
+    click.option("-v", "--verbose", is_flag=True, help="More rows, and what the workload itself prints."),
+    click.option("--debug", is_flag=True, help="Show a traceback with an error."),
+)
+WORKLOAD_KEYS = (
+    *("batch", "seq", "inputs", "dtype", "amp", "checkpoint"),
+    *("optimizer", "foreach", "fused", "device", "steps", "seed"),
+)
+
+
+def workload_options(command: Command) -> Command:
+    """Add the options that say what to run and how."""
+    return _with(command, _WORKLOAD_OPTIONS)
+
+
+def common_options(command: Command) -> Command:
+    """Add the options that say what to print."""
+    return _with(command, _COMMON_OPTIONS)
+
+
+def _with(command: Command, options: tuple[Callable[[Any], Any], ...]) -> Command:
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def workload_values(given: dict[str, Any]) -> dict[str, Any]:
+    """The workload's part of a command's options, as ``WorkloadOptions.from_json`` takes it."""
+    return {key: list(given[key]) if key == "inputs" else given[key] for key in WORKLOAD_KEYS}

@@ -1,0 +1,55 @@
+"""Where results go: standard output, a JSON file, a folder."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import click
+
+from vramscope.errors import OutputError
+
+
+def prepare_folder(path: Path) -> None:
+    """Make a folder for results, before any work is done for it.
+
+    Raises:
+        OutputError: it cannot be made or written to.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise OutputError(f"cannot write to the folder {path}: {error.strerror}; give another with --out") from error
+
+
+def check_file(path: str) -> None:
+    """Refuse a file that could not be written later.
+
+    Raises:
+        OutputError: its folder is missing or not writable.
+    """
+    if path == "-":
+        return
+    folder = Path(path).absolute().parent
+    if Path(path).is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise OutputError(f"cannot write {path}: {folder} must be an existing folder that you may write to")
+
+
+def write_text(path: str, text: str) -> None:
+    """Write a result to a file, whole or not at all; ``-`` is standard output.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    if path == "-":
+        click.echo(text, nl=False)
+        return
+    target = Path(path)
+    part = target.with_name(target.name + ".part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(target)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OutputError(f"cannot write {path}: {error.strerror}") from error

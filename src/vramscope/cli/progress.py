@@ -1,0 +1,29 @@
+"""A progress bar on standard error while children work."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+
+class Steps:
+    """Advances one bar by a notch for every announcement."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress = progress
+        self._task = progress.add_task("starting", total=total)
+        self._begun = False
+
+    def announce(self, text: str) -> None:
+        """Say what is happening now; what was announced before is done."""
+        self._progress.update(self._task, description=text, advance=1 if self._begun else 0)
+        self._begun = True
+
+
+@contextmanager
+def progress_bar(total: int, quiet: bool) -> Iterator[Steps]:
+    """A bar of ``total`` notches, gone when the work is done; ``quiet`` shows none."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet) as progress:
+        yield Steps(progress, total)

@@ -1,0 +1,45 @@
+"""Passes of one workload side by side: what `compare` and `estimate` show."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vramscope.ledger.ledger import Ledger
+from vramscope.ledger.summary import PassSummary, summarize_ledger
+from vramscope.recording.recording import Recording
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Passes by name (``inference``, ``training``), in the order in which they are shown.
+
+    ``workload`` holds name, target, device, dtype, batch, seq, optimizer and parameter_count; ``environment`` the
+    versions and
+    the machine.
+    """
+
+    workload: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    passes: Mapping[str, PassSummary]
+    ledgers: Mapping[str, Ledger]
+    predicted: bool = False
+
+    @property
+    def peak_ratio(self) -> float | None:
+        """Training's peak over inference's, None where either is missing or inference took nothing."""
+        if "training" not in self.passes or "inference" not in self.passes:
+            return None
+        inference_bytes = self.passes["inference"].peak.bytes
+        return self.passes["training"].peak.bytes / inference_bytes if inference_bytes else None
+
+
+def compare_recordings(recordings: Mapping[str, Recording]) -> Comparison:
+    """The comparison of recordings of one workload, by pass name."""
+    ledgers = {name: Ledger(recording) for name, recording in recordings.items()}
+    last = list(recordings.values())[-1]  # training's, whose workload names the optimizer
+    return Comparison(
+        workload={key: value for key, value in last.workload.items() if key != "modules"},
+        environment=last.environment,
+        passes={name: summarize_ledger(ledger) for name, ledger in ledgers.items()},
+        ledgers=ledgers,
+    )

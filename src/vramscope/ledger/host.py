@@ -1,0 +1,139 @@
+"""Host memory at the moment at which it was highest: tensors, Python heap, and what native code took besides."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from vramscope.ledger.ledger import Ledger
+from vramscope.recording.recording import Integers, ScopeKind
+
+_RSS_BEFORE, _RSS_PEAK, _PYTHON_HEAP_PEAK = "rss_before", "rss_peak", "python_heap_peak"
+NO_HEAP = "the Python heap was not measured: its bytes are part of the native remainder"
+
+
+@dataclass(frozen=True)
+class HostSummary:
+    """A process's memory in that stretch between two boundaries in which its RSS was highest; bytes.
+
+    Tensors, Python heap and native remainder always add up to ``rss_peak_bytes - rss_before_bytes``. The remainder is
+    what native code allocates outside torch's allocator, library code paged in, and freed memory that the C library has
+    not returned. It is negative where tensors were never touched: they take no RSS.
+    """
+
+    rss_before_bytes: int
+    rss_peak_bytes: int
+    tensor_bytes_at_peak: int
+    python_heap_bytes_at_peak: int
+    native_remainder_bytes: int
+    phase: str | None
+    module: str
+    methods: Mapping[str, str]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    """The time between two boundaries."""
+
+    start_ns: int
+    end_ns: int
+
+
+def host_summary(ledger: Ledger, first: int = 0, last: int | None = None) -> HostSummary | None:
+    """Host memory at its highest during the steps of a window, None where it was not measured.
+
+    Args:
+        ledger: of a recording that carries samples of host memory.
+        first: first event of the window.
+        last: the event after the window's last one.
+    """
+    times, peaks = _counter(ledger, _RSS_PEAK)
+    _, before = _counter(ledger, _RSS_BEFORE)
+    starts = _starts(ledger, times)
+    inside = np.flatnonzero(_inside_steps(ledger, starts, times, first, len(ledger) if last is None else last))
+    if not len(inside) or not len(before):
+        return None
+    top = int(inside[np.argmax(peaks[inside])])
+    return _summary(ledger, _Stretch(int(starts[top]), int(times[top])), int(before[0]), int(peaks[top]))
+
+
+def _summary(ledger: Ledger, stretch: _Stretch, before_bytes: int, peak_bytes: int) -> HostSummary:
+    tensor_bytes = _tensor_bytes(ledger, stretch)
+    heap_bytes = _heap_bytes(ledger, stretch)
+    facts = ledger.recording.environment.get("host", {})
+    return HostSummary(
+        rss_before_bytes=before_bytes,
+        rss_peak_bytes=peak_bytes,
+        tensor_bytes_at_peak=tensor_bytes,
+        python_heap_bytes_at_peak=heap_bytes or 0,
+        native_remainder_bytes=peak_bytes - before_bytes - tensor_bytes - (heap_bytes or 0),
+        phase=_innermost(ledger, stretch, ScopeKind.PHASE),
+        module=_innermost(ledger, stretch, ScopeKind.MODULE) or "",
+        methods=dict(facts.get("methods", {})),
+        notes=(*facts.get("notes", ()), *((NO_HEAP,) if heap_bytes is None else ())),
+    )
+
+
+def _counter(ledger: Ledger, name: str) -> tuple[Integers, Integers]:
+    """Times and values of a counter, in order of time."""
+    recording = ledger.recording
+    number = recording.strings.index(name) if name in recording.strings else -1
+    rows = np.flatnonzero(recording.counters.name == number)
+    rows = rows[np.argsort(recording.counters.time_ns[rows], kind="stable")]
+    return recording.counters.time_ns[rows], recording.counters.value[rows]
+
+
+def _starts(ledger: Ledger, times: Integers) -> Integers:
+    """When the stretch that each sample covers began: at the sample before, or with the recording."""
+    began, _ = _counter(ledger, _RSS_BEFORE)
+    return np.append(began[:1], times)[: len(times)]
+
+
+def _inside_steps(
+    ledger: Ledger, starts: Integers, ends: Integers, first: int, last: int
+) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+    """Which stretches lie between the first and the last step of a window of events."""
+    scopes = ledger.recording.scopes
+    steps = scopes.take(scopes.kind == ScopeKind.STEP)
+    times = ledger.recording.events.time_ns
+    # a step may hold no event at all, so that its rows say nothing: it counts by where it lies
+    chosen = (np.searchsorted(times, steps.start_ns, side="left") >= first) & (
+        np.searchsorted(times, steps.end_ns, side="right") <= last
+    )
+    if not np.any(chosen):
+        return np.zeros(len(starts), dtype=np.bool_)
+    inside: np.ndarray[tuple[int], np.dtype[np.bool_]] = (starts >= steps.start_ns[chosen].min()) & (
+        ends <= steps.end_ns[chosen].max()
+    )
+    return inside
+
+
+def _tensor_bytes(ledger: Ledger, stretch: _Stretch) -> int:
+    """The CPU allocator's highest total within a stretch, what was there at its beginning included."""
+    names = [device.name for device in ledger.recording.devices]
+    if "cpu" not in names:
+        return 0
+    times = ledger.recording.events.time_ns
+    begin = int(np.searchsorted(times, stretch.start_ns, side="left"))
+    end = int(np.searchsorted(times, stretch.end_ns, side="right"))
+    return ledger.peak(begin, end, names.index("cpu")).bytes
+
+
+def _heap_bytes(ledger: Ledger, stretch: _Stretch) -> int | None:
+    """The Python heap's peak in a stretch, from the samples that cover it; None without any."""
+    times, peaks = _counter(ledger, _PYTHON_HEAP_PEAK)
+    begin = int(np.searchsorted(times, stretch.start_ns, side="right"))
+    end = int(np.searchsorted(times, stretch.end_ns, side="left")) + 1  # the first one that is not before the end
+    return int(peaks[begin:end].max()) if len(peaks[begin:end]) else None
+
+
+def _innermost(ledger: Ledger, stretch: _Stretch, kind: ScopeKind) -> str | None:
+    """The name of the innermost scope of a kind around a stretch."""
+    scopes = ledger.recording.scopes
+    around = (scopes.kind == kind) & (scopes.start_ns <= stretch.start_ns) & (scopes.end_ns >= stretch.end_ns)
+    rows = np.flatnonzero(around)
+    if not len(rows):
+        return None
+    inner = rows[np.lexsort((rows, -scopes.end_ns[rows], scopes.start_ns[rows]))[-1]]
+    return ledger.recording.strings[int(scopes.name[inner])]

@@ -1,0 +1,262 @@
+"""One pass in figures: what every view shows, computed once and frozen."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from vramscope.ledger.categories import Category, Flags
+from vramscope.ledger.host import HostSummary, host_summary
+from vramscope.ledger.ledger import Composition, Ledger, Moment
+from vramscope.ledger.periods import Period
+from vramscope.ledger.sites import Site, sites_at
+from vramscope.recording.recording import Integers, PhaseName, Recording
+
+SUMMARIZED_PHASES = (PhaseName.FORWARD, PhaseName.BACKWARD, PhaseName.OPTIMIZER)
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The highest moment of a window and who held what then; bytes.
+
+    ``requested_by_category`` counts what was asked for, ``by_category`` what the allocator handed out.
+    """
+
+    bytes: int
+    phase: str | None
+    module: str
+    operator: str | None
+    by_category: Composition
+    requested_by_category: Composition
+
+
+@dataclass(frozen=True)
+class AllocatorCheck:
+    """The allocator's own word: its peak over the window, its events there, and where the ledger differs (bytes)."""
+
+    peak_bytes: int
+    events: int
+    max_disagreement_bytes: int
+
+
+@dataclass(frozen=True)
+class Level:
+    """A highest moment without its circumstances; bytes."""
+
+    peak_bytes: int
+    by_category: Composition
+
+
+@dataclass(frozen=True)
+class Activations:
+    """Activations kept for backward against those that come and go; bytes.
+
+    ``recomputed_bytes_at_peak`` counts activations that checkpointing computed again and that were alive at the peak.
+    """
+
+    retained_bytes: int
+    held_by_autograd_bytes: int
+    held_by_python_bytes: int
+    transient_peak_bytes: int
+    recomputed_peak_bytes: int
+    recomputed_bytes_at_peak: int
+
+
+@dataclass(frozen=True)
+class ModuleRow:
+    """A module's own bytes, its children's excluded."""
+
+    path: str
+    type: str
+    parameter_bytes: int
+    retained_bytes: int
+    transient_peak_bytes: int
+    gradient_bytes: int
+
+
+@dataclass(frozen=True)
+class DeviceSummary:
+    """One device's share of a pass; totals of several devices are never added up."""
+
+    device: str
+    name: str
+    peak: Peak
+    allocator: AllocatorCheck
+
+
+@dataclass(frozen=True)
+class PassSummary:
+    """A pass over its steady steps, the cold step beside it; bytes.
+
+    ``gradients_peak_bytes`` is the gradients' own highest total, and ``optimizer_state`` what the optimizer holds at
+    the end by
+    the name of the state, step counters apart from moments.
+    """
+
+    peak: Peak
+    allocator: AllocatorCheck
+    phases: Mapping[str, Level]
+    cold: Level
+    activations: Activations
+    gradients_peak_bytes: int
+    optimizer_state: Mapping[str, int]
+    modules: tuple[ModuleRow, ...]
+    sites: tuple[Site, ...]
+    host: HostSummary | None
+    devices: tuple[DeviceSummary, ...]
+    steady_steps: int
+    notes: tuple[str, ...]
+    complete: bool
+
+
+@dataclass(frozen=True)
+class Window:
+    """Events with rows in ``[first, last)``, and the steps that they are of."""
+
+    first: int
+    last: int
+    steps: tuple[Period, ...] = ()
+
+
+def summarize(recording: Recording) -> PassSummary:
+    """A recording in figures: its steady steps, or all of it where it has no steps."""
+    return summarize_ledger(Ledger(recording))
+
+
+def summarize_ledger(ledger: Ledger) -> PassSummary:
+    """The same for a ledger that is there already."""
+    window = steady_window(ledger)
+    cold = Window(ledger.steps[0].first, ledger.steps[0].last) if ledger.steps else window
+    top = ledger.peak(window.first, window.last)
+    recording = ledger.recording
+    return PassSummary(
+        peak=_peak(ledger, top),
+        allocator=_check(ledger, window),
+        phases=_phases(ledger, window),
+        cold=_level(ledger, ledger.peak(cold.first, cold.last)),
+        activations=_activations(ledger, window, top),
+        gradients_peak_bytes=ledger.category_peak(Category.GRADIENTS, window.first, window.last).bytes,
+        optimizer_state=_optimizer_state(ledger, window),
+        modules=_modules(ledger, window),
+        sites=sites_at(ledger, top.event),
+        host=host_summary(ledger, ledger.steps[0].first if ledger.steps else 0, window.last),
+        devices=tuple(
+            DeviceSummary(
+                device.name,
+                device.description,
+                _peak(ledger, ledger.peak(window.first, window.last, number), number),
+                _check(ledger, window, number),
+            )
+            for number, device in enumerate(recording.devices)
+        ),
+        steady_steps=max(len(ledger.steps) - 1, 0),
+        notes=recording.notes,
+        complete=recording.complete,
+    )
+
+
+def steady_window(ledger: Ledger) -> Window:
+    """The steps after the cold one; the only step where there is just one; everything where there is none."""
+    steps = ledger.steps[1:] or ledger.steps
+    return Window(steps[0].first, steps[-1].last, steps) if steps else Window(0, len(ledger))
+
+
+def _peak(ledger: Ledger, moment: Moment, device: int = 0) -> Peak:
+    return Peak(
+        bytes=moment.bytes,
+        phase=ledger.phase_at(moment.event),
+        module=ledger.module_at(moment.event),
+        operator=ledger.operator_at(moment.event),
+        by_category=ledger.composition(moment.event, device),
+        requested_by_category=ledger.composition(moment.event, device, requested=True),
+    )
+
+
+def _check(ledger: Ledger, window: Window, device: int = 0) -> AllocatorCheck:
+    rows = ledger.event_rows[device]
+    return AllocatorCheck(
+        peak_bytes=ledger.peak(window.first, window.last, device).bytes,
+        events=int(np.sum((rows >= window.first) & (rows < window.last))),
+        max_disagreement_bytes=ledger.max_disagreement_bytes(device),
+    )
+
+
+def _level(ledger: Ledger, moment: Moment) -> Level:
+    return Level(moment.bytes, ledger.composition(moment.event))
+
+
+def _phases(ledger: Ledger, window: Window) -> dict[str, Level]:
+    """Each phase's highest moment over the window; phases that did not happen are left out."""
+    levels = {}
+    for name in SUMMARIZED_PHASES:
+        periods = ledger.periods.named(name, window.steps)
+        moments = [ledger.peak(period.first, period.last) for period in periods]
+        if moments:
+            levels[str(name)] = _level(ledger, max(moments, key=lambda moment: moment.bytes))
+    return levels
+
+
+def _activations(ledger: Ledger, window: Window, top: Moment) -> Activations:
+    retained = _retained_at_fullest(ledger, window)
+    size = ledger.blocks.size
+    transient = ledger.is_category(Category.ACTIVATIONS) & ~ledger.retained
+    at_peak = ledger.blocks.alive_after(top.event) & ledger.recomputed
+    retained_bytes = int(size[retained].sum())
+    by_autograd = int(size[retained & ledger.held_by_autograd].sum())
+    return Activations(
+        retained_bytes=retained_bytes,
+        held_by_autograd_bytes=by_autograd,
+        held_by_python_bytes=retained_bytes - by_autograd,
+        transient_peak_bytes=ledger.peak_of(transient, window.first, window.last).bytes,
+        recomputed_peak_bytes=ledger.peak_of(ledger.recomputed, window.first, window.last).bytes,
+        recomputed_bytes_at_peak=int(size[at_peak].sum()),
+    )
+
+
+def _retained_at_fullest(ledger: Ledger, window: Window) -> Flags:
+    """The retained blocks alive at the beginning of that backward pass of the window which finds most of them."""
+    best = np.zeros(len(ledger.blocks), dtype=np.bool_)
+    for backward in ledger.periods.named(PhaseName.BACKWARD, window.steps):
+        alive = ledger.retained & ledger.blocks.alive_after(backward.first - 1)
+        if ledger.blocks.size[alive].sum() > ledger.blocks.size[best].sum():
+            best = alive
+    return best
+
+
+def _optimizer_state(ledger: Ledger, window: Window) -> dict[str, int]:
+    """Bytes of optimizer state alive at the window's end by the state's name."""
+    alive = ledger.blocks.alive_after(window.last - 1) & ledger.is_category(Category.OPTIMIZER_STATE)
+    sums: dict[str, int] = {}
+    for block in np.flatnonzero(alive).tolist():
+        name = ledger.recording.strings[int(ledger.recording.marks.name[ledger.mark[block]])]
+        sums[name] = sums.get(name, 0) + int(ledger.blocks.size[block])
+    return sums
+
+
+def _modules(ledger: Ledger, window: Window) -> tuple[ModuleRow, ...]:
+    """A row for every module of the model, and for every other path that something was booked on."""
+    size, count = ledger.blocks.size, len(ledger.module_paths)
+    end = ledger.blocks.alive_after(window.last - 1)
+    fullest = ledger.category_peak(Category.GRADIENTS, window.first, window.last)
+    gradients = ledger.blocks.alive_after(fullest.event) & ledger.is_category(Category.GRADIENTS)
+    parameters = _sum_by_module(ledger, end & ledger.is_category(Category.PARAMETERS), size)
+    retained = _sum_by_module(ledger, _retained_at_fullest(ledger, window), size)
+    gradient = _sum_by_module(ledger, gradients, size)
+    transient = ledger.is_category(Category.ACTIVATIONS) & ~ledger.retained
+    peaks = ledger.peaks_by_module(transient, window.first, window.last)
+    types = dict(ledger.recording.workload.get("modules", []))
+    used = {ledger.module_paths[n] for n in range(count) if parameters[n] or retained[n] or gradient[n] or peaks[n]}
+    paths = [*types, *sorted(used - set(types))]
+    numbers = {path: number for number, path in enumerate(ledger.module_paths)}
+    rows = []
+    for path in paths:
+        columns = (parameters, retained, peaks, gradient)
+        values = [int(column[numbers[path]]) if path in numbers else 0 for column in columns]
+        rows.append(ModuleRow(path, str(types.get(path, "")), *values))
+    return tuple(rows)
+
+
+def _sum_by_module(ledger: Ledger, chosen: Flags, size: Integers) -> Integers:
+    sums = np.zeros(len(ledger.module_paths), dtype=np.int64)
+    np.add.at(sums, ledger.module[chosen], size[chosen])
+    return sums

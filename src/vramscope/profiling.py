@@ -1,0 +1,162 @@
+"""The Python API: record what happens inside a ``with`` block, and ask the ledger."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from vramscope.errors import UsageError
+from vramscope.ledger.ledger import Ledger
+from vramscope.ledger.summary import PassSummary, summarize_ledger
+from vramscope.recorders.labels import (
+    Label,
+    label_gradients,
+    label_model,
+    label_optimizer_state,
+    label_tensor,
+    nested_tensors,
+)
+from vramscope.recorders.profiler import ProfilerRecorder
+from vramscope.recording.file import write_recording
+from vramscope.recording.recording import MarkKind, Recording
+
+
+class Profile:
+    """A recording in progress, and its ledger afterwards.
+
+    Memory that is older than the block is known as far as the model, the optimizer and the inputs hold it. Forward
+    passes,
+    backward passes and optimizer steps are found by themselves; `step` groups them, and `phase` overrides what is
+    found.
+    """
+
+    def __init__(self, model: nn.Module | None, optimizer: Optimizer | None, inputs: Any, device: torch.device) -> None:
+        """Prepared by `profile`; recording begins on entry."""
+        self._model = model
+        self._optimizer = optimizer
+        self._inputs = inputs
+        self._recorder = ProfilerRecorder(device)
+        self._recording: Recording | None = None
+        self._ledger: Ledger | None = None
+
+    def __enter__(self) -> "Profile":
+        """Begin.
+
+        Raises:
+            UnsupportedError: another profiler is running.
+        """
+        self._recorder.start(seeds=self._live_labels())
+        if self._model is not None:
+            self._recorder.watch(self._model)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End; after an exception what was recorded until then is kept."""
+        try:
+            name = type(self._model).__name__ if self._model is not None else ""
+            self._recording = self._recorder.finish({"name": name, "target": "", "device": str(self._recorder.device)})
+        finally:
+            self._recorder.abandon()
+            self._model = self._optimizer = self._inputs = None
+
+    def step(self, index: int) -> AbstractContextManager[None]:
+        """A context for one step of the loop; the first one counts as the cold step, the others as steady."""
+        return self._recorder.step(index)
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """A context for ``forward``, ``backward`` or ``optimizer``, where finding them by themselves does not do."""
+        return self._recorder.phase(name)
+
+    def watch(self, model: nn.Module) -> None:
+        """Take note of a model that was built inside the block."""
+        self._recorder.watch(model)
+
+    def mark_inputs(self, tensors: Any) -> None:
+        """Say that the tensors of a nest are inputs of the workload."""
+        self._recorder.mark_inputs(tensors)
+
+    @property
+    def recording(self) -> Recording:
+        """The facts.
+
+        Raises:
+            UsageError: the block has not ended.
+        """
+        if self._recording is None:
+            raise UsageError(
+                "the profile is not there yet: read it after the `with vramscope.profile(…)` block has ended"
+            )
+        return self._recording
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger of the recording."""
+        if self._ledger is None:
+            self._ledger = Ledger(self.recording)
+        return self._ledger
+
+    @property
+    def summary(self) -> PassSummary:
+        """The figures that every view shows."""
+        return summarize_ledger(self.ledger)
+
+    def save(self, path: str | Path) -> None:
+        """Write the recording to a ``.vram`` file.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        write_recording(self.recording, Path(path))
+
+    def _live_labels(self) -> Iterator[Label]:
+        if self._model is not None:
+            yield from label_model(self._model)
+            yield from label_gradients(self._model.named_parameters())
+        if self._optimizer is not None:
+            names = {id(parameter): name for name, parameter in self._named_parameters()}
+            yield from label_optimizer_state(self._optimizer, names)
+        for name, tensor in nested_tensors(self._inputs):
+            yield from label_tensor(MarkKind.INPUT, name, tensor)
+
+    def _named_parameters(self) -> Iterable[tuple[str, nn.Parameter]]:
+        return self._model.named_parameters() if self._model is not None else ()
+
+
+def profile(
+    model: nn.Module | None = None,
+    optimizer: Optimizer | None = None,
+    *,
+    inputs: Any = None,
+    device: str | torch.device | None = None,
+) -> Profile:
+    """Record every allocation of the ``with`` block that follows.
+
+    Example:
+        ::
+
+            with vramscope.profile(model, optimizer, inputs=batch) as profile:
+                loss = model(batch).sum()
+                loss.backward()
+                optimizer.step()
+            print(profile.summary.peak.by_category)
+
+    Args:
+        model: its parameters, buffers, gradients and modules are named.
+        optimizer: its state from before the block is named; steps inside the block are noticed without it.
+        inputs: any nest of tensors that are the workload's own.
+        device: whose allocator to record; by default that of the model's first parameter.
+
+    Returns:
+        a context manager with ``ledger``, ``summary``, ``recording`` and ``save``.
+    """
+    if device is None:
+        first = next(model.parameters(), None) if model is not None else None
+        device = first.device if first is not None else "cpu"
+    return Profile(model, optimizer, inputs, torch.device(device))

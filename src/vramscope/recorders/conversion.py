@@ -1,0 +1,286 @@
+"""From the profiler's event tree to the Recording's tables. Facts are renamed and numbered here, never judged."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch._C._profiler import RecordScope, _EventType
+
+from vramscope.errors import RecordingError
+from vramscope.recorders.labels import Label
+from vramscope.recorders.stamps import StampKind, parse
+from vramscope.recorders.window import STAMP_PREFIX
+from vramscope.recording.recording import NO_SCOPE, UNKNOWN, Device, Events, Integers, Marks, ScopeKind, Scopes
+
+NODE_PREFIX = "autograd::engine::evaluate_function: "
+"""How torch names the engine's evaluation of one backward node (torch/csrc/autograd/engine.cpp)."""
+_COMPILED_PREFIXES = ("## Call CompiledFxGraph", "Torch-Compiled Region", "CompiledFunction")
+_BOOKEND_BYTES = 1
+_ScopeRow = tuple[int, int, int, int, int, int, int, int]
+
+
+class StringTable:
+    """Numbers strings in the order in which they first appear; the empty string is 0."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {"": 0}
+
+    def number(self, text: str) -> int:
+        """The number of ``text``."""
+        return self._numbers.setdefault(text, len(self._numbers))
+
+    def strings(self) -> tuple[str, ...]:
+        """All strings, by number."""
+        return tuple(self._numbers)
+
+
+@dataclass
+class Tables:
+    """The tables read out of one profiler window, in the order of the clock."""
+
+    scopes: Scopes
+    events: Events
+    marks: Marks
+    bookends: list[tuple[int, int]]
+    """(time, allocator total without the bookend's own byte), at the start and at the end of the window."""
+    seed_ends: dict[int, int]
+    """When each seed that ended without an event was found gone, by the seed's number."""
+
+
+@dataclass
+class _Reader:
+    """Walks the tree once, collecting rows; parents come before children."""
+
+    strings: StringTable
+    devices: Mapping[str, int]
+    scopes: list[_ScopeRow] = field(default_factory=list)
+    events: list[tuple[int, ...]] = field(default_factory=list)
+    stamps: list[tuple[int, str, str, int]] = field(default_factory=list)
+    bookends: list[tuple[int, int]] = field(default_factory=list)
+
+    def read(self, roots: Sequence[Any]) -> None:
+        """Collect the rows of every tree, without recursion: trees can be deeper than Python's stack."""
+        pending = [(node, NO_SCOPE) for node in reversed(roots)]
+        while pending:
+            node, parent = pending.pop()
+            tag = node.tag
+            if tag == _EventType.Allocation:
+                self._add_event(node, parent)
+            elif tag == _EventType.TorchOp:
+                own = self._add_scope(node, parent)
+                if own is not None:
+                    pending.extend((child, own) for child in reversed(node.children))
+            else:
+                pending.extend((child, parent) for child in reversed(node.children))
+
+    def _add_event(self, node: Any, parent: int) -> None:
+        facts = node.extra_fields
+        size = facts.alloc_size
+        device = self.devices.get(str(facts.device))
+        if device is not None and size:
+            # requested: the profiler's events carry the block's size only; on the CPU the two are the same
+            requested = size if facts.device.type == "cpu" else UNKNOWN
+            row = (node.start_time_ns, facts.ptr, size, requested, device, parent)
+            self.events.append((*row, facts.total_allocated, facts.total_reserved))
+
+    def _add_scope(self, node: Any, parent: int) -> int | None:
+        name = node.name
+        if name.startswith(STAMP_PREFIX):
+            kind, argument = parse(name)
+            if kind == StampKind.BOOKEND:
+                self._add_bookend(node)
+                return None
+            if kind != StampKind.MODULE:
+                self.stamps.append((node.start_time_ns, kind, argument, node.start_tid))
+                return None
+            return self._append(node, parent, ScopeKind.MODULE, argument, UNKNOWN)
+        kind_of_scope, shown = _scope_kind(name, node.extra_fields.scope)
+        is_call = kind_of_scope == ScopeKind.AUTOGRAD_NODE and not name.startswith(NODE_PREFIX)
+        if is_call and self._is_node(parent):
+            return parent  # the node's own call inside the engine's evaluation of it: one node, not two
+        sequence = node.extra_fields.sequence_number
+        return self._append(node, parent, kind_of_scope, shown, sequence if 0 <= sequence < 2**62 else UNKNOWN)
+
+    def _is_node(self, scope: int) -> bool:
+        return scope != NO_SCOPE and self.scopes[scope][1] == ScopeKind.AUTOGRAD_NODE
+
+    def _append(self, node: Any, parent: int, kind: ScopeKind, name: str, sequence: int) -> int:
+        times = (node.start_time_ns, node.end_time_ns)
+        self.scopes.append((parent, kind, self.strings.number(name), *times, node.start_tid, sequence, 0))
+        return len(self.scopes) - 1
+
+    def _add_bookend(self, node: Any) -> None:
+        """Read the allocator's total from the one-byte allocation inside a bookend."""
+        pending = [node]
+        while pending:
+            inner = pending.pop()
+            if inner.tag == _EventType.Allocation and inner.extra_fields.alloc_size == _BOOKEND_BYTES:
+                self.bookends.append((inner.start_time_ns, inner.extra_fields.total_allocated - _BOOKEND_BYTES))
+                return
+            pending.extend(inner.children)
+
+
+def _scope_kind(name: str, scope: RecordScope) -> tuple[ScopeKind, str]:
+    """The kind of a scope that is not ours, and the name to show for it."""
+    if name.startswith(NODE_PREFIX):
+        return ScopeKind.AUTOGRAD_NODE, name.removeprefix(NODE_PREFIX).removeprefix("torch::autograd::")
+    if scope == RecordScope.BACKWARD_FUNCTION:
+        return ScopeKind.AUTOGRAD_NODE, name.removeprefix("torch::autograd::")
+    if name.startswith(_COMPILED_PREFIXES):
+        return ScopeKind.COMPILED_GRAPH, name
+    if scope == RecordScope.USER_SCOPE:
+        return ScopeKind.USER, name
+    return ScopeKind.OPERATOR, name
+
+
+def convert(
+    roots: Sequence[Any],
+    strings: StringTable,
+    devices: Sequence[torch.device],
+    mark_batches: Sequence[Sequence[Label]],
+    frames: Sequence[tuple[str, int]],
+) -> Tables:
+    """Tables from an event tree.
+
+    Args:
+        roots: top-level nodes of ``experimental_event_tree()``.
+        strings: the recording's string table, extended here.
+        devices: the devices whose events are wanted, in the order in which the recording numbers them.
+        mark_batches: the labels that stamp number k of kind MARKS stands for.
+        frames: (``file|function``, line) that stamp number k of kind LINE stands for.
+
+    Raises:
+        RecordingError: the window's bookends are missing: another profiler was started inside and took the events.
+    """
+    numbers = {str(device): index for index, device in enumerate(devices)}
+    reader = _Reader(strings, numbers)
+    reader.read(roots)
+    if len(reader.bookends) < 2:
+        raise RecordingError(
+            "the profiler's events are gone: another torch.profiler was started inside this profile; "
+            "profilers of one process do not nest, so run without the other one"
+        )
+    events = Events.from_rows(reader.events)
+    events = events.take(np.argsort(events.time_ns, kind="stable"))
+    stamps = sorted(reader.stamps, key=lambda row: row[0])
+    scopes = _with_periods(Scopes.from_rows(reader.scopes), stamps, strings)
+    scopes, events = _with_lines(scopes, events, stamps, frames, strings)
+    scopes, events = _pruned(scopes, events)
+    marks = _marks(stamps, mark_batches, strings, numbers)
+    return Tables(scopes, events, marks, sorted(reader.bookends), _seed_ends(stamps))
+
+
+def _with_periods(scopes: Scopes, stamps: Sequence[tuple[int, str, str, int]], strings: StringTable) -> Scopes:
+    """Add steps and phases, which are bounded by stamps rather than by scopes."""
+    rows: list[list[int]] = []
+    open_rows: list[int] = []
+    begins = {StampKind.STEP_BEGIN: ScopeKind.STEP, StampKind.PHASE_BEGIN: ScopeKind.PHASE}
+    for time_ns, kind, argument, thread in stamps:
+        if kind in begins:
+            is_step = kind == StampKind.STEP_BEGIN
+            value, _, phase = argument.partition(" ")
+            name = strings.number("step" if is_step else phase)
+            parent = open_rows[-1] + len(scopes) if open_rows else NO_SCOPE
+            open_rows.append(len(rows))
+            rows.append([parent, begins[StampKind(kind)], name, time_ns, UNKNOWN, thread, UNKNOWN, int(value)])
+        elif kind in (StampKind.STEP_END, StampKind.PHASE_END) and open_rows:
+            rows[open_rows.pop()][4] = time_ns
+    last = max((row[0] for row in stamps), default=0)
+    for index in open_rows:  # a run that was interrupted
+        rows[index][4] = last
+    return Scopes.concatenate([scopes, Scopes.from_rows([tuple(row) for row in rows])])
+
+
+def _with_lines(
+    scopes: Scopes,
+    events: Events,
+    stamps: Sequence[tuple[int, str, str, int]],
+    frames: Sequence[tuple[str, int]],
+    strings: StringTable,
+) -> tuple[Scopes, Events]:
+    """Give each event the Python line that was running, as an innermost scope of its own."""
+    lines = [(time_ns, int(argument)) for time_ns, kind, argument, _ in stamps if kind == StampKind.LINE]
+    if not lines:
+        return scopes, events
+    times = np.array([time_ns for time_ns, _ in lines], dtype=np.int64)
+    position = np.searchsorted(times, events.time_ns, side="right") - 1
+    rows: list[_ScopeRow] = []
+    known: dict[tuple[int, int], int] = {}
+    owner = events.scope.copy()
+    for row, where in enumerate(position.tolist()):
+        frame = lines[where][1] if where >= 0 else UNKNOWN
+        if frame < 0:
+            continue
+        key = (int(owner[row]), frame)
+        if key not in known:
+            known[key] = len(scopes) + len(rows)
+            moment = int(events.time_ns[row])
+            name = strings.number(frames[frame][0])
+            rows.append((key[0], ScopeKind.PYTHON_FRAME, name, moment, moment, 0, UNKNOWN, frames[frame][1]))
+        owner[row] = known[key]
+    columns = {name: getattr(events, name) for name in Events.column_names()}
+    return Scopes.concatenate([scopes, Scopes.from_rows(rows)]), Events(**{**columns, "scope": owner})
+
+
+def _pruned(scopes: Scopes, events: Events) -> tuple[Scopes, Events]:
+    """Drop the scopes that say nothing of any event: most operators allocate nothing.
+
+    Kept are the ancestors of events, all steps, phases and modules, and the forward operators whose sequence number a
+    kept
+    backward node carries.
+    """
+    keep = np.isin(scopes.kind, (ScopeKind.STEP, ScopeKind.PHASE, ScopeKind.MODULE))
+    keep[events.scope[events.scope >= 0]] = True
+    _keep_ancestors(keep, scopes.parent)
+    backward = keep & (scopes.kind == ScopeKind.AUTOGRAD_NODE) & (scopes.sequence >= 0)
+    forward = (scopes.kind != ScopeKind.AUTOGRAD_NODE) & (scopes.sequence >= 0)
+    keep |= forward & np.isin(scopes.sequence, scopes.sequence[backward])
+    _keep_ancestors(keep, scopes.parent)
+    renumbered = np.append(np.cumsum(keep) - 1, NO_SCOPE)  # the last place serves index -1
+    kept = scopes.take(keep)
+    columns = {name: getattr(kept, name) for name in Scopes.column_names()}
+    event_columns = {name: getattr(events, name) for name in Events.column_names()}
+    return (
+        Scopes(**{**columns, "parent": renumbered[kept.parent]}),
+        Events(**{**event_columns, "scope": renumbered[events.scope]}),
+    )
+
+
+def _keep_ancestors(keep: np.ndarray[Any, np.dtype[np.bool_]], parent: Integers) -> None:
+    """Mark the ancestors of marked rows, a generation at a time."""
+    fresh = np.flatnonzero(keep)
+    while len(fresh):
+        above = np.unique(parent[fresh])
+        above = above[above >= 0]
+        fresh = above[~keep[above]]
+        keep[fresh] = True
+
+
+def _seed_ends(stamps: Sequence[tuple[int, str, str, int]]) -> dict[int, int]:
+    gone = [(time_ns, argument) for time_ns, kind, argument, _ in stamps if kind == StampKind.SEEDS_GONE]
+    return {int(number): time_ns for time_ns, argument in gone for number in argument.split(",")}
+
+
+def _marks(
+    stamps: Sequence[tuple[int, str, str, int]],
+    batches: Sequence[Sequence[Label]],
+    strings: StringTable,
+    devices: Mapping[str, int],
+) -> Marks:
+    rows: list[tuple[int, ...]] = []
+    for time_ns, kind, argument, _ in stamps:
+        if kind != StampKind.MARKS:
+            continue
+        for item in batches[int(argument)]:
+            device = devices.get(str(item.device))
+            if device is not None:
+                names = (strings.number(item.name), strings.number(item.owner))
+                rows.append((time_ns, item.address, item.kind, *names, item.size, device))
+    return Marks.from_rows(rows)
+
+
+def device_row(device: torch.device, description: str, bookends: Sequence[tuple[int, int]]) -> Device:
+    """A device of the recording with the allocator's totals at both ends, read from the bookends."""
+    return Device(str(device), description, bookends[0][1], bookends[-1][1])

@@ -1,0 +1,143 @@
+"""Hooks that tell a recorder when modules, backward passes and optimizer steps begin and end.
+
+Every hook is removed by ``remove()``; none changes a value, keeps a tensor or fires for modules that were not watched.
+"""
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, ExitStack
+from functools import wraps
+from threading import get_ident
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+_ENGINE = "_engine_run_backward"
+"""The name under which torch/autograd/__init__.py calls the engine."""
+
+
+class ModuleObserver(Protocol):
+    """What is told about modules."""
+
+    def module_entered(self, path: str) -> Any:
+        """A watched module's forward begins; what is returned comes back when it ends."""
+
+    def module_left(self, token: Any) -> None:
+        """The forward that gave ``token`` has ended, normally or by an exception."""
+
+
+class ModuleHooks:
+    """Reports every forward of the watched modules, with the module's path, on whichever thread it runs."""
+
+    def __init__(self, observer: ModuleObserver) -> None:
+        self._observer = observer
+        self._paths: dict[int, str] = {}
+        self._kept: list[nn.Module] = []  # keeps the ids in _paths valid
+        self._tokens: dict[int, list[Any]] = {}  # thread -> tokens of its open forwards, None for modules not watched
+        self._handles = [
+            register_module_forward_pre_hook(self._before),
+            register_module_forward_hook(self._after, always_call=True),
+        ]
+
+    def watch(self, model: nn.Module) -> None:
+        """Report the modules of ``model`` from now on; a module with several paths goes by its first."""
+        self._kept.append(model)
+        for path, module in model.named_modules():
+            self._paths.setdefault(id(module), path)
+
+    def remove(self) -> None:
+        """Take the hooks away and forget the modules."""
+        for handle in self._handles:
+            handle.remove()
+        self._paths.clear()
+        self._kept.clear()
+        self._tokens.clear()
+
+    def _before(self, module: nn.Module, args: Any) -> None:
+        path = self._paths.get(id(module))
+        token = None if path is None else (self._observer.module_entered(path),)
+        self._tokens.setdefault(get_ident(), []).append(token)
+
+    def _after(self, module: nn.Module, args: Any, output: Any) -> None:
+        tokens = self._tokens.get(get_ident())
+        token = tokens.pop() if tokens else None
+        if token is not None:
+            self._observer.module_left(token[0])
+
+
+class GradientHooks:
+    """Calls back with each watched parameter's name and gradient as soon as the gradient has been accumulated."""
+
+    def __init__(self, on_gradient: Callable[[str, Tensor], None]) -> None:
+        self._on_gradient = on_gradient
+        self._handles: list[torch.utils.hooks.RemovableHandle] = []
+
+    def watch(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> None:
+        """Watch the parameters that require a gradient."""
+        for name, parameter in parameters:
+            if parameter.requires_grad:
+                self._handles.append(parameter.register_post_accumulate_grad_hook(self._hook(name)))
+
+    def remove(self) -> None:
+        """Take the hooks off the parameters."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def _hook(self, name: str) -> Callable[[Tensor], None]:
+        on_gradient = self._on_gradient
+
+        def accumulated(parameter: Tensor) -> None:
+            if parameter.grad is not None:
+                on_gradient(name, parameter.grad)
+
+        return accumulated
+
+
+class OptimizerHooks:
+    """Calls back around every optimizer step of the process."""
+
+    def __init__(self, before: Callable[[Optimizer], None], after: Callable[[Optimizer], None]) -> None:
+        self._handles = [
+            register_optimizer_step_pre_hook(lambda optimizer, args, kwargs: before(optimizer)),
+            register_optimizer_step_post_hook(lambda optimizer, args, kwargs: after(optimizer)),
+        ]
+
+    def remove(self) -> None:
+        """Take the hooks away."""
+        for handle in self._handles:
+            handle.remove()
+
+
+class BackwardHook:
+    """Wraps the one function through which ``Tensor.backward`` and ``autograd.grad`` enter the engine."""
+
+    def __init__(self, around: Callable[[Iterable[Tensor], bool], AbstractContextManager[None]]) -> None:
+        self._original = getattr(torch.autograd, _ENGINE)
+        original = self._original
+
+        @wraps(original)
+        def run_backward(t_outputs: Any, *args: Any, **kwargs: Any) -> Any:
+            # args: root gradients, whether to keep the graph, whether to build a graph of the backward pass itself
+            roots = args[0] if args else ()
+            builds_graph = len(args) > 2 and bool(args[2])
+            with around([root for root in roots if isinstance(root, Tensor)], builds_graph):
+                return original(t_outputs, *args, **kwargs)
+
+        self._installed = run_backward
+        setattr(torch.autograd, _ENGINE, run_backward)
+
+    def remove(self) -> None:
+        """Put the engine's own function back, unless somebody else has wrapped it since."""
+        if getattr(torch.autograd, _ENGINE) is self._installed:
+            setattr(torch.autograd, _ENGINE, self._original)
+
+
+def remove_all(hooks: Iterable[ModuleHooks | GradientHooks | OptimizerHooks | BackwardHook]) -> None:
+    """Remove every hook even if removing one fails."""
+    with ExitStack() as stack:
+        for hook in hooks:
+            stack.callback(hook.remove)

@@ -1,0 +1,47 @@
+"""Blocks older than a recording: known from live objects, watched until they are gone."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from torch.multiprocessing.reductions import StorageWeakRef
+
+from vramscope.recorders.labels import Label
+from vramscope.recording.recording import UNKNOWN, Seeds
+
+
+class SeedWatch:
+    """Knows the storages that were alive when a recording began, without keeping them alive."""
+
+    def __init__(self, devices: Sequence[torch.device]) -> None:
+        self._devices = list(devices)
+        self.labels: list[Label] = []
+        """What was given to `watch`, with nothing alive in it."""
+        self._numbers: dict[tuple[int, int], int] = {}
+        self._rows: list[tuple[int, int, int, int]] = []
+        self._alive: dict[int, StorageWeakRef] = {}
+
+    def watch(self, labels: Iterable[Label]) -> None:
+        """Take note of storages, each once."""
+        for label in labels:
+            self.labels.append(label._replace(storage=None))
+            if label.device in self._devices:
+                self._add(label, self._devices.index(label.device))
+
+    def _add(self, label: Label, device: int) -> None:
+        place = (device, label.address)
+        if place not in self._numbers:
+            number = self._numbers[place] = len(self._rows)
+            self._rows.append((label.address, label.size, label.size, device))
+            if label.storage is not None:
+                self._alive[number] = StorageWeakRef(label.storage)
+
+    def ended(self) -> list[int]:
+        """The numbers of the storages that are gone since the last call."""
+        gone = [number for number, storage in self._alive.items() if storage.expired()]
+        for number in gone:
+            del self._alive[number]
+        return gone
+
+    def rows(self, ends: Mapping[int, int]) -> Seeds:
+        """The seeds of the recording, given when each was found gone (ns)."""
+        return Seeds.from_rows([(*row, ends.get(number, UNKNOWN)) for number, row in enumerate(self._rows)])

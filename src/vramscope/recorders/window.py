@@ -1,0 +1,74 @@
+"""One stretch of profiling: torch's profiler started, stopped and read, without a word on the user's stderr."""
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.autograd.profiler import profile as autograd_profile
+
+from vramscope.errors import UnsupportedError
+
+STAMP_PREFIX = "vramscope:"
+"""Names that begin so are our own scopes and stamps in the profiler's tree."""
+
+
+class ProfilerWindow:
+    """Runs torch's profiler with allocation events on, and nothing else that costs time or holds tensors."""
+
+    def __init__(self, use_cuda: bool) -> None:
+        self._profile = autograd_profile(
+            use_device="cuda" if use_cuda else None,
+            profile_memory=True,
+            use_kineto=True,
+        )
+
+    def start(self) -> None:
+        """Begin recording on this thread.
+
+        Raises:
+            UnsupportedError: another profiler is active; profilers of one process do not nest.
+        """
+        if torch._C._autograd._profiler_enabled():
+            raise UnsupportedError(
+                "torch.profiler is already running in this process, and profilers do not nest: "
+                "stop it, or profile outside it"
+            )
+        with _quiet_stderr():
+            self._profile.__enter__()
+
+    def stop(self) -> None:
+        """End recording; `roots` may be read afterwards."""
+        with _quiet_stderr():
+            self._profile.__exit__(None, None, None)
+
+    def roots(self) -> list[Any]:
+        """The top-level nodes of the event tree."""
+        results = self._profile.kineto_results
+        return [] if results is None else list(results.experimental_event_tree())
+
+
+@contextlib.contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Hold back the profiler library's own ``USDT:`` lines; whatever else is written meanwhile is passed on."""
+    sys.stderr.flush()
+    try:
+        saved = os.dup(2)
+    except OSError:  # the process has no stderr at all
+        yield
+        return
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(saved, 2)
+            os.close(saved)
+            held.seek(0)
+            rest = b"".join(line for line in held if not line.startswith(b"USDT:"))
+            if rest:
+                os.write(2, rest)

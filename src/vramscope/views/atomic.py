@@ -1,0 +1,27 @@
+"""Files that are there whole or not at all."""
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from vramscope.errors import OutputError
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` to write to; it replaces ``path`` at the end, and is removed after a failure.
+
+    Raises:
+        OutputError: the file cannot be written or moved into place.
+    """
+    temporary = path.parent / f".{secrets.token_hex(8)}.part"
+    try:
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(f"cannot write {path}: {reason}; give a folder that you may write to") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,77 @@
+"""The JSON view: the fixed keys of schema ``vramscope/1``; every size an integer of bytes."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from vramscope.ledger.comparison import Comparison
+from vramscope.ledger.summary import AllocatorCheck, DeviceSummary, Level, PassSummary, Peak
+
+SCHEMA = "vramscope/1"
+EXTENSION = "json"
+
+
+def comparison_document(comparison: Comparison, tool: str) -> dict[str, Any]:
+    """The document of a comparison, made by the command ``tool``."""
+    document = {
+        "schema": SCHEMA,
+        "tool": tool,
+        "environment": dict(comparison.environment),
+        "workload": dict(comparison.workload),
+        "passes": {name: pass_document(summary, comparison.predicted) for name, summary in comparison.passes.items()},
+    }
+    if comparison.peak_ratio is not None:
+        document["ratio"] = {"peak": comparison.peak_ratio}
+    return document
+
+
+def pass_document(summary: PassSummary, predicted: bool = False) -> dict[str, Any]:
+    """The PASS object of the schema."""
+    document: dict[str, Any] = {
+        "peak": _peak(summary.peak),
+        "allocator": asdict(summary.allocator),
+        "phases": {name: _level(level) for name, level in summary.phases.items()},
+        "cold": _level(summary.cold),
+        "activations": asdict(summary.activations),
+        "gradients": {"peak_bytes": summary.gradients_peak_bytes},
+        "optimizer_state": dict(summary.optimizer_state),
+        "modules": [asdict(row) for row in summary.modules],
+        "sites": [asdict(site) for site in summary.sites],
+        "devices": [_device(device) for device in summary.devices],
+        "steady_steps": summary.steady_steps,
+        "notes": list(summary.notes),
+        "complete": summary.complete,
+    }
+    if summary.host is not None:
+        document["host"] = asdict(summary.host)
+    if predicted:
+        document["predicted"] = True
+    return document
+
+
+def to_text(document: Mapping[str, Any]) -> str:
+    """A document as text: indented, ending in a newline."""
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def _peak(peak: Peak) -> dict[str, Any]:
+    return asdict(peak)
+
+
+def _level(level: Level) -> dict[str, Any]:
+    return asdict(level)
+
+
+def _device(device: DeviceSummary) -> dict[str, Any]:
+    return {
+        "device": device.device,
+        "name": device.name,
+        "peak": _peak(device.peak),
+        "allocator": _check(device.allocator),
+        "allocated_peak_bytes": device.allocator.peak_bytes,
+    }
+
+
+def _check(check: AllocatorCheck) -> dict[str, Any]:
+    return asdict(check)

@@ -1,0 +1,51 @@
+"""The process on the host, and devices beside the main one."""
+
+from collections.abc import Mapping
+
+from rich.console import Group
+from rich.text import Text
+
+from vramscope.ledger.host import HostSummary
+from vramscope.views.terminal.page import Page, add_figures, ruled_table
+
+
+def host(page: Page) -> Group | None:
+    """What the process's resident memory grew by, and of what; None where it was not measured."""
+    found = {name: summary.host for name, summary in page.passes.items() if summary.host is not None}
+    if not found:
+        return None
+    table = ruled_table(page, "resident (RSS)")
+    add_figures(table, *map(page.header, found))
+    hosts = found.values()
+    table.add_row("before the model", *(page.size(item.rss_before_bytes) for item in hosts))
+    table.add_row("+ tensors", *(page.size(item.tensor_bytes_at_peak) for item in hosts))
+    table.add_row("+ Python heap", *(page.size(item.python_heap_bytes_at_peak) for item in hosts))
+    table.add_row("+ native remainder", *(page.size(item.native_remainder_bytes) for item in hosts))
+    table.add_section()
+    table.add_row("= peak", *(page.size(item.rss_peak_bytes) for item in hosts), style="bold")
+    return page.section("Memory of the process", table, *_remarks(page, found))
+
+
+def _remarks(page: Page, found: Mapping[str, HostSummary]) -> list[Text]:
+    lines = []
+    negative = [name for name, item in found.items() if item.native_remainder_bytes < 0]
+    if negative:
+        words = f"{' and '.join(negative)}: the remainder is negative because tensors never touched take no RSS"
+        lines.append(page.name(words, "dim"))
+    if page.verbose:
+        methods = {method for item in found.values() for method in item.methods.values()}
+        lines += [page.name(method, "dim") for method in sorted(methods)]
+    return lines
+
+
+def devices(page: Page) -> Group | None:
+    """Every device's own peak where there are several; they are at different moments and never added up."""
+    names = dict.fromkeys(device.device for summary in page.passes.values() for device in summary.devices)
+    if len(names) < 2:
+        return None
+    table = ruled_table(page, "device")
+    add_figures(table, *map(page.header, page.passes))
+    for name in names:
+        peaks = [{d.device: d.peak.bytes for d in summary.devices}.get(name) for summary in page.passes.values()]
+        table.add_row(page.name(name), *(Text("") if peak is None else page.size(peak) for peak in peaks))
+    return page.section("Devices", table, remark="each at its own peak, not to be added up")

@@ -1,0 +1,152 @@
+"""What all parts of the terminal view share: the console, one unit for all figures, the look of sections and tables."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from rich import box
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.segment import Segment
+from rich.table import Table
+from rich.text import Text
+
+from vramscope.ledger.comparison import Comparison
+from vramscope.ledger.summary import PassSummary
+from vramscope.views.text import Scale, visible
+
+_RULES = (2, 4)
+"""Lines of a rich box that are drawn: below the header, and between sections."""
+_UNBOUNDED = 10_000
+"""Columns of a console that is wide enough for every table."""
+_ASCII = str.maketrans({"·": "-", "✓": "=", "█": "#"})
+
+
+@dataclass(frozen=True)
+class Page:
+    """A comparison on its way to a console.
+
+    ``top`` is the number of rows that long tables show; ``verbose`` prints every figure in bytes, every category, and
+    every module by itself.
+    """
+
+    comparison: Comparison
+    console: Console
+    top: int
+    verbose: bool
+
+    @property
+    def passes(self) -> Mapping[str, PassSummary]:
+        """The passes by name."""
+        return self.comparison.passes
+
+    @property
+    def pair(self) -> tuple[PassSummary, PassSummary] | None:
+        """Inference and training, where both are there."""
+        inference, training = self.passes.get("inference"), self.passes.get("training")
+        return (inference, training) if inference is not None and training is not None else None
+
+    @property
+    def main_name(self) -> str:
+        """The pass whose modules and source lines are shown: training, or the last one."""
+        return "training" if "training" in self.passes else list(self.passes)[-1]
+
+    @property
+    def main(self) -> PassSummary:
+        """That pass."""
+        return self.passes[self.main_name]
+
+    @property
+    def scale(self) -> Scale:
+        """The unit of all tables; bytes when verbose."""
+        return Scale(0) if self.verbose else self.prose_scale
+
+    @property
+    def prose_scale(self) -> Scale:
+        """The unit of sentences."""
+        return Scale.fitting(max(summary.peak.bytes for summary in self.passes.values()))
+
+    @property
+    def is_unicode(self) -> bool:
+        """Whether the console can show more than ASCII."""
+        return self.console.encoding.lower().startswith("utf")
+
+    def name(self, name: str, style: str = "") -> Text:
+        """A name from user code: shown, never interpreted."""
+        return Text(visible(name, self.console.encoding), style=style, overflow="fold")
+
+    def header(self, name: str) -> Text:
+        """A pass's name above its column."""
+        return self.name(name, "dim")
+
+    def words(self, text: str, style: str = "") -> Text:
+        """Our own words, in what the console can show."""
+        shown = text if self.is_unicode else visible(text.translate(_ASCII), self.console.encoding)
+        return Text(shown, style=style)
+
+    def joined(self, parts: Iterable[Text]) -> Text:
+        """Short facts on one line."""
+        return self.words(" · ", "dim").join(parts)
+
+    def size(self, size_bytes: int, style: str = "") -> Text:
+        """A size; zero is dim."""
+        return Text(self.scale.text(size_bytes), style=style if size_bytes else "dim", no_wrap=True)
+
+    def change(self, size_bytes: int) -> Text:
+        """A difference with its sign; zero is dim."""
+        return Text(self.scale.change(size_bytes), style="" if size_bytes else "dim", no_wrap=True)
+
+    def share(self, part: int, whole: int) -> Text:
+        """A share of a whole; nothing for nothing, and never 0 % for something."""
+        ratio = part / whole if whole else 0.0
+        words = "" if not part else "<0.1%" if 0 < ratio < 0.0005 else f"{ratio:.1%}"
+        return Text(words, style="dim", no_wrap=True)
+
+    def section(self, title: str, *bodies: RenderableType, remark: str = "") -> Group:
+        """A heading after an empty line, and what stands below it."""
+        heading = self.words(title, "bold cyan")
+        if remark:
+            heading.append_text(self.words(f"  {remark}", "dim"))
+        return Group(Text(""), heading, *bodies)
+
+    def first_fitting(self, *tables: Table) -> Table:
+        """The first table that the width has room for; the last one where there is none."""
+        unbounded = self.console.options.update(width=_UNBOUNDED)
+        widths = [self.console.measure(table, options=unbounded).maximum for table in tables]
+        fitting = (table for table, width in zip(tables, widths, strict=True) if width <= self.console.width)
+        return next(fitting, tables[-1])
+
+    def print(self, what: RenderableType) -> None:
+        """Something on the console, without spaces at the ends of lines."""
+        self.console.print(_Trimmed(what), highlight=False)
+
+
+@dataclass(frozen=True)
+class _Trimmed:
+    """Something without the spaces that pad its lines, so that piped output holds none."""
+
+    inner: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for line in console.render_lines(self.inner, options, pad=False):
+            while line and not line[-1].text.strip():
+                line.pop()
+            if line:
+                yield from line[:-1]
+                yield line[-1]._replace(text=line[-1].text.rstrip())
+            yield Segment.line()
+
+
+def ruled_table(page: Page, first: str) -> Table:
+    """A table with a left column of names; a new section begins with a line."""
+    lines = "──" if page.is_unicode else "--"
+    ruled = box.Box(
+        "\n".join(f" {lines if row in _RULES else '  '} " for row in range(8)) + "\n", ascii=not page.is_unicode
+    )
+    table = Table(box=ruled, show_edge=False, pad_edge=False, padding=(0, 1), header_style="dim", border_style="dim")
+    table.add_column(first, overflow="fold")
+    return table
+
+
+def add_figures(table: Table, *headers: str | Text) -> None:
+    """Right-aligned columns that never wrap."""
+    for header in headers:
+        table.add_column(header, justify="right", no_wrap=True)

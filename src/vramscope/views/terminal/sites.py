@@ -1,0 +1,65 @@
+"""Source lines whose tensors are alive at the peak."""
+
+import os.path
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from vramscope.ledger.sites import NO_PYTHON_FRAME, Site
+from vramscope.views.terminal.page import Page, add_figures, ruled_table
+from vramscope.views.text import category_label, visible
+
+
+def sites(page: Page) -> Group | None:
+    """The lines that hold most at the peak, the rest in one line, so that the column sums to the peak.
+
+    None where no line is known.
+    """
+    found = sorted(page.main.sites, key=lambda site: -site.bytes_at_peak)
+    if all(site.file == NO_PYTHON_FRAME for site in found):
+        return None
+    folder = common_folder(site.file for site in found)
+    table = page.first_fitting(*(_site_table(page, found, folder, functions) for functions in (True, False)))
+    remark = f"files in {visible(folder, page.console.encoding)}" if folder else ""
+    return page.section(f"Source lines at the {page.main_name} peak", table, remark=remark)
+
+
+def _site_table(page: Page, found: Sequence[Site], folder: str, functions: bool) -> Table:
+    table = ruled_table(page, "line")
+    if functions:
+        table.add_column("function", overflow="fold")
+    table.add_column("category", no_wrap=True)
+    add_figures(table, "at the peak", "share")
+    total = sum(site.bytes_at_peak for site in found)
+
+    def figures(sites: Sequence[Site]) -> tuple[Text, Text]:
+        held = sum(site.bytes_at_peak for site in sites)
+        return page.size(held), page.share(held, total)
+
+    for site in found[: page.top]:
+        table.add_row(*_place(page, site, folder, functions), *figures([site]))
+    rest = found[page.top :]
+    blanks = [""] * (1 + functions)
+    if rest:
+        table.add_row(f"{len(rest)} more", *blanks, *figures(rest))
+    table.add_section()
+    table.add_row("total", *blanks, page.size(total), "", style="bold")
+    return table
+
+
+def _place(page: Page, site: Site, folder: str, functions: bool) -> list[Text]:
+    file = os.path.relpath(site.file, folder) if folder and Path(site.file).is_absolute() else site.file
+    place = page.name(f"{file}:{site.line}") if site.line > 0 else page.name(file, "dim")
+    return [place, *([page.name(site.function, "dim")] if functions else []), Text(category_label(site.category))]
+
+
+def common_folder(files: Iterable[str]) -> str:
+    """The folder that all absolute paths share; empty where there is none, or where it is the whole disk."""
+    absolute = [Path(file) for file in files if Path(file).is_absolute()]
+    if not absolute or len({file.drive for file in absolute}) > 1:
+        return ""
+    folder = Path(os.path.commonpath([file.parent for file in absolute]))
+    return "" if folder == folder.parent else str(folder)

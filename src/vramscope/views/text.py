@@ -1,0 +1,67 @@
+"""Names and sizes as text that any terminal, file or picture can take."""
+
+from dataclasses import dataclass
+
+from vramscope.ledger.categories import Category
+from vramscope.units import format_size
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+_LONGEST_NAME = 200
+
+
+def visible(name: str, encoding: str = "utf-8") -> str:
+    """A name from somewhere else, made harmless: what cannot be seen or encoded, or turns text around, is escaped.
+
+    Control and bidirectional characters, lone surrogates and odd spaces become text like ``\\x1b``; a very long name
+    is cut in the middle.
+    """
+    if len(name) > _LONGEST_NAME:
+        half = _LONGEST_NAME // 2
+        name = f"{name[:half]}[{len(name) - 2 * half} more]{name[-half:]}"
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)
+    return shown.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def category_label(category: Category) -> str:
+    """A category's name for people."""
+    return category.value.replace("_", " ")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One binary unit for figures that are read together; ``power`` of 1024."""
+
+    power: int
+
+    @classmethod
+    def fitting(cls, largest_bytes: int) -> "Scale":
+        """The largest unit of which the largest figure has at least ten, so that one decimal says enough."""
+        power = 0
+        while power + 1 < len(_UNITS) and largest_bytes >= 10 * 1024 ** (power + 1):
+            power += 1
+        return cls(power)
+
+    @property
+    def unit(self) -> str:
+        """The unit's name."""
+        return _UNITS[self.power]
+
+    @property
+    def unit_bytes(self) -> int:
+        """The unit's size."""
+        return int(1024**self.power)
+
+    def value(self, size_bytes: int) -> float:
+        """A size as a number of units."""
+        return size_bytes / self.unit_bytes
+
+    def text(self, size_bytes: int) -> str:
+        """A size in this unit; one that would round to nothing keeps a smaller unit of its own."""
+        if self.power == 0 or size_bytes == 0:
+            return f"{size_bytes:,} B"
+        value = self.value(size_bytes)
+        return format_size(size_bytes) if abs(value) < 0.05 else f"{value:,.1f} {self.unit}"
+
+    def change(self, size_bytes: int) -> str:
+        """A difference, with its sign."""
+        return f"{'+' if size_bytes > 0 else ''}{self.text(size_bytes)}"

@@ -1,0 +1,97 @@
+"""The child process that runs one pass: ``python -m vramscope.workloads.child REQUEST``.
+
+Speaks JSON lines on what was its standard output; whatever the workload prints goes to standard error instead.
+"""
+
+import importlib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+
+from vramscope.errors import UnsupportedError, VramscopeError
+from vramscope.recorders.host import HostRecorder
+from vramscope.recorders.profiler import ProfilerRecorder
+from vramscope.recorders.samples import HostKind
+from vramscope.recording.file import write_recording
+from vramscope.workloads.passes import PassName, run_pass
+from vramscope.workloads.requests import Request, Role
+from vramscope.workloads.targets import resolve
+from vramscope.workloads.workload import WorkloadOptions
+
+INTERRUPTED = 130
+
+
+def main() -> int:
+    """Run the request in ``sys.argv[1]`` and reply; the exit code is 0 whenever there was a reply."""
+    replies = _take_stdout()
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        _run(Request.from_json(json.loads(sys.argv[1])), lambda text: _reply(replies, progress=text))
+        _reply(replies, done=True)
+    except VramscopeError as error:
+        _reply(replies, error=str(error), kind=type(error).__name__, traceback=traceback.format_exc())
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception:  # noqa: BLE001 - a defect of ours, reported as one by the parent
+        _reply(replies, defect=traceback.format_exc())
+    return 0
+
+
+def _take_stdout() -> TextIO:
+    """Keep standard output for replies and point the workload's at standard error."""
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return replies
+
+
+def _reply(replies: TextIO, **message: Any) -> None:
+    replies.write(json.dumps(message) + "\n")
+    replies.flush()
+
+
+def _run(request: Request, progress: Callable[[str], None]) -> None:
+    options = WorkloadOptions.from_json({**request.options, "device": resolve_device(request.options["device"])})
+    target = resolve(request.target)
+    name = PassName(request.pass_name)
+    if name is PassName.TRAINING:
+        importlib.import_module(
+            "torch._dynamo"
+        )  # the first optimizer loads it: 60 MiB of modules that are not the pass's
+    if request.role in (Role.EVENTS, Role.LINES):
+        recorder = ProfilerRecorder(options.torch_device, lines=request.role == Role.LINES)
+        write_recording(run_pass(target, options, name, recorder, progress), request.output)
+    else:
+        kind = HostKind.RSS if request.role == Role.RSS else HostKind.PYTHON_HEAP
+        samples = run_pass(target, options, name, HostRecorder(kind), progress)
+        request.output.write_text(samples.to_json(), encoding="utf-8")
+
+
+def resolve_device(name: str) -> str:
+    """The device that ``--device`` means here.
+
+    Raises:
+        UnsupportedError: a GPU was asked for where torch has none, or a device that no recorder covers.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind = name.partition(":")[0]
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UnsupportedError(
+            f"--device {name}: this torch ({torch.__version__}) sees no CUDA GPU; "
+            "use --device cpu, or run where there is one"
+        )
+    if kind in ("mps", "xpu", "hpu", "mtia"):
+        raise UnsupportedError(
+            f"--device {name}: its allocator reports no events, so nothing can be recorded; use cpu or cuda"
+        )
+    return name
+
+
+if __name__ == "__main__":
+    sys.exit(main())

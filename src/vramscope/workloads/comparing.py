@@ -1,0 +1,66 @@
+"""Recording the passes of a comparison: every measurement in a fresh child, joined into one recording per pass."""
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vramscope.recorders.joining import with_host, with_lines
+from vramscope.recorders.samples import HostSamples
+from vramscope.recording.file import read_recording
+from vramscope.recording.recording import Recording
+from vramscope.workloads.requests import Request, Role, run_child
+
+PASSES = ("inference", "training")
+
+
+@dataclass(frozen=True)
+class RecordingPlan:
+    """What to record of a target, and with which of the measurements that need a run of their own."""
+
+    target: str
+    options: Mapping[str, Any]
+    lines: bool = True
+    host: bool = True
+    echo_stderr: bool = False
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """The children of each pass, the main one first."""
+        further = ((Role.LINES,) if self.lines else ()) + ((Role.RSS, Role.PYTHON_HEAP) if self.host else ())
+        return (Role.EVENTS, *further)
+
+
+def record_passes(
+    plan: RecordingPlan, passes: Sequence[str], progress: Callable[[str, Role, str], None]
+) -> dict[str, Recording]:
+    """The recording of each pass.
+
+    Args:
+        plan: what to record.
+        passes: names of passes.
+        progress: told pass, role and what is happening.
+
+    Raises:
+        VramscopeError: as `run_child`.
+    """
+    with tempfile.TemporaryDirectory(prefix="vramscope-") as folder:
+        return {name: _record_pass(plan, name, Path(folder), progress) for name in passes}
+
+
+def _record_pass(plan: RecordingPlan, name: str, folder: Path, progress: Callable[[str, Role, str], None]) -> Recording:
+    outputs = {role: folder / f"{name}-{role}" for role in plan.roles}
+    for role, output in outputs.items():
+        request = Request(plan.target, name, role, plan.options, output)
+        run_child(request, lambda text, role=role: progress(name, role, text), plan.echo_stderr)  # type: ignore[misc]
+    recording = read_recording(outputs[Role.EVENTS])
+    if plan.host:
+        recording = with_host(recording, _samples(outputs[Role.RSS]), _samples(outputs[Role.PYTHON_HEAP]))
+    if plan.lines:
+        recording = with_lines(recording, read_recording(outputs[Role.LINES]))
+    return recording
+
+
+def _samples(path: Path) -> HostSamples:
+    return HostSamples.from_json(path.read_text(encoding="utf-8"))

@@ -1,0 +1,115 @@
+"""One pass of a workload under a recorder: build, one cold step, the steady steps."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from enum import StrEnum
+from typing import Any, Protocol, TypeVar
+
+from torch import nn
+from torch.optim import Optimizer
+
+from vramscope.workloads.steps import inference_step, training_step
+from vramscope.workloads.targets import Target
+from vramscope.workloads.workload import PreparedWorkload, WorkloadOptions
+
+BUILD = "build"
+Result = TypeVar("Result", covariant=True)
+
+
+class PassName(StrEnum):
+    """The passes of the canonical comparison."""
+
+    INFERENCE = "inference"
+    TRAINING = "training"
+
+
+class PassRecorder(Protocol[Result]):
+    """What watches a pass: any recorder of `vramscope.recorders`."""
+
+    def start(self) -> None:
+        """Begin, before anything is built."""
+
+    def watch(self, model: nn.Module) -> None:
+        """Take note of the model that is about to run."""
+
+    def mark_inputs(self, tensors: Any) -> None:
+        """Take note of the workload's own tensors."""
+
+    def step(self, index: int) -> AbstractContextManager[None]:
+        """A context for step ``index``; 0 is the cold one."""
+        ...
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """A context for a phase."""
+        ...
+
+    def finish(self, workload: Mapping[str, Any] | None, notes: Sequence[str]) -> Result:
+        """End, and give what was recorded."""
+        ...
+
+    def abandon(self) -> None:
+        """End and keep nothing."""
+
+
+def run_pass(
+    target: Target,
+    options: WorkloadOptions,
+    name: PassName,
+    recorder: PassRecorder[Result],
+    progress: Callable[[str], None],
+) -> Result:
+    """Run one pass from before the model is built until after the last step, and give what the recorder saw.
+
+    Args:
+        target: what to profile.
+        options: how.
+        name: inference or training.
+        recorder: what watches.
+        progress: told what happens next, in a few words.
+
+    Raises:
+        TargetError, UsageError, WorkloadError: the workload cannot be built or fails; the recorder has let go of it.
+    """
+    recorder.start()
+    try:
+        progress("building the model")
+        with recorder.phase(BUILD):
+            prepared = target.prepare(options, training=name is PassName.TRAINING)
+            optimizers = prepared.build_optimizers() if name is PassName.TRAINING else ()
+        recorder.watch(prepared.model)
+        recorder.mark_inputs(dict(prepared.input_tensors()))
+        for index in range(options.steps + 1):
+            progress(f"step {index + 1} of {options.steps + 1}")
+            with recorder.step(index):
+                _step(prepared, optimizers, recorder)
+        return recorder.finish(workload_facts(prepared, optimizers, options, name), prepared.notes)
+    except BaseException:
+        recorder.abandon()
+        raise
+
+
+def _step(prepared: PreparedWorkload, optimizers: Sequence[Optimizer], recorder: PassRecorder[Any]) -> None:
+    if optimizers:
+        training_step(prepared, optimizers, recorder)
+    else:
+        inference_step(prepared, recorder)
+
+
+def workload_facts(
+    prepared: PreparedWorkload, optimizers: Sequence[Optimizer], options: WorkloadOptions, name: PassName
+) -> dict[str, Any]:
+    """What a recording says of the workload it is of, in plain JSON types."""
+    return {
+        "name": prepared.name,
+        "target": prepared.target,
+        "pass": str(name),
+        "device": prepared.device,
+        "dtype": prepared.dtype,
+        "amp": prepared.amp,
+        "batch": prepared.batch,
+        "seq": prepared.seq,
+        "checkpoint": options.checkpoint,
+        "optimizer": prepared.optimizer,
+        "parameter_count": prepared.parameter_count,
+        "seed": prepared.seed,
+    }

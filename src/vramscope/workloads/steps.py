@@ -1,0 +1,152 @@
+"""The canonical inference and training step, phase by phase, and what to say when one fails.
+
+A step keeps nothing: outputs and loss are its local variables and are dropped when it returns.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from vramscope.errors import VramscopeError, WorkloadError
+from vramscope.workloads.messages import describe_error
+from vramscope.workloads.workload import AMP_DTYPES, CallArguments, PreparedWorkload
+
+FORWARD, BACKWARD, OPTIMIZER = "forward", "backward", "optimizer"
+_ADVICE = {
+    FORWARD: "check the inputs' names, shapes and dtypes against the model's forward, and the loss",
+    BACKWARD: "check that the loss depends on trainable parameters",
+    OPTIMIZER: "check that this optimizer accepts the model's parameters and gradients",
+}
+
+
+class Phases(Protocol):
+    """Told when a phase begins and ends; an optimizer with a closure opens forward and backward inside optimizer."""
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """A context for the phase ``forward``, ``backward`` or ``optimizer``."""
+        ...
+
+
+class NoPhases:
+    """Phases for a step that nobody watches."""
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """Nothing."""
+        return nullcontext()
+
+
+def inference_step(prepared: PreparedWorkload, phases: Phases) -> None:
+    """One forward in ``eval()`` under ``torch.inference_mode()``; its outputs live until after the phase.
+
+    Raises:
+        WorkloadError: the forward fails.
+    """
+    prepared.model.eval()
+    with torch.inference_mode():
+        with _phase(phases, FORWARD), _autocast(prepared):
+            outputs = _call(prepared, prepared.inputs)
+        del outputs
+
+
+def training_step(
+    prepared: PreparedWorkload,
+    optimizers: Sequence[Optimizer],
+    phases: Phases,
+    on_loss: Callable[[float], None] | None = None,
+) -> None:
+    """Gradients cleared, forward and loss in ``train()`` mode, backward, optimizer; then outputs and loss are dropped.
+
+    An optimizer whose ``step`` demands a closure, such as LBFGS, runs forward and backward itself, as often as it
+    likes: all of them happen inside the optimizer phase, in phases of their own.
+
+    Args:
+        prepared: the workload.
+        optimizers: made by ``prepared.build_optimizers()``, the same ones for every step.
+        phases: told about each phase.
+        on_loss: called with the loss's value when the step is over.
+
+    Raises:
+        WorkloadError: a phase fails; the message names it.
+    """
+    prepared.model.train()
+    _clear_gradients(optimizers)
+    if any(_demands_closure(optimizer) for optimizer in optimizers):
+        loss = _closure_step(prepared, optimizers, phases)
+    else:
+        outputs, loss = _forward(prepared, phases)
+        with _phase(phases, BACKWARD):
+            loss.backward()
+        with _phase(phases, OPTIMIZER):
+            for optimizer in optimizers:
+                optimizer.step()
+        del outputs
+    if on_loss is not None:
+        on_loss(loss.item())
+
+
+def _closure_step(prepared: PreparedWorkload, optimizers: Sequence[Optimizer], phases: Phases) -> Tensor:
+    def closure() -> Tensor:
+        _clear_gradients(optimizers)
+        _, loss = _forward(prepared, phases)
+        with _phase(phases, BACKWARD):
+            loss.backward()
+        return loss
+
+    with _phase(phases, OPTIMIZER):
+        # torch's annotation says float, its documentation and LBFGS say tensor
+        losses: list[Any] = [optimizer.step(closure) for optimizer in optimizers]  # type: ignore[arg-type]
+    first: Tensor = losses[0]
+    return first
+
+
+def _forward(prepared: PreparedWorkload, phases: Phases) -> tuple[Any, Tensor]:
+    with _phase(phases, FORWARD), _autocast(prepared):
+        outputs = _call(prepared, prepared.training_inputs)
+        loss = _check_loss(prepared.loss(outputs, prepared.targets))
+    return outputs, loss
+
+
+def _call(prepared: PreparedWorkload, arguments: CallArguments) -> Any:
+    positional, keywords = arguments
+    return prepared.model(*positional, **keywords)
+
+
+def _check_loss(loss: object) -> Tensor:
+    if not isinstance(loss, Tensor):
+        raise WorkloadError(f"the loss is a {type(loss).__name__}: it must be a tensor of one element")
+    if loss.numel() != 1:
+        raise WorkloadError(f"the loss has the shape {list(loss.shape)}: reduce it to one element, as .mean() does")
+    return loss
+
+
+def _clear_gradients(optimizers: Sequence[Optimizer]) -> None:
+    for optimizer in optimizers:
+        optimizer.zero_grad(set_to_none=True)
+
+
+def _demands_closure(optimizer: Optimizer) -> bool:
+    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+    return closure is not None and closure.default is inspect.Parameter.empty
+
+
+def _autocast(prepared: PreparedWorkload) -> AbstractContextManager[object]:
+    if prepared.amp is None:
+        return nullcontext()
+    return torch.autocast(torch.device(prepared.device).type, dtype=AMP_DTYPES[prepared.amp])
+
+
+@contextmanager
+def _phase(phases: Phases, name: str) -> Iterator[None]:
+    """The phase, and a failure in it as one line that names it; an inner phase's own words are kept."""
+    with phases.phase(name):
+        try:
+            yield
+        except VramscopeError:
+            raise
+        except Exception as error:
+            raise WorkloadError(f"{name} failed: {describe_error(error)}; {_ADVICE[name]}") from error
