@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import Script
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers import Script
 from vramscope.ledger.host import NO_HEAP, HostSummary, host_summary
 from vramscope.ledger.ledger import Ledger
 from vramscope.recorders.boundaries import boundaries
@@ -22,7 +22,7 @@ from vramscope.recording.recording import Recording
 
 MIB = 2**20
 
-# One pass of a model whose three parts each take memory of another sort, once, and keep it. Run in a child per measurement.
+# One pass of a model whose parts each take memory of another sort, once, and keep it. Run in a child per measurement.
 PASS = """
 import ctypes, sys
 from pathlib import Path
@@ -127,7 +127,7 @@ def test_tensors_that_were_never_touched_make_the_remainder_negative(tmp_path: P
     assert abs(summary.native_remainder_bytes + 64 * MIB) < 6.4 * MIB
 
 
-# -- by hand ---------------------------------------------------------------------------------------------------------------
+# -- by hand ----------------------------------------------------------------------------------------------------------
 
 
 def one_step() -> Recording:

@@ -80,7 +80,7 @@ def test_codes_are_none_outside_the_recording():
     assert codes.tolist() == [NO_PHASE, PHASE_CODE[PhaseName.BACKWARD], NO_PHASE]
 
 
-def test_named_phases_within_a_window():
+def test_named_phases_of_some_steps():
     script = Script()
     for index in range(3):
         with script.step(index):

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vramscope.errors import RecordingError
@@ -30,6 +30,7 @@ def write_unsealed(path: Path, parts: list[Recording]) -> Path:
     return path.with_name(path.name + ".part")
 
 
+@settings(max_examples=40)
 @given(st.lists(recordings(Source.SNAPSHOT), min_size=2, max_size=4))
 def test_rows_of_all_parts_stand_one_after_another(parts: list[Recording]):
     with tempfile.TemporaryDirectory() as folder:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from vramscope.errors import OutputError
+from vramscope.views.atomic import atomic_path
 
 
 def prepare_folder(path: Path) -> None:
@@ -45,11 +46,5 @@ def write_text(path: str, text: str) -> None:
     if path == "-":
         click.echo(text, nl=False)
         return
-    target = Path(path)
-    part = target.with_name(target.name + ".part")
-    try:
+    with atomic_path(Path(path)) as part:
         part.write_text(text, encoding="utf-8")
-        part.replace(target)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OutputError(f"cannot write {path}: {error.strerror}") from error

@@ -200,6 +200,12 @@ class Ledger:
         return self.category == CODE[category]
 
     @cached_property
+    def kv_cache(self) -> Flags:
+        """Which blocks a model's output handed on as keys and values for its next token."""
+        kinds = np.append(self.recording.marks.kind, -1)[self.mark]
+        return (self.mark >= 0) & (kinds == MarkKind.KV_CACHE)
+
+    @cached_property
     def retained(self) -> Flags:
         """Which blocks are activations born in a forward pass and alive when a backward pass begins."""
         begins = np.array([p.first for p in self.periods.phases if p.name == PhaseName.BACKWARD], dtype=np.int64)

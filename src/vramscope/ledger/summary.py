@@ -51,7 +51,8 @@ class Level:
 class Activations:
     """Activations kept for backward against those that come and go; bytes.
 
-    ``recomputed_bytes_at_peak`` counts activations that checkpointing computed again and that were alive at the peak.
+    ``recomputed_bytes_at_peak`` counts activations that checkpointing computed again and that were alive at the peak,
+    ``kv_cache_bytes_at_peak`` the keys and values that a transformer keeps for its next token.
     """
 
     retained_bytes: int
@@ -60,6 +61,7 @@ class Activations:
     transient_peak_bytes: int
     recomputed_peak_bytes: int
     recomputed_bytes_at_peak: int
+    kv_cache_bytes_at_peak: int
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,7 @@ class PassSummary:
     """A pass over its steady steps, the cold step beside it; bytes.
 
     ``gradients_peak_bytes`` is the gradients' own highest total, and ``optimizer_state`` what the optimizer holds at
-    the end by
-    the name of the state, step counters apart from moments.
+    the end by the name of the state, step counters apart from moments.
     """
 
     peak: Peak
@@ -200,7 +201,7 @@ def _activations(ledger: Ledger, window: Window, top: Moment) -> Activations:
     retained = _retained_at_fullest(ledger, window)
     size = ledger.blocks.size
     transient = ledger.is_category(Category.ACTIVATIONS) & ~ledger.retained
-    at_peak = ledger.blocks.alive_after(top.event) & ledger.recomputed
+    alive = ledger.blocks.alive_after(top.event)
     retained_bytes = int(size[retained].sum())
     by_autograd = int(size[retained & ledger.held_by_autograd].sum())
     return Activations(
@@ -209,7 +210,8 @@ def _activations(ledger: Ledger, window: Window, top: Moment) -> Activations:
         held_by_python_bytes=retained_bytes - by_autograd,
         transient_peak_bytes=ledger.peak_of(transient, window.first, window.last).bytes,
         recomputed_peak_bytes=ledger.peak_of(ledger.recomputed, window.first, window.last).bytes,
-        recomputed_bytes_at_peak=int(size[at_peak].sum()),
+        recomputed_bytes_at_peak=int(size[alive & ledger.recomputed].sum()),
+        kv_cache_bytes_at_peak=int(size[alive & ledger.kv_cache].sum()),
     )
 
 

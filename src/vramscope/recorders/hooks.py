@@ -25,8 +25,8 @@ class ModuleObserver(Protocol):
     def module_entered(self, path: str) -> Any:
         """A watched module's forward begins; what is returned comes back when it ends."""
 
-    def module_left(self, token: Any) -> None:
-        """The forward that gave ``token`` has ended, normally or by an exception."""
+    def module_left(self, token: Any, output: Any) -> None:
+        """The forward that gave ``token`` has ended; ``output`` is None after an exception."""
 
 
 class ModuleHooks:
@@ -65,7 +65,7 @@ class ModuleHooks:
         tokens = self._tokens.get(get_ident())
         token = tokens.pop() if tokens else None
         if token is not None:
-            self._observer.module_left(token[0])
+            self._observer.module_left(token[0], output)
 
 
 class GradientHooks:

@@ -10,6 +10,8 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from vramscope.recording.recording import MarkKind
 
+_CACHE = "past_key_values"
+
 
 class Label(NamedTuple):
     """A storage at ``address`` on ``device`` holds what ``kind`` and ``name`` say; ``owner`` names a parameter or
@@ -90,3 +92,22 @@ def label_gradients(parameters: Iterable[tuple[str, Tensor]]) -> Iterator[Label]
     for name, parameter in parameters:
         if parameter.grad is not None:
             yield from label_tensor(MarkKind.GRADIENT, name, parameter.grad, name)
+
+
+def label_kv_cache(output: Any) -> Iterator[Label]:
+    """Labels for the keys and values that a model's output hands on to the next token, in Hugging Face's form."""
+    held = output.get(_CACHE) if isinstance(output, Mapping) else getattr(output, _CACHE, None)
+    for name, tensor in _cached_tensors(held, _CACHE):
+        yield from label_tensor(MarkKind.KV_CACHE, name, tensor)
+
+
+def _cached_tensors(cache: Any, name: str) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a cache: a nest, or an object of caches, layers, keys and values."""
+    yield from nested_tensors(cache, name)
+    for part in ("self_attention_cache", "cross_attention_cache"):
+        inner = getattr(cache, part, None)
+        if inner is not None:
+            yield from _cached_tensors(inner, f"{name}.{part}")
+    for index, layer in enumerate(getattr(cache, "layers", ())):
+        parts = {part: getattr(layer, part, None) for part in ("keys", "values")}
+        yield from nested_tensors(parts, f"{name}.{index}")

@@ -21,6 +21,7 @@ from vramscope.recorders.hooks import BackwardHook, GradientHooks, ModuleHooks, 
 from vramscope.recorders.labels import (
     Label,
     label_gradients,
+    label_kv_cache,
     label_model,
     label_optimizer_state,
     label_tensor,
@@ -195,10 +196,12 @@ class ProfilerRecorder:
             self._found_forward = True
         return path, open_scope(label(StampKind.MODULE, path))
 
-    def module_left(self, token: Any) -> None:
+    def module_left(self, token: Any, output: Any) -> None:
         """Close the module's scope; without gradients there is no loss to wait for, and the forward pass ends too."""
         path, scope = token
         scope.__exit__(None, None, None)
+        if not path:
+            self.mark(label_kv_cache(output))
         if not path and not torch.is_grad_enabled():
             self._end_found_forward()
 

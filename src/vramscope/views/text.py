@@ -27,6 +27,14 @@ def category_label(category: Category) -> str:
     return category.value.replace("_", " ")
 
 
+def share_text(part: int, whole: int, places: int = 1) -> str:
+    """A share in percent: nothing for nothing, and never 0 % for something."""
+    if not part or not whole:
+        return ""
+    least = 10.0 ** -(places + 2)
+    return f"<{least:.{places}%}" if 0 < part / whole < least / 2 else f"{part / whole:.{places}%}"
+
+
 @dataclass(frozen=True)
 class Scale:
     """One binary unit for figures that are read together; ``power`` of 1024."""

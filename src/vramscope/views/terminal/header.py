@@ -13,7 +13,7 @@ def header(page: Page) -> Group:
     """The model, its size and circumstances, and the one sentence."""
     lines = [page.joined([_name(page), *_facts(page)]), _origin(page)]
     reason = explain(page.comparison, page.prose_scale)
-    return Group(*lines, *([Text(""), page.words(reason, "bold")] if reason is not None else []))
+    return Group(*lines, *([Text(""), page.sentence(reason, "bold")] if reason is not None else []))
 
 
 def _name(page: Page) -> Text:
