@@ -121,7 +121,7 @@ class Profile:
             yield from label_gradients(self._model.named_parameters())
         if self._optimizer is not None:
             names = {id(parameter): name for name, parameter in self._named_parameters()}
-            yield from label_optimizer_state(self._optimizer, names)
+            yield from label_optimizer_state(self._optimizer, lambda parameter: names.get(id(parameter), ""))
         for name, tensor in nested_tensors(self._inputs):
             yield from label_tensor(MarkKind.INPUT, name, tensor)
 

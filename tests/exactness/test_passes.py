@@ -4,8 +4,9 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from helpers import assert_exact_pass, record_pass, steady
+from helpers import FLOAT32, MarkKind, assert_exact_pass, record_pass, steady
 
 from vramscope.ledger.categories import Category
 from vramscope.ledger.summary import summarize_ledger
@@ -127,6 +128,16 @@ def test_gpt2_at_a_small_size(small_gpt2, checkpoint, name):
 def test_hugging_face(hugging_face, family, name):
     seq = {} if family == "vit" else {"seq": 8}
     assert_exact_pass(record_pass(hugging_face(family), name, batch=2, **seq))
+
+
+def test_a_kv_cache_is_known_by_name(hugging_face):
+    ledger = record_pass(hugging_face("gpt2"), "inference", batch=2, seq=8)
+    marked = np.append(ledger.recording.marks.kind, -1)[ledger.mark] == MarkKind.KV_CACHE
+    step = ledger.steps[1]
+    born = (ledger.blocks.birth >= step.first) & (ledger.blocks.birth < step.last)
+    # 2 layers, keys and values, of batch 2, 8 tokens, 16 wide, copied together from the projection's output
+    assert ledger.blocks.size[marked & born].tolist() == [2 * 8 * 16 * FLOAT32] * 4
+    assert (ledger.is_category(Category.ACTIVATIONS) | ~marked).all()
 
 
 @pytest.mark.parametrize("family", ["gpt2", "t5"])

@@ -255,7 +255,7 @@ def test_seeded_gradients_die_when_the_loop_drops_them():
     live = (
         label_model(model),
         label_gradients(model.named_parameters()),
-        label_optimizer_state(optimizer, {}),
+        label_optimizer_state(optimizer, lambda _: ""),
         label_tensor(MarkKind.INPUT, "x", x),
     )
     with recording_of(seeds=chain(*live)) as running:
@@ -319,6 +319,21 @@ def test_a_buffer_that_the_model_binds_anew_stays_a_buffer():
         assert ledger.composition(backward.last - 1)[Category.BUFFERS] == 8 * FLOAT32
 
 
+@pytest.mark.filterwarnings("ignore:Lazy modules are a new feature")
+def test_a_lazy_models_parameters_are_parameters_once_they_are_there():
+    with recording_of() as running:
+        with running.recorder.phase("build"):
+            model, x = nn.LazyLinear(5), torch.randn(4, 6)
+        running.recorder.watch(model)
+        model(x).sum().backward()
+        live = walk_live(model, [])
+        running.finish()
+    composition = running.ledger.composition(len(running.ledger) - 1)
+    weights = (WEIGHT + BIAS) * FLOAT32
+    assert composition[Category.PARAMETERS] == live[Category.PARAMETERS] == weights
+    assert composition[Category.GRADIENTS] == weights
+
+
 def test_parameters_that_replace_others_are_parameters():
     with recording_of() as running:
         with running.recorder.phase("build"):
@@ -362,6 +377,36 @@ def test_two_models_side_by_side():
     composition = ledger.composition(len(ledger) - 1)
     for category in live[0]:
         assert composition[category] == live[0][category] + live[1][category]
+
+
+def test_a_model_dropped_inside_is_gone():
+    with recording_of() as running:
+        model = linear()
+        running.recorder.watch(model)
+        model(torch.randn(4, 6)).sum().backward()
+        del model
+        gc.collect()
+        after = torch.ones(77)
+    ledger = running.ledger
+    assert_agrees(ledger)
+    assert {c: size for c, size in ledger.composition(len(ledger) - 1).items() if size} == {
+        Category.UNATTRIBUTED: len(after) * FLOAT32
+    }
+
+
+def test_models_that_come_and_go_keep_their_own_paths():
+    # ids are given out again: the next model's modules must not go by the last one's paths
+    with recording_of() as running:
+        for width in range(1, 6):
+            model = nn.Sequential(nn.Identity(), nn.Sequential(nn.Linear(width, 50 + width)))
+            running.recorder.watch(model)
+            model(torch.randn(7, width))
+            del model
+            gc.collect()
+    ledger = running.ledger
+    for width in range(1, 6):
+        (row,) = (row for row, size in enumerate(ledger.blocks.size) if size == 7 * (50 + width) * FLOAT32)
+        assert ledger.module_paths[ledger.module[row]] == "1.0"
 
 
 # -- threads ----------------------------------------------------------------------------------------------------------

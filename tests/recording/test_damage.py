@@ -445,18 +445,39 @@ def test_a_mark_that_does_not_fit_its_part_is_refused(tmp_path: Path):
         )
 
 
-def test_a_packed_member_is_refused(tmp_path: Path):
-    path = seal(tmp_path / "forged.vram", members_of(step_recording()))
-    content = path.read_bytes()
+def test_a_member_that_the_listing_does_not_know_is_refused(tmp_path: Path):
+    members = members_of(step_recording())
+    path = seal(tmp_path / "forged.vram", members)
+    replace_listing(path, {name: hashlib.sha256(content).hexdigest() for name, content in members.items()})
+    assert_same(read_recording(path), step_recording())
+    for name in members:
+        replace_listing(path, {other: hashlib.sha256(members[other]).hexdigest() for other in members if other != name})
+        assert refusal(path) == f"its {name} is damaged"
+
+
+def replace_listing(path: Path, digests: dict[str, str]) -> None:
+    """Rewrite a sealed file with another `members.json`, and a checksum that fits it."""
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
+    members["members.json"] = json.dumps({"sha256": digests}).encode()
+    rewrite(path, members, zipfile.ZIP_STORED)
+
+
+def rewrite(path: Path, members: dict[str, bytes], kind: int) -> None:
+    """A sealed file of these members, packed in this way behind the first, with a right checksum."""
     with zipfile.ZipFile(path, "w") as archive:
         for name, member in members.items():
-            kind = zipfile.ZIP_STORED if name == "meta.json" else zipfile.ZIP_DEFLATED
-            archive.writestr(zipfile.ZipInfo(name), member, kind)
+            archive.writestr(zipfile.ZipInfo(name), member, zipfile.ZIP_STORED if name == "meta.json" else kind)
         archive.comment = b"0" * 64
     content = path.read_bytes()[:-64]
     path.write_bytes(content + hashlib.sha256(content).hexdigest().encode())
+
+
+def test_a_packed_member_is_refused(tmp_path: Path):
+    path = seal(tmp_path / "forged.vram", members_of(step_recording()))
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    rewrite(path, members, zipfile.ZIP_DEFLATED)
     assert refusal(path) == "its members.json is packed in a way vramscope does not write"
 
 

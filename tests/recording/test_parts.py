@@ -178,5 +178,16 @@ def test_a_folder_that_is_sealed_while_it_is_read_is_refused(tmp_path: Path):
     reader = iterate_parts(tmp_path / "a.vram.part")
     next(reader)
     writer.seal()
-    with pytest.raises(RecordingError, match=r"a\.vram\.part: .*while it was read: read it again"):
+    with pytest.raises(RecordingError, match=r"a\.vram\.part: a part of it vanished while it was read: read it again"):
+        list(reader)
+
+
+def test_a_folder_that_is_being_removed_while_it_is_read_is_refused(tmp_path: Path):
+    folder = write_unsealed(tmp_path / "a.vram", [step_recording(step) for step in range(4)])
+    reader = iterate_parts(folder)
+    next(reader)
+    # what sealing and abandoning do, in their order; parts 0 and 1 alone would pass for a recording of two steps
+    for name in ("meta.json", "part-00002.json", "part-00002.npz", "part-00003.json"):
+        (folder / name).unlink()
+    with pytest.raises(RecordingError, match="it was sealed or removed while it was read: read it again"):
         list(reader)

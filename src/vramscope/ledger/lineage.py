@@ -104,13 +104,13 @@ def _modules(recording: Recording, parent: Integers, is_module: Flags, is_node: 
     name = np.append(recording.scopes.name, 0)
     enclosing = nearest(parent, is_module)
     closest = nearest(parent, is_module | is_node)
-    creator = _creators(recording)
+    creator = creators(recording)
     # A backward node belongs where its forward operator ran; that operator may itself be a recomputation inside a node.
     source = np.where((closest >= 0) & is_node[closest], enclosing[creator[closest]], enclosing)
     return np.where(source >= 0, name[source], 0), source >= 0
 
 
-def _creators(recording: Recording) -> Integers:
+def creators(recording: Recording) -> Integers:
     """For every backward node the forward operator that made it: the last to begin with the node's sequence number.
 
     Operators carry the number that the next node will get, so several can carry the same; only the last one made a

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, ExitStack
 from functools import wraps
 from threading import get_ident
 from typing import Any, Protocol
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
@@ -34,8 +35,7 @@ class ModuleHooks:
 
     def __init__(self, observer: ModuleObserver) -> None:
         self._observer = observer
-        self._paths: dict[int, str] = {}
-        self._kept: list[nn.Module] = []  # keeps the ids in _paths valid
+        self._paths: dict[int, tuple[ref[nn.Module], str]] = {}  # by id; a watched module may die and its id come back
         self._tokens: dict[int, list[Any]] = {}  # thread -> tokens of its open forwards, None for modules not watched
         self._handles = [
             register_module_forward_pre_hook(self._before),
@@ -44,22 +44,25 @@ class ModuleHooks:
 
     def watch(self, model: nn.Module) -> None:
         """Report the modules of ``model`` from now on; a module with several paths goes by its first."""
-        self._kept.append(model)
         for path, module in model.named_modules():
-            self._paths.setdefault(id(module), path)
+            if self._path_of(module) is None:
+                self._paths[id(module)] = (ref(module), path)
 
     def remove(self) -> None:
         """Take the hooks away and forget the modules."""
         for handle in self._handles:
             handle.remove()
         self._paths.clear()
-        self._kept.clear()
         self._tokens.clear()
 
     def _before(self, module: nn.Module, args: Any) -> None:
-        path = self._paths.get(id(module))
+        path = self._path_of(module)
         token = None if path is None else (self._observer.module_entered(path),)
         self._tokens.setdefault(get_ident(), []).append(token)
+
+    def _path_of(self, module: nn.Module) -> str | None:
+        known = self._paths.get(id(module))
+        return known[1] if known is not None and known[0]() is module else None
 
     def _after(self, module: nn.Module, args: Any, output: Any) -> None:
         tokens = self._tokens.get(get_ident())
@@ -75,11 +78,10 @@ class GradientHooks:
         self._on_gradient = on_gradient
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
 
-    def watch(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> None:
-        """Watch the parameters that require a gradient."""
-        for name, parameter in parameters:
-            if parameter.requires_grad:
-                self._handles.append(parameter.register_post_accumulate_grad_hook(self._hook(name)))
+    def watch(self, name: str, parameter: nn.Parameter) -> None:
+        """Watch a parameter, if it requires a gradient."""
+        if parameter.requires_grad and parameter.is_leaf:
+            self._handles.append(parameter.register_post_accumulate_grad_hook(self._hook(name)))
 
     def remove(self) -> None:
         """Take the hooks off the parameters."""

@@ -1,10 +1,11 @@
 """Labels: what live objects say an address holds. Every storage is named once, by its first path."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
@@ -28,7 +29,9 @@ class Label(NamedTuple):
 
 
 def plain_tensors(tensor: Tensor) -> Iterator[Tensor]:
-    """The tensors that hold a tensor's memory: itself, or the inner ones of a wrapper subclass (quantized, DTensor)."""
+    """The tensors that hold a tensor's memory: itself, the inner ones of a wrapper (quantized, DTensor), or none."""
+    if is_lazy(tensor):
+        return
     if is_traceable_wrapper_subclass(tensor):
         names, _ = tensor.__tensor_flatten__()
         for name in names:
@@ -79,10 +82,10 @@ def label_model(model: nn.Module) -> Iterator[Label]:
         yield from label_tensor(MarkKind.BUFFER, name, buffer)
 
 
-def label_optimizer_state(optimizer: Optimizer, parameter_names: Mapping[int, str]) -> Iterator[Label]:
+def label_optimizer_state(optimizer: Optimizer, name_of: Callable[[Tensor], str]) -> Iterator[Label]:
     """Labels for what ``optimizer.state`` holds; ``name`` is the state's key, ``owner`` the parameter's name."""
     for parameter, state in optimizer.state.items():
-        owner = parameter_names.get(id(parameter), "") if isinstance(parameter, Tensor) else ""
+        owner = name_of(parameter) if isinstance(parameter, Tensor) else ""
         for name, tensor in nested_tensors(state):
             yield from label_tensor(MarkKind.OPTIMIZER_STATE, name, tensor, owner)
 
