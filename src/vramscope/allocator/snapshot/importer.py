@@ -1,0 +1,168 @@
+"""Makes a Recording of a snapshot, so that every view works on it."""
+
+import numpy as np
+
+from vramscope.allocator.moment import Evidence, PartKind
+from vramscope.allocator.pass_over import Pass
+from vramscope.allocator.replay import Replay, replay
+from vramscope.allocator.snapshot.model import UNKNOWN, Snapshot, Stacks
+from vramscope.recording.recording import (
+    NO_SCOPE,
+    Counters,
+    Device,
+    Events,
+    Integers,
+    MarkKind,
+    Marks,
+    Recording,
+    ScopeKind,
+    Scopes,
+    Seeds,
+    Source,
+)
+
+
+class _Strings:
+    """The string table while it grows; 0 is the empty string."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {"": 0}
+
+    def number(self, text: str) -> int:
+        return self._numbers.setdefault(text, len(self._numbers))
+
+    def table(self) -> tuple[str, ...]:
+        return tuple(self._numbers)
+
+
+def import_snapshot(snapshot: Snapshot, replays: dict[int, Replay] | None = None) -> Recording:
+    """The snapshot as a recording.
+
+    Blocks alive before a trace become seeds. Every allocation and free is an event at its recorded address; a free
+    counts when it is requested, which is when the allocator's own total falls. Block sizes and totals are those of
+    the replay, so they are the allocator's own where it is exact; anything else is noted and leaves the recording
+    incomplete. The innermost Python frame is an event's scope, ``file(line): function``, its callers the scope's
+    parents. Library workspaces are marked.
+
+    Args:
+        snapshot: what was read.
+        replays: by device, where they are already at hand.
+    """
+    devices = [device for device, trace in enumerate(snapshot.traces) if len(trace)]
+    replayed = [(replays or {}).get(device) or replay(snapshot, device) for device in devices]
+    strings = _Strings()
+    scopes, scope_of_stack = _scope_tree(snapshot.stacks, strings)
+    events = _events(snapshot, replayed, scope_of_stack)
+    notes = snapshot.marks + tuple(_notes(replayed))
+    return Recording(
+        source=Source.SNAPSHOT,
+        scopes=_with_times(scopes, events),
+        events=events,
+        marks=Marks.concatenate([_workspace_marks(snapshot, r, index, strings) for index, r in enumerate(replayed)]),
+        counters=Counters.from_rows([]),
+        seeds=Seeds.concatenate([_seeds(r, index) for index, r in enumerate(replayed)]),
+        strings=strings.table(),
+        devices=tuple(_device(r) for r in replayed),
+        environment={"allocator_settings": snapshot.settings_text},
+        workload={"name": snapshot.name},
+        notes=notes,
+        complete=not notes,
+    )
+
+
+def _device(replayed: Replay) -> Device:
+    end = int(replayed.allocated[-1]) if len(replayed.allocated) else replayed.start_allocated
+    return Device(f"cuda:{replayed.device}", "from a CUDA memory snapshot", replayed.start_allocated, end)
+
+
+def _notes(replays: list[Replay]) -> list[str]:
+    notes = []
+    for replayed in replays:
+        name, matched, total = f"cuda:{replayed.device}", replayed.matched, replayed.allocations
+        notes += [f"{name}: {mark}" for mark in replayed.marks]
+        if matched < total:
+            notes.append(f"{name}: {matched} of {total} allocations replay at the recorded address")
+    return notes
+
+
+def _scope_tree(stacks: Stacks, strings: _Strings) -> tuple[Scopes, Integers]:
+    """One scope per distinct chain of frames, and each stack's innermost scope."""
+    rows: dict[tuple[int, int], int] = {}
+    scope_of_stack = np.full(len(stacks.stacks), NO_SCOPE, np.int64)
+    for number, stack in enumerate(stacks.stacks):
+        scope = NO_SCOPE
+        for frame in reversed(stack.frames):
+            scope = rows.setdefault((scope, frame), len(rows))
+        scope_of_stack[number] = scope
+    names = [strings.number(f"{f.file}({f.line}): {f.function}") for f in stacks.frames]
+    chains = np.array(list(rows), np.int64).reshape(len(rows), 2)
+    frames = chains[:, 1]
+    # a snapshot knows no threads, no sequence numbers and no times of frames: those columns stay unknown
+    columns = {column: np.full(len(rows), UNKNOWN, np.int64) for column in Scopes.column_names()}
+    columns["parent"] = chains[:, 0].copy()
+    columns["kind"] = np.full(len(rows), ScopeKind.PYTHON_FRAME, np.int64)
+    columns["name"] = np.array(names, np.int64)[frames]
+    columns["value"] = np.array([frame.line for frame in stacks.frames], np.int64)[frames]
+    return Scopes(**columns), scope_of_stack
+
+
+def _events(snapshot: Snapshot, replays: list[Replay], scope_of_stack: Integers) -> Events:
+    """The events of all devices by time; within a device the trace's order is kept."""
+    parts = [_device_events(snapshot, r, index, scope_of_stack) for index, r in enumerate(replays)]
+    events = Events.concatenate(parts)
+    return events.take(np.argsort(events.time_ns, kind="stable")) if len(parts) > 1 else events
+
+
+def _device_events(snapshot: Snapshot, replayed: Replay, index: int, scope_of_stack: Integers) -> Events:
+    trace = snapshot.traces[replayed.device]
+    rows = np.flatnonzero(replayed.block_size)
+    sign = np.where(trace.action[rows] == 0, 1, -1)
+    time_us = trace.time_us if (trace.time_us != UNKNOWN).all() else np.arange(len(trace))
+    return Events(
+        # threads stamp an entry before they queue for the lock: a few run backwards by microseconds
+        time_ns=np.maximum.accumulate(time_us)[rows] * 1000,
+        address=trace.address[rows],
+        size=replayed.block_size[rows] * sign,
+        requested=trace.size[rows] * sign,
+        device=np.full(len(rows), index, np.int64),
+        scope=scope_of_stack[trace.stack[rows]],
+        total=replayed.allocated[rows],
+        reserved=replayed.reserved[rows],
+    )
+
+
+def _seeds(replayed: Replay, index: int) -> Seeds:
+    return Seeds.from_rows(
+        [(b.address, b.size or 0, b.requested, index) for b in replayed.start.blocks if not b.pending]
+    )
+
+
+def _with_times(scopes: Scopes, events: Events) -> Scopes:
+    """Let each scope last from its first to its last event, its callers' included."""
+    start = np.full(len(scopes), np.iinfo(np.int64).max)
+    end = np.zeros(len(scopes), np.int64)
+    inside = events.scope != NO_SCOPE
+    np.minimum.at(start, events.scope[inside], events.time_ns[inside])
+    np.maximum.at(end, events.scope[inside], events.time_ns[inside])
+    for scope in range(len(scopes) - 1, -1, -1):
+        parent = scopes.parent[scope]
+        if parent != NO_SCOPE:
+            start[parent] = min(start[parent], start[scope])
+            end[parent] = max(end[parent], end[scope])
+    start = np.minimum(start, end)  # frames of final blocks alone have no event
+    columns = {name: getattr(scopes, name) for name in Scopes.column_names()}
+    return Scopes(**{**columns, "start_ns": start, "end_ns": end})
+
+
+def _workspace_marks(snapshot: Snapshot, replayed: Replay, index: int, strings: _Strings) -> Marks:
+    """A mark for every library workspace among the blocks alive at the start."""
+    evidence = Evidence(snapshot, replayed.device, replayed.start)
+    run = Pass(snapshot, replayed.device, replayed.start)
+    time_ns = max(evidence.time_us(-1), 0) * 1000
+    rows: list[tuple[int, ...]] = []
+    for address, block in sorted(run.simulator.in_use.items()):
+        kind, known_from = evidence.kind(block, run.born)
+        if kind is PartKind.WORKSPACE:
+            name = strings.number(f"library workspace, known from {known_from}")
+            rows.append((time_ns, address, MarkKind.LIBRARY_WORKSPACE, name, 0, block.size, index))
+    return Marks.from_rows(rows)
