@@ -10,7 +10,7 @@ from vramscope.allocator import invariants
 from vramscope.allocator.blocks import Block
 from vramscope.allocator.pass_over import Pass
 from vramscope.allocator.simulator import Simulator
-from vramscope.allocator.snapshot.model import UNKNOWN, Frame, Hint, Snapshot, Stack
+from vramscope.allocator.snapshot.model import UNKNOWN, Frame, Hint, Snapshot
 from vramscope.allocator.start_state import StartState
 
 CUBLAS_WORKSPACE = 8_519_680
@@ -134,19 +134,28 @@ class Evidence:
         self._start_stacks = {block.address: block.stack for block in start.blocks}
         self._optimizer_steps = _intervals(snapshot, device)
 
-    def stack(self, block: Block, born: dict[int, int]) -> Stack:
-        """The stack that allocated a block, empty if it was not recorded."""
+    def stack_of(self, block: Block, born: dict[int, int]) -> int:
+        """The number of the stack that allocated a block; 0, the empty one, if it was not recorded."""
         entry = born.get(block.address)
-        number = self._start_stacks.get(block.address, 0) if entry is None else int(self._trace.stack[entry])
-        return self._snapshot.stacks.stacks[number]
+        return self._start_stacks.get(block.address, 0) if entry is None else int(self._trace.stack[entry])
 
     def kind(self, block: Block, born: dict[int, int]) -> tuple[PartKind, str]:
         """What a block was made for, and the evidence."""
-        stack, entry = self.stack(block, born), born.get(block.address)
+        return self.kind_of(block.requested, self.stack_of(block, born), born.get(block.address))
+
+    def kind_of(self, requested: int, stack_number: int, entry: int | None) -> tuple[PartKind, str]:
+        """What an allocation was for, and the evidence.
+
+        Args:
+            requested: its bytes.
+            stack_number: its stack in `Stacks.stacks`.
+            entry: the trace entry that made it, None for one from before.
+        """
+        stack = self._snapshot.stacks.stacks[stack_number]
         for hint, kind, evidence in _BY_HINT:
             if stack.hints & hint:
                 return kind, evidence
-        if block.requested == CUBLAS_WORKSPACE and not stack.frames:
+        if requested == CUBLAS_WORKSPACE and not stack.frames:
             return PartKind.WORKSPACE, "its size, that of cuBLAS's default workspace"
         if entry is not None and self._in_optimizer_step(int(self._trace.time_us[entry])):
             return PartKind.OPTIMIZER, "the program's Optimizer.step annotation"
@@ -160,7 +169,7 @@ class Evidence:
 
     def site(self, block: Block, born: dict[int, int]) -> Frame:
         """The innermost frame of the program's own code, else of any Python code."""
-        stack = self.stack(block, born)
+        stack = self._snapshot.stacks.stacks[self.stack_of(block, born)]
         frames = [self._snapshot.stacks.frames[number] for number in stack.frames]
         own = next((frame for frame in frames if not _LIBRARY.search(frame.file)), None)
         recorded = block.address in born or stack.hints

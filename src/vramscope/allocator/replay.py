@@ -38,6 +38,11 @@ class Replay:
     marks: tuple[str, ...]
 
     @property
+    def deduced(self) -> int:
+        """Blocks whose size is deduced: each may be up to 1 MiB larger than counted, while it lives."""
+        return len(self.start.guessed)
+
+    @property
     def exact(self) -> bool:
         """Whether nothing contradicts the rules: every figure is the allocator's own."""
         return self.matched == self.allocations and not self.marks

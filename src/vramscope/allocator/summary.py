@@ -21,6 +21,7 @@ class DeviceSummary:
     device: int
     replay: Replay
     entries: int
+    first_time_us: int
     duration_us: int
     out_of_memory: int
     peak: Moment
@@ -87,12 +88,14 @@ def _summarise_device(snapshot: Snapshot, device: int) -> DeviceSummary:
         look_at(pass_until(snapshot, replayed, entry), entry, evidence)
         for entry in (replayed.peak_entry, len(trace) - 1)
     ]
-    times = trace.time_us[trace.time_us != UNKNOWN]
+    times = trace.time_us
+    timed = bool((times != UNKNOWN).all())
     return DeviceSummary(
         device=device,
         replay=replayed,
         entries=len(trace),
-        duration_us=int(times.max() - times.min()) if len(times) else UNKNOWN,
+        first_time_us=int(times[0]) if timed else UNKNOWN,
+        duration_us=int(times.max() - times.min()) if timed else UNKNOWN,
         out_of_memory=int(np.count_nonzero(trace.action == Action.OOM)),
         peak=moments[0],
         end=moments[1],

@@ -81,18 +81,6 @@ def run_with(snapshot: Snapshot, replayed: Replay, settings_text: str, limit_byt
     return _outcome(simulator, settings_text, False, limit_bytes, failure)
 
 
-def sweep(
-    snapshot: Snapshot, replayed: Replay, limit_bytes: int | None = None, candidates: tuple[str, ...] = CANDIDATES
-) -> tuple[Outcome, ...]:
-    """All candidates and the recorded settings, those that fit first, then by peak reserved.
-
-    Equal peaks keep the candidates' order, so the defaults win over a setting that changes nothing.
-    """
-    texts = dict.fromkeys((snapshot.settings_text, *candidates))
-    outcomes = [run_with(snapshot, replayed, text, limit_bytes) for text in texts]
-    return tuple(sorted(outcomes, key=lambda outcome: (not outcome.fits, outcome.peak_reserved)))
-
-
 def _simulator(settings: AllocatorSettings, limit_bytes: int | None) -> Simulator:
     """With a limit, the process is taken to have set it as its own too, or garbage collection would never run."""
     allowed = limit_bytes if settings.garbage_collection_threshold > 0 else None

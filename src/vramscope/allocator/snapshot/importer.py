@@ -1,11 +1,13 @@
 """Makes a Recording of a snapshot, so that every view works on it."""
 
-import numpy as np
+from typing import TypeVar
 
-from vramscope.allocator.moment import Evidence, PartKind
-from vramscope.allocator.pass_over import Pass
+import numpy as np
+import numpy.typing as npt
+
+from vramscope.allocator.moment import CUBLAS_WORKSPACE, Evidence, PartKind
 from vramscope.allocator.replay import Replay, replay
-from vramscope.allocator.snapshot.model import UNKNOWN, Snapshot, Stacks
+from vramscope.allocator.snapshot.model import UNKNOWN, Action, Hint, Snapshot, Stacks, Trace
 from vramscope.recording.recording import (
     NO_SCOPE,
     Counters,
@@ -20,6 +22,8 @@ from vramscope.recording.recording import (
     Seeds,
     Source,
 )
+
+Table = TypeVar("Table", Scopes, Seeds)
 
 
 class _Strings:
@@ -97,13 +101,20 @@ def _scope_tree(stacks: Stacks, strings: _Strings) -> tuple[Scopes, Integers]:
     names = [strings.number(f"{f.file}({f.line}): {f.function}") for f in stacks.frames]
     chains = np.array(list(rows), np.int64).reshape(len(rows), 2)
     frames = chains[:, 1]
-    # a snapshot knows no threads, no sequence numbers and no times of frames: those columns stay unknown
-    columns = {column: np.full(len(rows), UNKNOWN, np.int64) for column in Scopes.column_names()}
-    columns["parent"] = chains[:, 0].copy()
-    columns["kind"] = np.full(len(rows), ScopeKind.PYTHON_FRAME, np.int64)
-    columns["name"] = np.array(names, np.int64)[frames]
-    columns["value"] = np.array([frame.line for frame in stacks.frames], np.int64)[frames]
-    return Scopes(**columns), scope_of_stack
+    tree = _table(
+        Scopes,
+        parent=chains[:, 0].copy(),
+        kind=np.full(len(rows), ScopeKind.PYTHON_FRAME, np.int64),
+        name=np.array(names, np.int64)[frames],
+        value=np.array([frame.line for frame in stacks.frames], np.int64)[frames],
+    )
+    return tree, scope_of_stack
+
+
+def _table(kind: type[Table], **known: Integers) -> Table:
+    """A table of which a snapshot knows only some columns (no threads, no sequence numbers): the others stay unknown."""
+    count = len(next(iter(known.values())))
+    return kind(**{name: known.get(name, np.full(count, UNKNOWN, np.int64)) for name in kind.column_names()})
 
 
 def _events(snapshot: Snapshot, replays: list[Replay], scope_of_stack: Integers) -> Events:
@@ -116,7 +127,7 @@ def _events(snapshot: Snapshot, replays: list[Replay], scope_of_stack: Integers)
 def _device_events(snapshot: Snapshot, replayed: Replay, index: int, scope_of_stack: Integers) -> Events:
     trace = snapshot.traces[replayed.device]
     rows = np.flatnonzero(replayed.block_size)
-    sign = np.where(trace.action[rows] == 0, 1, -1)
+    sign = np.where(trace.action[rows] == Action.ALLOC, 1, -1)
     time_us = trace.time_us if (trace.time_us != UNKNOWN).all() else np.arange(len(trace))
     return Events(
         # threads stamp an entry before they queue for the lock: a few run backwards by microseconds
@@ -132,8 +143,14 @@ def _device_events(snapshot: Snapshot, replayed: Replay, index: int, scope_of_st
 
 
 def _seeds(replayed: Replay, index: int) -> Seeds:
-    return Seeds.from_rows(
-        [(b.address, b.size or 0, b.requested, index) for b in replayed.start.blocks if not b.pending]
+    """The blocks allocated at the start; those that only wait for a stream count as allocated no more."""
+    blocks = [block for block in replayed.start.blocks if not block.pending]
+    return _table(
+        Seeds,
+        address=np.array([block.address for block in blocks], np.int64),
+        size=np.array([block.size for block in blocks], np.int64),
+        requested=np.array([block.requested for block in blocks], np.int64),
+        device=np.full(len(blocks), index, np.int64),
     )
 
 
@@ -155,14 +172,23 @@ def _with_times(scopes: Scopes, events: Events) -> Scopes:
 
 
 def _workspace_marks(snapshot: Snapshot, replayed: Replay, index: int, strings: _Strings) -> Marks:
-    """A mark for every library workspace among the blocks alive at the start."""
+    """A mark for every library workspace: at the start for those alive then, else at its allocation."""
     evidence = Evidence(snapshot, replayed.device, replayed.start)
-    run = Pass(snapshot, replayed.device, replayed.start)
-    time_ns = max(evidence.time_us(-1), 0) * 1000
+    trace = snapshot.traces[replayed.device]
+    found = [(-1, b.address, b.size or 0, evidence.kind_of(b.requested, b.stack, None)) for b in replayed.start.blocks]
+    for entry in np.flatnonzero((trace.action == Action.ALLOC) & _may_be_workspace(snapshot, trace)).tolist():
+        judged = evidence.kind_of(int(trace.size[entry]), int(trace.stack[entry]), entry)
+        found.append((entry, int(trace.address[entry]), int(replayed.block_size[entry]), judged))
     rows: list[tuple[int, ...]] = []
-    for address, block in sorted(run.simulator.in_use.items()):
-        kind, known_from = evidence.kind(block, run.born)
-        if kind is PartKind.WORKSPACE:
+    for entry, address, size, (kind, known_from) in found:
+        if kind is PartKind.WORKSPACE and size:
             name = strings.number(f"library workspace, known from {known_from}")
-            rows.append((time_ns, address, MarkKind.LIBRARY_WORKSPACE, name, 0, block.size, index))
+            time_ns = max(evidence.time_us(entry), 0) * 1000
+            rows.append((time_ns, address, MarkKind.LIBRARY_WORKSPACE, name, 0, size, index))
     return Marks.from_rows(rows)
+
+
+def _may_be_workspace(snapshot: Snapshot, trace: Trace) -> npt.NDArray[np.bool_]:
+    """Entries worth a closer look: a library in the stack, or the size of a known workspace."""
+    hinted = np.array([bool(stack.hints & (Hint.CUBLAS | Hint.CUDNN)) for stack in snapshot.stacks.stacks])
+    return np.asarray(hinted[trace.stack] | (trace.size == CUBLAS_WORKSPACE))

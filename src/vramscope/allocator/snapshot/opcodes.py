@@ -145,4 +145,6 @@ def _refusal(opcode: int, position: int, name: str, total: int) -> str:
         return f"{name}: byte {position} nests tuples ({_NESTS[opcode]}), which no snapshot does; nothing was loaded"
     if total - position < 10:
         return f"{name}: the file ends in the middle of its data; it was cut, copy it again"
-    return f"{name}: byte {position} is no instruction of a snapshot (0x{opcode:02x}); it is damaged or another kind of pickle"
+    return (
+        f"{name}: byte {position} is no instruction of a snapshot (0x{opcode:02x}); damaged, or another kind of pickle"
+    )
