@@ -5,8 +5,14 @@ from typing import Protocol
 
 FIRST_ADDRESS = 0x7F00_0000_0000
 """Made-up addresses begin here: like a driver's, and above those of most recordings."""
+NO_DEVICE_ADDRESS = 2**60
+"""In a replay, memory whose address the trace does not tell lies from here on, where no recorded block can."""
 RESERVATION = 2**40
 """Bytes of address space of one expandable segment; PyTorch takes 9/8 of the GPU's memory, far less than this."""
+
+
+LEAST_RESERVATION = 2**30
+"""A recorded range with less room up to the next is none: no GPU has so little memory."""
 
 
 class AddressSource(Protocol):
@@ -39,32 +45,27 @@ class MadeUpAddresses:
 
 
 class RecordedAddresses(MadeUpAddresses):
-    """Addresses that a trace announces; made-up ones where it announces none.
+    """Addresses that a trace announces; made-up ones where it announces none."""
 
-    Args:
-        barriers: addresses that a reservation which begins below them must not reach.
-    """
-
-    def __init__(self, barriers: list[int]) -> None:
+    def __init__(self) -> None:
         """Nothing is announced yet."""
-        super().__init__()
-        self._barriers = sorted(barriers)
+        super().__init__(NO_DEVICE_ADDRESS)
         self.announced: deque[tuple[int, int]] = deque()
-        self._announced_range: int | None = None
+        self._range: tuple[int, int] | None = None
 
     def announce_segment(self, address: int, size: int) -> None:
         """The next segment of ``size`` bytes lies at ``address``."""
         self.announced.append((address, size))
 
-    def announce_range(self, address: int) -> None:
-        """If a range is reserved next, it begins at ``address``; a later announcement changes nothing."""
-        if self._announced_range is None:
-            self._announced_range = address
+    def announce_range(self, address: int, room: int) -> None:
+        """If a range is reserved next, it begins at ``address`` and has ``room`` bytes up to what lies behind it."""
+        if self._range is None and room >= LEAST_RESERVATION:
+            self._range = (address, min(room, RESERVATION))
 
     def forget(self) -> None:
         """Drop what was announced and not taken."""
         self.announced.clear()
-        self._announced_range = None
+        self._range = None
 
     def segment(self, size: int) -> int:
         """The announced address if the size is the announced one."""
@@ -73,12 +74,6 @@ class RecordedAddresses(MadeUpAddresses):
         return super().segment(size)
 
     def reservation(self) -> tuple[int, int]:
-        """The announced range, as long as it touches no other."""
-        if self._announced_range is None:
-            return super().reservation()
-        return self.range_at(self._announced_range)
-
-    def range_at(self, address: int) -> tuple[int, int]:
-        """The range that begins at ``address`` and ends before the next barrier."""
-        above = next((barrier for barrier in self._barriers if barrier > address), address + RESERVATION)
-        return address, min(above - address, RESERVATION)
+        """The announced range, once."""
+        where, self._range = self._range, None
+        return where or super().reservation()

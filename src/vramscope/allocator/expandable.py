@@ -45,14 +45,15 @@ def allocate(simulator: "Simulator", pool: Pool, size: int, stream: int) -> Bloc
     """
     candidate = _find(simulator, pool, size, stream)
     if not candidate.mapped:
-        mapped = _map(simulator, candidate, min(candidate.size, size))
+        mapped = map_pages(simulator, candidate, min(candidate.size, size))
         if mapped is None:
             return None
         candidate = mapped
     while candidate.size < size:
         unmapped = candidate.next
-        assert unmapped is not None
-        mapped = _map(simulator, unmapped, min(size - candidate.size, unmapped.size))
+        if unmapped is None or unmapped.mapped:
+            return None  # not even an empty range is as large
+        mapped = map_pages(simulator, unmapped, min(size - candidate.size, unmapped.size))
         if mapped is None:
             return None
         candidate = mapped
@@ -89,7 +90,7 @@ def reserve(simulator: "Simulator", pool: Pool, stream: int, where: tuple[int, i
     return block
 
 
-def _map(simulator: "Simulator", block: Block, size: int) -> Block | None:
+def map_pages(simulator: "Simulator", block: Block, size: int) -> Block | None:
     """Back the first ``size`` bytes of an unmapped block with whole pages (``map_block``).
 
     Returns the free block that then holds them, None if the driver cannot give all pages.

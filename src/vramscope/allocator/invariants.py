@@ -18,7 +18,7 @@ def check(simulator: Simulator) -> None:
     Raises:
         InvariantError: naming what does not hold.
     """
-    segments = sorted(simulator.segments.items())
+    segments = simulator.segments.items()
     end_before = 0
     for address, first in segments:
         _require(address == first.address and first.previous is None, "a segment does not start with its first block")

@@ -272,7 +272,7 @@ def _releasable(block: Block) -> int:
 def _segment_map(simulator: Simulator, kinds: dict[int, tuple[PartKind, str]]) -> tuple[MapSegment, ...]:
     """Every run of mapped memory with its blocks, by address."""
     segments: list[MapSegment] = []
-    for _, first in sorted(simulator.segments.items()):
+    for _, first in simulator.segments.items():
         run: list[Block] = []
         for block in [*invariants.chain(first), None]:
             if block is not None and block.mapped:

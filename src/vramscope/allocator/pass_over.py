@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import TypeAlias
 
 from vramscope.allocator import expandable, invariants, release, rules
-from vramscope.allocator.addresses import RecordedAddresses
+from vramscope.allocator.addresses import RESERVATION, RecordedAddresses
 from vramscope.allocator.blocks import DEFAULT_POOL, Block, PoolId
-from vramscope.allocator.seeding import cut, group_of, seed
-from vramscope.allocator.simulator import Simulator
-from vramscope.allocator.snapshot.model import Action, Segment, Snapshot, Trace
+from vramscope.allocator.seeding import Group, cut, group_of, seed
+from vramscope.allocator.simulator import SimulatedOutOfMemory, Simulator
+from vramscope.allocator.snapshot.model import Action, BlockState, Segment, Snapshot, Trace
 from vramscope.allocator.start_state import StartState
 
 Row: TypeAlias = tuple[int, int, int, int]
@@ -44,18 +44,20 @@ class Pass:
     ) -> None:
         """Ready for the first entry."""
         self.trace = snapshot.traces[device]
-        barriers = _barriers(start, self.trace, snapshot.settings.large_segment_size)
-        self.addresses = RecordedAddresses(barriers)
+        self._pools = pool_finder(snapshot.device_segments(device))
+        bases = _range_bases(start, self.trace, self._pools, snapshot.settings.large_segment_size)
+        self.addresses = RecordedAddresses()
+        self._range_bases = sorted(bases.values())
         self.simulator = Simulator(snapshot.settings, addresses=self.addresses)
-        seed(self.simulator, start, barriers)
+        seed(self.simulator, start, bases)
         self.matched = 0
         self.first_mismatch: int | None = None
         self.marks: Counter[str] = Counter()
         self.born: dict[int, int] = {}
         """The trace entry that allocated the block at a (simulated) address; start blocks are not in it."""
+        self._mapped: list[tuple[int, int, int]] = []
         self._place = {block.address: block.address for block in start.blocks}
-        self._lacks_completions = not bool((self.trace.action == Action.FREE_COMPLETED).any())
-        self._pools = pool_finder(snapshot.device_segments(device))
+        self._lacks_completions = _lacks_completions(self.trace, snapshot.device_segments(device))
         self._start = start
         self._learning = learning
         self._furthest = furthest
@@ -70,20 +72,42 @@ class Pass:
         """Do one entry; returns the size of the block that it allocated or freed, else 0."""
         action, address, size, stream = row
         if action == Action.ALLOC:
+            self._mapped.clear()
             return self._alloc(entry, address, size, stream)
+        if action == Action.SEGMENT_MAP:
+            self._mapped.append((address, size, stream))
+            if self._block_at(address) is None:
+                self.addresses.announce_range(address, self._room(address))
+            return 0
+        if self._mapped:
+            self._map_for_nothing()
         if action == Action.FREE_REQUESTED:
             return self._free_requested(address)
         if action == Action.FREE_COMPLETED:
             return self._free_completed(address)
         if action == Action.SEGMENT_ALLOC:
-            self.addresses.announce_segment(address, size)
-        elif action == Action.SEGMENT_MAP:
-            self.addresses.announce_range(address)
+            self._segment_alloc(address, size)
         elif action == Action.SEGMENT_FREE:
             self._segment_free(address, size)
         elif action == Action.SEGMENT_UNMAP:
             self._segment_unmap(address, size)
         return 0
+
+    def _map_for_nothing(self) -> None:
+        """An allocation that got only some of its pages before memory ran out has left them behind as free memory."""
+        for address, size, stream in self._mapped:
+            block = self._block_at(address)
+            if block is None and self._is_vacant(address, size):
+                small = size % self.simulator.settings.large_segment_size != 0
+                pool = self.simulator.pool(small, (self._pools(address) if self._pools else None) or DEFAULT_POOL)
+                block = expandable.reserve(self.simulator, pool, stream)
+            usable = block is not None and not block.mapped and block.address == address and 0 < size <= block.size
+            if block is None or not usable:
+                self.marks["memory was mapped that the replay already uses"] += 1
+            else:
+                expandable.map_pages(self.simulator, block, size)
+        self._mapped.clear()
+        self.addresses.forget()
 
     def _alloc(self, entry: int, address: int, size: int, stream: int) -> int:
         if address in self._place:
@@ -92,7 +116,11 @@ class Pass:
         simulator = self.simulator
         pool_id = self._pools(address) if self._pools else None
         announced = list(self.addresses.announced)
-        landed = simulator.malloc(size, stream, pool_id)
+        try:
+            landed = simulator.malloc(size, stream, pool_id)
+        except SimulatedOutOfMemory:
+            self.marks["allocations are larger than any GPU"] += 1
+            return 0
         if landed == address:
             self.matched += 1
         else:
@@ -132,6 +160,12 @@ class Pass:
         self.simulator.finish_pending(block.address)
         return size
 
+    def _segment_alloc(self, address: int, size: int) -> None:
+        if size and self._is_vacant(address, size):
+            self.addresses.announce_segment(address, size)
+        else:
+            self.marks["segments were made where the replay has others"] += 1
+
     def _segment_free(self, address: int, size: int) -> None:
         block = self.simulator.segments.get(address)
         if block is None or not block.is_free or block.is_split or block.size != size:
@@ -141,19 +175,35 @@ class Pass:
 
     def _segment_unmap(self, address: int, size: int) -> None:
         block = self._block_at(address)
-        if block is None or not block.is_free or block.expandable is None or block.end < address + size:
+        if block is None or not block.is_free or block.expandable is None or not 0 < size <= block.end - address:
             self.marks["pages were returned that the replay still uses"] += 1
         else:
             expandable.unmap_range(self.simulator, block, address, address + size)
 
     def _block_at(self, address: int) -> Block | None:
-        """The block that holds an address; slow, for rare entries."""
-        starts = sorted(self.simulator.segments)
-        index = bisect_right(starts, address) - 1
+        """The block that holds an address, mapped or not; walks through its segment, so for rare entries."""
+        segments = self.simulator.segments
+        index = segments.bisect_right(address) - 1
         if index < 0:
             return None
-        chain = invariants.chain(self.simulator.segments[starts[index]])
+        chain = invariants.chain(segments.values()[index])
         return next((block for block in chain if block.address <= address < block.end), None)
+
+    def _room(self, address: int) -> int:
+        """The bytes from an address that nothing holds to whatever lies behind it."""
+        segments = self.simulator.segments
+        index = segments.bisect_right(address)
+        bases = self._range_bases
+        base = bisect_right(bases, address)
+        behind = [address + RESERVATION, *segments.keys()[index : index + 1], *bases[base : base + 1]]
+        return int(min(behind)) - address
+
+    def _is_vacant(self, address: int, size: int) -> bool:
+        """Whether no segment lies in a range."""
+        segments = self.simulator.segments
+        index = segments.bisect_right(address)
+        below_ends = self._block_at(address) is None
+        return below_ends and (index == len(segments) or segments.keys()[index] >= address + size)
 
     def _explain(self, entry: int, landed: int, recorded: int, size: int) -> None:
         """Raise the slack of a start block that would have made this allocation land where it was recorded.
@@ -195,7 +245,7 @@ class Pass:
         if segment is not None and made_up and landed not in (base for base, _ in announced):
             release.release_segment(simulator, segment)
         block = self._block_at(address)
-        if block is None and announced and announced[-1][0] <= address < sum(announced[-1]):
+        if block is None and announced and self._is_vacant(*announced[-1]):
             base, bytes_ = announced[-1]
             small = rules.is_small(rules.round_request(size, simulator.settings))
             block = simulator.make_free(
@@ -216,18 +266,30 @@ class Pass:
         return self.simulator.hand_out(block, size, rules.round_request(size, self.simulator.settings))
 
 
-def _barriers(start: StartState, trace: Trace, large_page: int) -> list[int]:
-    """The lowest address of every expandable range that the start or the trace shows."""
-    lowest: dict[object, int] = {}
+def _lacks_completions(trace: Trace, final: list[Segment]) -> bool:
+    """Whether the recording left out the second halves of frees: some block then neither waits nor is completed."""
+    if bool((trace.action == Action.FREE_COMPLETED).any()):
+        return False
+    waiting = {block.address for segment in final for block in segment.blocks if block.state is BlockState.PENDING}
+    requested = trace.address[trace.action == Action.FREE_REQUESTED]
+    return not waiting.issuperset(requested.tolist())
+
+
+def _range_bases(start: StartState, trace: Trace, pools: "PoolFinder | None", large_page: int) -> dict[Group, int]:
+    """The lowest address of every expandable range that the start or the trace shows, by what shares a range."""
+    lowest: dict[Group, int] = {}
     for segment in start.segments:
         if segment.expandable:
-            group = group_of(segment)[:2]
-            lowest[group] = min(lowest.get(group, segment.address), segment.address)
+            lowest.setdefault(group_of(segment), segment.address)
     mapped = trace.action == Action.SEGMENT_MAP
-    for address, size, stream in zip(trace.address[mapped], trace.size[mapped], trace.stream[mapped], strict=True):
-        group = int(stream), int(size) % large_page != 0
-        lowest[group] = min(lowest.get(group, int(address)), int(address))
-    return sorted(lowest.values())
+    columns = (trace.address[mapped], trace.size[mapped], trace.stream[mapped])
+    for address, size, stream in zip(*(column.tolist() for column in columns), strict=True):
+        pool_id = (pools(address) if pools else None) or DEFAULT_POOL
+        group = (stream, size % large_page != 0, pool_id)
+        known = lowest.get(group, address)
+        if abs(known - address) < RESERVATION:  # farther away lies another range
+            lowest[group] = min(known, address)
+    return lowest
 
 
 class PoolFinder:

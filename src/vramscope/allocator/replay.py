@@ -8,6 +8,7 @@ import numpy as np
 from vramscope.allocator.pass_over import MismatchError, Pass
 from vramscope.allocator.snapshot.model import Action, BlockState, Snapshot
 from vramscope.allocator.start_state import StartState, rebuild
+from vramscope.errors import RecordingError
 from vramscope.recording.recording import Integers
 
 _MOST_LESSONS = 256
@@ -101,7 +102,10 @@ def _replay_once(snapshot: Snapshot, device: int, start: StartState, learning: b
     for index, row in enumerate(run.rows()):
         size = run.apply(index, row)
         keep((totals.allocated, totals.active, totals.reserved, size))
-    columns = np.array(after, np.int64).reshape(len(after), 4)
+    try:
+        columns = np.array(after, np.int64).reshape(len(after), 4)
+    except OverflowError:
+        raise RecordingError(f"{snapshot.name}: device {device}: the totals exceed 64 bits; it is damaged") from None
     _compare_end(snapshot, device, run)
     marks = start.marks + tuple(f"{count} × {what}" for what, count in run.marks.items())
     allocations = int(np.count_nonzero(snapshot.traces[device].action == Action.ALLOC))

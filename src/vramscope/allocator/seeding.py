@@ -1,9 +1,9 @@
 """Puts a rebuilt start state into a simulator, so that a replay can begin in the middle of a process's life."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 
-from vramscope.allocator import expandable, invariants
+from vramscope.allocator import expandable, invariants, rules
 from vramscope.allocator.addresses import RESERVATION
 from vramscope.allocator.blocks import Block, PoolId
 from vramscope.allocator.simulator import Simulator
@@ -13,22 +13,22 @@ Group = tuple[int, bool, PoolId]
 """Stream, small and pool: what shares one address range of expandable segments."""
 
 
-def seed(simulator: Simulator, start: StartState, barriers: list[int]) -> None:
+def seed(simulator: Simulator, start: StartState, bases: Mapping[Group, int]) -> None:
     """Take the start state's segments and blocks; what lies between the blocks is free.
 
     Args:
         simulator: an empty one.
         start: the state.
-        barriers: addresses at which some expandable range begins; none grows across the next one.
+        bases: where expandable ranges begin, which may be below their lowest memory; none grows across another.
     """
-    blocks = _by_segment(start)
+    blocks = blocks_by_segment(start)
     for segment in start.segments:
         if not segment.expandable:
             pool = simulator.pool(segment.small, segment.pool)
             whole = simulator.add_segment(segment.address, segment.size, segment.stream, pool)
             _fill(simulator, whole, blocks[segment.address])
     for group, members in groupby(sorted(_expandable(start), key=_order), key=group_of):
-        _seed_range(simulator, group, list(members), blocks, barriers)
+        _seed_range(simulator, group, list(members), blocks, bases)
     totals = simulator.totals
     totals.peak_allocated, totals.peak_active = totals.allocated, totals.active
 
@@ -46,7 +46,7 @@ def _expandable(start: StartState) -> list[StartSegment]:
     return [segment for segment in start.segments if segment.expandable]
 
 
-def _by_segment(start: StartState) -> dict[int, list[StartBlock]]:
+def blocks_by_segment(start: StartState) -> dict[int, list[StartBlock]]:
     """The blocks of each segment, by the segment's address; both are sorted."""
     blocks: dict[int, list[StartBlock]] = {}
     rest = iter(start.blocks)
@@ -64,14 +64,18 @@ def _seed_range(
     group: Group,
     members: list[StartSegment],
     blocks: dict[int, list[StartBlock]],
-    barriers: list[int],
+    bases: Mapping[Group, int],
 ) -> None:
     """One address range, with memory where the group's segments lie."""
     stream, small, pool_id = group
-    base = members[0].address
+    base = bases.get(group, members[0].address)
     pool = simulator.pool(small, pool_id)
-    limit = min((barrier for barrier in barriers if barrier > members[-1].address), default=base + RESERVATION)
-    tail = expandable.reserve(simulator, pool, stream, (base, min(limit - base, RESERVATION)))
+    end = members[-1].address + members[-1].size
+    limit = min((other for other in bases.values() if other >= end), default=base + RESERVATION)
+    # whole pages, and all of what is mapped however damaged the file
+    page = rules.page_size(small, simulator.settings)
+    size = max(min(limit - base, RESERVATION) // page * page, rules.round_up(end - base, page))
+    tail = expandable.reserve(simulator, pool, stream, (base, size))
     for segment in members:
         pool.remove_unmapped(tail)
         mapped, rest = _carve(tail, segment.address, segment.size)

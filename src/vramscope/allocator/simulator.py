@@ -5,6 +5,8 @@ Restates ``DeviceCachingAllocator`` of c10/cuda/CUDACachingAllocator.cpp (native
 
 from dataclasses import dataclass
 
+from sortedcontainers import SortedDict
+
 from vramscope.allocator import expandable, release, rules
 from vramscope.allocator.addresses import AddressSource, MadeUpAddresses
 from vramscope.allocator.blocks import DEFAULT_POOL, Block, Pool, PoolId
@@ -69,7 +71,8 @@ class Simulator:
         self.totals = Totals()
         self.pools: dict[tuple[PoolId, bool], Pool] = {}
         self.freeable_pools: set[PoolId] = set()
-        self.segments: dict[int, Block] = {}
+        self.segments: SortedDict = SortedDict()
+        """The first block of every segment and address range, by address."""
         self.in_use: dict[int, Block] = {}
         self._captures: list[PoolId] = []
 

@@ -193,7 +193,7 @@ def _add_range(walk: _Walk, pattern: StartSegment, start: int, stop: int) -> Non
 
 def _finish(walk: _Walk) -> StartState:
     """Give every block its size and its segment."""
-    segments = sorted([*walk.segments.values(), *walk.ranges.values()], key=lambda segment: segment.address)
+    segments = _disjoint(walk)
     starts = [segment.address for segment in segments]
     guessed, blocks, end_before = set(), [], 0
     for block in walk.alive.values():
@@ -214,6 +214,17 @@ def _finish(walk: _Walk) -> StartState:
         blocks.append(block)
     marks = tuple(f"{count} × {what}" for what, count in walk.marks.items())
     return StartState(tuple(segments), tuple(blocks), frozenset(guessed), marks)
+
+
+def _disjoint(walk: _Walk) -> list[StartSegment]:
+    """All segments by address, without any that overlaps the one before."""
+    kept: list[StartSegment] = []
+    for segment in sorted([*walk.segments.values(), *walk.ranges.values()], key=lambda segment: segment.address):
+        if segment.size <= 0 or (kept and segment.address < kept[-1].address + kept[-1].size):
+            walk.marks["segments overlap at the start of the trace"] += 1
+        else:
+            kept.append(segment)
+    return kept
 
 
 def _deduce_size(block: StartBlock, bound: int, segment: StartSegment, settings: AllocatorSettings) -> tuple[int, bool]:

@@ -2,14 +2,15 @@
 
 from dataclasses import dataclass
 
+from vramscope.allocator.addresses import NO_DEVICE_ADDRESS, MadeUpAddresses
 from vramscope.allocator.blocks import Block
 from vramscope.allocator.pass_over import pool_finder
 from vramscope.allocator.replay import Replay
-from vramscope.allocator.seeding import seed
+from vramscope.allocator.seeding import blocks_by_segment, seed
 from vramscope.allocator.settings import AllocatorSettings, parse_settings
 from vramscope.allocator.simulator import SimulatedOutOfMemory, Simulator
 from vramscope.allocator.snapshot.model import Action, Snapshot
-from vramscope.allocator.start_state import StartSegment, StartState
+from vramscope.allocator.start_state import StartState
 
 CANDIDATES = (
     "",
@@ -53,7 +54,8 @@ class Outcome:
 def run_as_recorded(snapshot: Snapshot, replayed: Replay, limit_bytes: int | None = None) -> Outcome:
     """The trace from the recorded layout under the recorded settings, with new segments at made-up addresses."""
     simulator = _simulator(snapshot.settings, limit_bytes)
-    seed(simulator, replayed.start, [])
+    simulator.addresses = MadeUpAddresses(NO_DEVICE_ADDRESS)  # must not meet the recorded ones
+    seed(simulator, replayed.start, {})
     place = dict(simulator.in_use)
     failure = None
     if limit_bytes is not None and simulator.totals.reserved > limit_bytes:
@@ -90,17 +92,15 @@ def _simulator(settings: AllocatorSettings, limit_bytes: int | None) -> Simulato
 
 
 def _allocate_start(simulator: Simulator, start: StartState, place: dict[int, Block]) -> None:
-    segments = iter(start.segments)
-    segment: StartSegment = next(segments)
-    for block in start.blocks:
-        while block.address >= segment.address + segment.size:
-            segment = next(segments)
-        assert block.size is not None
-        wanted = block.requested if block.requested >= 0 else block.size
-        landed = simulator.malloc(wanted, segment.stream, segment.pool)
-        place[block.address] = simulator.in_use[landed]
-        if block.pending:
-            simulator.request_free(landed)
+    inside = blocks_by_segment(start)
+    for segment in start.segments:
+        for block in inside[segment.address]:
+            assert block.size is not None
+            wanted = block.requested if block.requested >= 0 else block.size
+            landed = simulator.malloc(wanted, segment.stream, segment.pool)
+            place[block.address] = simulator.in_use[landed]
+            if block.pending:
+                simulator.request_free(landed)
 
 
 def _follow(snapshot: Snapshot, device: int, simulator: Simulator, place: dict[int, Block]) -> tuple[int, int] | None:
@@ -131,11 +131,12 @@ def _free(simulator: Simulator, place: dict[int, Block], address: int, completed
     block = place.get(address)
     if block is None:
         return
-    if block.allocated:
+    held = simulator.in_use.get(block.address) is block
+    if held and block.allocated:
         simulator.request_free(block.address)
     if completed:
         del place[address]
-        if block.pending:
+        if held:
             simulator.finish_pending(block.address)
 
 

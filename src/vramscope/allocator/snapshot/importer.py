@@ -111,10 +111,10 @@ def _scope_tree(stacks: Stacks, strings: _Strings) -> tuple[Scopes, Integers]:
     return tree, scope_of_stack
 
 
-def _table(kind: type[Table], **known: Integers) -> Table:
-    """A table of which a snapshot knows only some columns (no threads, no sequence numbers): the others stay unknown."""
+def _table(table: type[Table], /, **known: Integers) -> Table:
+    """A table of which a snapshot knows only some columns (no threads, for one): the others stay unknown."""
     count = len(next(iter(known.values())))
-    return kind(**{name: known.get(name, np.full(count, UNKNOWN, np.int64)) for name in kind.column_names()})
+    return table(**{name: known.get(name, np.full(count, UNKNOWN, np.int64)) for name in table.column_names()})
 
 
 def _events(snapshot: Snapshot, replays: list[Replay], scope_of_stack: Integers) -> Events:

@@ -16,10 +16,11 @@ _SMALL_LIMIT = 512 * 2**20
 _GROWTH = 16  # a snapshot of nothing but bare blocks grows by 10 when loaded
 
 _LONGS = b"|".join(b"\\x8a\\x%02x.{%d}" % (n, n) for n in (6, 5, 4, 7, 8, 3, 2, 1, 9, 0))
-# Tuples only as pairs of small integers, which is how a pool id is written: a nested tuple used as a key would be
+# Tuples only as pairs of integers, which is how a pool id is written: a nested tuple used as a key would be
 # hashed recursively, and shared ones in exponential time.
-_PAIR = rb"(?:K.|M..)(?:(?:K.|M..)\x86)?+"
-_REST = rb"[\x94()\]}aesuN\x88\x89]|" + _PAIR + rb"|J....|" + _LONGS + rb"|[G\x95].{8}|q."
+_INTEGER = rb"(?:K.|M..|J....)"
+_PAIR = _INTEGER + rb"(?:" + _INTEGER + rb"\x86)?+"
+_REST = rb"[\x94()\]}aesuN\x88\x89]|" + _PAIR + rb"|" + _LONGS + rb"|[G\x95].{8}|q."
 _RUN = re.compile(rb"(?s)(?:j....|h.|" + _REST + rb"){1,60000}+")
 _TOKENS = re.compile(rb"(?s)(?:h.)++|(?:j....)++|" + _REST)
 
@@ -44,10 +45,11 @@ _RUNS_CODE = {
 _NESTS = {ord("t"): "TUPLE", 0x85: "TUPLE1", 0x86: "TUPLE2", 0x87: "TUPLE3"}
 # Bytes that one instruction costs when executed: the object, its place on the stack or in a list, the memo. A dict of
 # up to ten entries takes 80 + 272.
-_COST = {ord("}"): 280, ord("]"): 90, 0x94: 16, ord("q"): 16, ord("("): 16, ord("J"): 41, ord("G"): 33, 0x8A: 41}
+_COST = {ord("}"): 280, ord("]"): 90, 0x94: 16, ord("q"): 16, ord("("): 16, ord("G"): 33, 0x8A: 41}
 _DEFAULT_COST = 9
+_INTEGER_LENGTH = {ord("K"): 2, ord("M"): 3, ord("J"): 5}
 _INTEGER_COST = 41
-_PAIR_COST = 80
+_PAIR_COST = 140
 _STRING_COST = 75
 
 
@@ -100,8 +102,8 @@ def _run_cost(data: bytes | mmap.mmap, start: int, end: int) -> int:
             cost += _DEFAULT_COST * (len(token) // 2)
         elif opcode == 0x6A:  # a run of LONG_BINGET, five bytes each
             cost += _DEFAULT_COST * (len(token) // 5)
-        elif opcode == 0x4B or opcode == 0x4D:  # integers, or a pair of them
-            cost += _INTEGER_COST if len(token) <= 3 and token[-1] != 0x86 else _PAIR_COST
+        elif opcode in _INTEGER_LENGTH:  # one, or a pair
+            cost += _INTEGER_COST if len(token) == _INTEGER_LENGTH[opcode] else _PAIR_COST
         else:
             cost += _COST.get(opcode, _DEFAULT_COST)
     return cost

@@ -18,7 +18,8 @@ _STATES = {
     "inactive": BlockState.FREE,
 }
 _MOST_DEVICES = 4096
-_MOST_BYTES = 2**56  # addresses and sizes of a GPU's address space end far below
+MOST_BYTES = 2**56
+"""Addresses and sizes must lie below: the address space of a GPU ends far earlier."""
 
 
 def read_segments(raw: list[Any], name: str, stacks: StackTable, mark: Mark) -> tuple[Segment, ...]:
@@ -105,7 +106,7 @@ def _check_sums(raw: dict[str, Any], segment: Segment, mark: Mark) -> None:
         mark("small segments are not 2 MiB", f"at {segment.address:#x}")
 
 
-def _whole(raw: dict[str, Any], key: str, where: str, bound: int = _MOST_BYTES) -> int:
+def _whole(raw: dict[str, Any], key: str, where: str, bound: int = MOST_BYTES) -> int:
     value = raw.get(key)
     if type(value) is not int or not 0 <= value < bound:
         raise RecordingError(f"{where}: '{key}' is missing or no whole number in its range; the file is damaged")

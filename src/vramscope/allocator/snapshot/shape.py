@@ -4,13 +4,12 @@ from collections import Counter
 from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from vramscope.allocator.settings import AllocatorSettings
 from vramscope.allocator.snapshot.configuration import read_settings
 from vramscope.allocator.snapshot.frames import StackTable
 from vramscope.allocator.snapshot.model import UNKNOWN, Action, Annotation, Snapshot, Trace
-from vramscope.allocator.snapshot.segments import read_segments
+from vramscope.allocator.snapshot.segments import MOST_BYTES, read_segments
 from vramscope.errors import RecordingError
 from vramscope.recording.recording import Integers
 
@@ -118,8 +117,8 @@ def _read_chunk(chunk: list[Raw], start: int, where: str, stacks: StackTable, un
     place = ~np.isin(action, _NEEDS_NO_PLACE)
     address = _column(chunk, "addr", -1, where, start)
     size = _column(chunk, "size", -1, where, start)
-    _require_present(address[place] >= 0, "addr", where, start)
-    _require_present(size[place] >= 0, "size", where, start)
+    _require_sound(address[place], "addr", where, start)
+    _require_sound(size[place], "size", where, start)
     stream = _column(chunk, "stream", 0, where, start)
     time = _column(chunk, "time_us", UNKNOWN, where, start)
     stack = np.array([stacks.number(entry.get("frames")) for entry in chunk], np.int64)
@@ -150,9 +149,9 @@ def _column(chunk: list[dict[str, Raw]], key: str, default: int, where: str, sta
         raise RecordingError(f"{where}: '{key}' of trace entries from {start} on exceeds 64 bits; damaged") from None
 
 
-def _require_present(present: npt.NDArray[np.bool_], key: str, where: str, start: int) -> None:
-    if not present.all():
-        raise RecordingError(f"{where}: trace entries from {start} on have no '{key}' or a negative one; damaged")
+def _require_sound(values: Integers, key: str, where: str, start: int) -> None:
+    if len(values) and not (values.min() >= 0 and values.max() < MOST_BYTES):
+        raise RecordingError(f"{where}: '{key}' of trace entries from {start} on is missing or out of range; damaged")
 
 
 def _settings(raw: dict[str, Raw], marks: Marks) -> tuple[AllocatorSettings, str]:
