@@ -1,6 +1,7 @@
 """Where the driver places new memory: made-up addresses, or those a recording tells."""
 
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 FIRST_ADDRESS = 0x7F00_0000_0000
@@ -45,22 +46,27 @@ class MadeUpAddresses:
 
 
 class RecordedAddresses(MadeUpAddresses):
-    """Addresses that a trace announces; made-up ones where it announces none."""
+    """Addresses that a trace announces; made-up ones where it announces none, or one that is not free.
 
-    def __init__(self) -> None:
+    Args:
+        room: how many bytes from an address on nothing holds.
+    """
+
+    def __init__(self, room: Callable[[int], int]) -> None:
         """Nothing is announced yet."""
         super().__init__(NO_DEVICE_ADDRESS)
         self.announced: deque[tuple[int, int]] = deque()
-        self._range: tuple[int, int] | None = None
+        self._range: int | None = None
+        self._room = room
 
     def announce_segment(self, address: int, size: int) -> None:
         """The next segment of ``size`` bytes lies at ``address``."""
         self.announced.append((address, size))
 
-    def announce_range(self, address: int, room: int) -> None:
-        """If a range is reserved next, it begins at ``address`` and has ``room`` bytes up to what lies behind it."""
-        if self._range is None and room >= LEAST_RESERVATION:
-            self._range = (address, min(room, RESERVATION))
+    def announce_range(self, address: int) -> None:
+        """If a range is reserved next, it begins at ``address``; a later announcement changes nothing."""
+        if self._range is None:
+            self._range = address
 
     def forget(self) -> None:
         """Drop what was announced and not taken."""
@@ -70,10 +76,13 @@ class RecordedAddresses(MadeUpAddresses):
     def segment(self, size: int) -> int:
         """The announced address if the size is the announced one."""
         if self.announced and self.announced[0][1] == size:
-            return self.announced.popleft()[0]
+            address = self.announced.popleft()[0]
+            if self._room(address) >= size:
+                return address
         return super().segment(size)
 
     def reservation(self) -> tuple[int, int]:
-        """The announced range, once."""
-        where, self._range = self._range, None
-        return where or super().reservation()
+        """The announced range, as long as nothing else lies in it."""
+        address, self._range = self._range, None
+        size = 0 if address is None else min(self._room(address), RESERVATION)
+        return (address, size) if address is not None and size >= LEAST_RESERVATION else super().reservation()

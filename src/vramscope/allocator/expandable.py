@@ -82,8 +82,11 @@ def _has_room(block: Block | None, size: int) -> bool:
 def reserve(simulator: "Simulator", pool: Pool, stream: int, where: tuple[int, int] | None = None) -> Block:
     """A new address range without memory, as one unmapped block; ``where`` is its address and bytes."""
     page = rules.page_size(pool.small, simulator.settings)
-    address, size = where or simulator.addresses.reservation()
-    block = Block(address, size // page * page, stream, pool, Reservation(address, page))
+    if where is None:
+        address, room = simulator.addresses.reservation()
+        where = address, room // page * page
+    address, size = where
+    block = Block(address, size, stream, pool, Reservation(address, page))
     block.mapped = False
     simulator.segments[address] = block
     pool.insert_unmapped(block)
@@ -96,7 +99,7 @@ def map_pages(simulator: "Simulator", block: Block, size: int) -> Block | None:
     Returns the free block that then holds them, None if the driver cannot give all pages.
     """
     assert block.expandable is not None
-    size = rules.round_up(size, block.expandable.page_size)
+    size = min(rules.round_up(size, block.expandable.page_size), block.size)
     if not simulator.driver_can_give(size):
         return None
     block.pool.remove_unmapped(block)

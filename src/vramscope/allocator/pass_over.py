@@ -46,7 +46,7 @@ class Pass:
         self.trace = snapshot.traces[device]
         self._pools = pool_finder(snapshot.device_segments(device))
         bases = _range_bases(start, self.trace, self._pools, snapshot.settings.large_segment_size)
-        self.addresses = RecordedAddresses()
+        self.addresses = RecordedAddresses(self._room)
         self._range_bases = sorted(bases.values())
         self.simulator = Simulator(snapshot.settings, addresses=self.addresses)
         seed(self.simulator, start, bases)
@@ -73,11 +73,12 @@ class Pass:
         action, address, size, stream = row
         if action == Action.ALLOC:
             self._mapped.clear()
-            return self._alloc(entry, address, size, stream)
+            block_size = self._alloc(entry, address, size, stream)
+            self.addresses.forget()
+            return block_size
         if action == Action.SEGMENT_MAP:
             self._mapped.append((address, size, stream))
-            if self._block_at(address) is None:
-                self.addresses.announce_range(address, self._room(address))
+            self.addresses.announce_range(address)
             return 0
         if self._mapped:
             self._map_for_nothing()
@@ -97,7 +98,9 @@ class Pass:
         """An allocation that got only some of its pages before memory ran out has left them behind as free memory."""
         for address, size, stream in self._mapped:
             block = self._block_at(address)
-            if block is None and self._is_vacant(address, size):
+            if block is None:
+                self.addresses.forget()
+                self.addresses.announce_range(address)
                 small = size % self.simulator.settings.large_segment_size != 0
                 pool = self.simulator.pool(small, (self._pools(address) if self._pools else None) or DEFAULT_POOL)
                 block = expandable.reserve(self.simulator, pool, stream)
@@ -110,12 +113,12 @@ class Pass:
         self.addresses.forget()
 
     def _alloc(self, entry: int, address: int, size: int, stream: int) -> int:
+        announced = list(self.addresses.announced)
         if address in self._place:
             self.marks["allocations lie on a block still in use"] += 1
             return 0
         simulator = self.simulator
         pool_id = self._pools(address) if self._pools else None
-        announced = list(self.addresses.announced)
         try:
             landed = simulator.malloc(size, stream, pool_id)
         except SimulatedOutOfMemory:
@@ -130,7 +133,6 @@ class Pass:
             landed = self._move(landed, address, size, stream, announced, pool_id)
         self._place[address] = landed
         self.born[landed] = entry
-        self.addresses.forget()
         return simulator.in_use[landed].size
 
     def _free_requested(self, address: int) -> int:
@@ -161,7 +163,7 @@ class Pass:
         return size
 
     def _segment_alloc(self, address: int, size: int) -> None:
-        if size and self._is_vacant(address, size):
+        if 0 < size <= self._room(address):
             self.addresses.announce_segment(address, size)
         else:
             self.marks["segments were made where the replay has others"] += 1
@@ -190,20 +192,13 @@ class Pass:
         return next((block for block in chain if block.address <= address < block.end), None)
 
     def _room(self, address: int) -> int:
-        """The bytes from an address that nothing holds to whatever lies behind it."""
-        segments = self.simulator.segments
-        index = segments.bisect_right(address)
-        bases = self._range_bases
-        base = bisect_right(bases, address)
-        behind = [address + RESERVATION, *segments.keys()[index : index + 1], *bases[base : base + 1]]
-        return int(min(behind)) - address
-
-    def _is_vacant(self, address: int, size: int) -> bool:
-        """Whether no segment lies in a range."""
-        segments = self.simulator.segments
-        index = segments.bisect_right(address)
-        below_ends = self._block_at(address) is None
-        return below_ends and (index == len(segments) or segments.keys()[index] >= address + size)
+        """The bytes from an address on to whatever lies behind it; 0 if something holds the address."""
+        if self._block_at(address) is not None:
+            return 0
+        segments, bases = self.simulator.segments, self._range_bases
+        segment, base = segments.bisect_right(address), bisect_right(bases, address)
+        behind = [*segments.keys()[segment : segment + 1], *bases[base : base + 1]]
+        return int(min(behind, default=address + RESERVATION)) - address
 
     def _explain(self, entry: int, landed: int, recorded: int, size: int) -> None:
         """Raise the slack of a start block that would have made this allocation land where it was recorded.
@@ -245,7 +240,7 @@ class Pass:
         if segment is not None and made_up and landed not in (base for base, _ in announced):
             release.release_segment(simulator, segment)
         block = self._block_at(address)
-        if block is None and announced and self._is_vacant(*announced[-1]):
+        if block is None and announced and self._room(announced[-1][0]) >= announced[-1][1]:
             base, bytes_ = announced[-1]
             small = rules.is_small(rules.round_request(size, simulator.settings))
             block = simulator.make_free(

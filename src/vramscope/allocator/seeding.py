@@ -22,28 +22,39 @@ def seed(simulator: Simulator, start: StartState, bases: Mapping[Group, int]) ->
         bases: where expandable ranges begin, which may be below their lowest memory; none grows across another.
     """
     blocks = blocks_by_segment(start)
-    for segment in start.segments:
-        if not segment.expandable:
-            pool = simulator.pool(segment.small, segment.pool)
-            whole = simulator.add_segment(segment.address, segment.size, segment.stream, pool)
-            _fill(simulator, whole, blocks[segment.address])
-    for group, members in groupby(sorted(_expandable(start), key=_order), key=group_of):
-        _seed_range(simulator, group, list(members), blocks, bases)
+    floor = 0
+    for (group, grown), run in groupby(start.segments, key=lambda segment: (group_of(segment), segment.expandable)):
+        members = list(run)
+        if grown:
+            above = _next_above(members[-1], start, bases)
+            base = bases.get(group, 0)
+            base = base if floor <= base < members[0].address else members[0].address
+            _seed_range(simulator, members, blocks, base, above)
+        else:
+            _seed_segments(simulator, members, blocks)
+        floor = members[-1].address + members[-1].size
     totals = simulator.totals
     totals.peak_allocated, totals.peak_active = totals.allocated, totals.active
+
+
+def _next_above(last: StartSegment, start: StartState, bases: Mapping[Group, int]) -> int:
+    """The address behind a segment at which something else begins."""
+    end = last.address + last.size
+    others = [segment.address for segment in start.segments if segment.address >= end]
+    return min((address for address in (*others, *bases.values()) if address >= end), default=end + RESERVATION)
+
+
+def _seed_segments(simulator: Simulator, members: list[StartSegment], blocks: dict[int, list[StartBlock]]) -> None:
+    """Ordinary segments."""
+    for segment in members:
+        pool = simulator.pool(segment.small, segment.pool)
+        whole = simulator.add_segment(segment.address, segment.size, segment.stream, pool)
+        _fill(simulator, whole, blocks[segment.address])
 
 
 def group_of(segment: StartSegment) -> Group:
     """What an expandable segment shares its address range with."""
     return segment.stream, segment.small, segment.pool
-
-
-def _order(segment: StartSegment) -> tuple[Group, int]:
-    return group_of(segment), segment.address
-
-
-def _expandable(start: StartState) -> list[StartSegment]:
-    return [segment for segment in start.segments if segment.expandable]
 
 
 def blocks_by_segment(start: StartState) -> dict[int, list[StartBlock]]:
@@ -60,21 +71,15 @@ def blocks_by_segment(start: StartState) -> dict[int, list[StartBlock]]:
 
 
 def _seed_range(
-    simulator: Simulator,
-    group: Group,
-    members: list[StartSegment],
-    blocks: dict[int, list[StartBlock]],
-    bases: Mapping[Group, int],
+    simulator: Simulator, members: list[StartSegment], blocks: dict[int, list[StartBlock]], base: int, above: int
 ) -> None:
-    """One address range, with memory where the group's segments lie."""
-    stream, small, pool_id = group
-    base = bases.get(group, members[0].address)
+    """One address range from ``base`` up to ``above``, with memory where the segments lie."""
+    stream, small, pool_id = group_of(members[0])
     pool = simulator.pool(small, pool_id)
-    end = members[-1].address + members[-1].size
-    limit = min((other for other in bases.values() if other >= end), default=base + RESERVATION)
     # whole pages, and all of what is mapped however damaged the file
     page = rules.page_size(small, simulator.settings)
-    size = max(min(limit - base, RESERVATION) // page * page, rules.round_up(end - base, page))
+    end = members[-1].address + members[-1].size
+    size = max(min(above - base, RESERVATION) // page * page, end - base)
     tail = expandable.reserve(simulator, pool, stream, (base, size))
     for segment in members:
         pool.remove_unmapped(tail)

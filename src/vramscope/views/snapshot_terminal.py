@@ -33,10 +33,10 @@ def snapshot_view(report: SnapshotReport, verbose: bool = False) -> RenderableTy
     """The report as one renderable; ``verbose`` lists all sites."""
     parts: list[RenderableType] = []
     for device in report.summary.devices:
-        parts += [_heading(device), _layout(device), _composition(device.peak), _sites(device.peak, verbose)]
+        parts += [_heading(device), *_sections(device, verbose)]
         runs = [run for run in report.runs if run.device == device.device]
         if runs:
-            parts.append(_runs(runs))
+            parts += [_title(_runs_title(runs)), _runs(runs)]
     parts += list(_verdicts(report))
     return Group(*parts)
 
@@ -57,6 +57,17 @@ def _heading(device: DeviceSummary) -> Text:
     return Text("\n".join(lines), style="bold")
 
 
+def _sections(device: DeviceSummary, verbose: bool) -> Iterator[RenderableType]:
+    """Tables, each below its title: a title within a table would wrap at the table's width."""
+    yield from (_title("Reserved memory"), _layout(device))
+    yield from (_title("What was allocated at the peak"), _composition(device.peak))
+    yield from (_title("Largest allocation sites at the peak"), _sites(device.peak, verbose))
+
+
+def _title(text: str) -> Text:
+    return Text(text, style="italic")
+
+
 def _when(device: DeviceSummary) -> str:
     """Where in the trace the peak lies."""
     if device.peak.entry < 0:
@@ -66,9 +77,9 @@ def _when(device: DeviceSummary) -> str:
     return where if first == UNKNOWN else f"{where} ({(device.peak.time_us - first) / 1e6:.3f} s in)"
 
 
-def _table(title: str, *columns: str) -> Table:
+def _table(*columns: str) -> Table:
     """A table whose columns after the first are figures, but for a last one named "known from"."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     for index, column in enumerate(columns):
         figure = index > 0 and column != "known from"
         table.add_column(column, justify="right" if figure else "left", no_wrap=figure, overflow="fold")
@@ -77,7 +88,7 @@ def _table(title: str, *columns: str) -> Table:
 
 def _layout(device: DeviceSummary) -> Table:
     """How the reserved bytes divide; the rows above "reserved" sum to it."""
-    table = _table("Reserved memory", "", "at the peak", "in the end")
+    table = _table("", "at the peak", "in the end")
     peak, end = device.peak.layout, device.end.layout
     for name, at_peak, at_end in (
         ("requested by the program", peak.requested, end.requested),
@@ -95,7 +106,7 @@ def _layout(device: DeviceSummary) -> Table:
 
 
 def _composition(moment: Moment) -> Table:
-    table = _table("What was allocated at the peak", "", "bytes", "blocks", "known from")
+    table = _table("", "bytes", "blocks", "known from")
     for part in moment.parts:
         table.add_row(_KIND_NAMES[part.kind], format_size(part.bytes), f"{part.blocks:,}", Text(part.known_from))
     return table
@@ -103,7 +114,7 @@ def _composition(moment: Moment) -> Table:
 
 def _sites(moment: Moment, verbose: bool) -> Table:
     """The largest sites, then what all others hold."""
-    table = _table("Largest allocation sites at the peak", "", "bytes", "blocks")
+    table = _table("", "bytes", "blocks")
     count = len(moment.sites) if verbose else _MOST_SITES
     shown, rest = moment.sites[:count], moment.sites[count:]
     for site in shown:
@@ -118,10 +129,14 @@ def _place(site: Site) -> str:
     return f"{site.file}:{site.line} {site.function}" if site.file else site.function
 
 
+def _runs_title(runs: list[SettingsRun]) -> str:
+    limit = runs[0].outcome.limit_bytes
+    return "The trace under other settings" + ("" if limit is None else f", with {format_size(limit)} to reserve")
+
+
 def _runs(runs: list[SettingsRun]) -> Table:
     limit = runs[0].outcome.limit_bytes
-    title = "The trace under other settings" + ("" if limit is None else f", with {format_size(limit)} to reserve")
-    table = _table(title, "settings", "peak reserved", "above the best", "peak allocated", "fits")
+    table = _table("settings", "peak reserved", "above the best", "peak allocated", "fits")
     best = min(run.outcome.peak_reserved for run in runs)
     for run in runs:
         outcome = run.outcome
