@@ -124,6 +124,21 @@ def test_totals_follow_requests_not_completions(tmp_path: Path) -> None:
     assert replayed.block_size.tolist() == [0, 512, 512, 0]
 
 
+def test_a_retry_goes_to_the_driver_whatever_it_made_room_for(tmp_path: Path) -> None:
+    program = Program(capacity=64 * MIB)
+    waits, _, _ = (program.malloc(6 * MIB) for _ in range(3))
+    cached = program.malloc(30 * MIB, stream=7)
+    program.simulator.record_stream(waits, 9)
+    program.free(waits)
+    program.free(cached)
+    # 20 + 30 MiB are reserved, and 20 more do not fit: the retry completes the waiting free and returns the 30 MiB. The
+    # 6 MiB would now serve the request, but the retry only asks the driver
+    program.malloc(5 * MIB)
+    actions = [entry["action"] for entry in program.trace]
+    assert actions[-4:] == ["free_completed", "segment_free", "segment_alloc", "alloc"]
+    assert replay(load(program.snapshot(), tmp_path), 0).exact
+
+
 def test_pages_left_by_a_failed_allocation_are_replayed(tmp_path: Path) -> None:
     program = Program("expandable_segments:True", capacity=50 * MIB)
     program.malloc(15 * MIB)

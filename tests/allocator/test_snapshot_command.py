@@ -1,4 +1,4 @@
-"""``vramscope snapshot`` in processes of its own, through the command alone: the group that it hangs in is not needed."""
+"""``vramscope snapshot`` in processes of its own, through the command alone: it needs no group to hang in."""
 
 import json
 import os

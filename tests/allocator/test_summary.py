@@ -104,12 +104,12 @@ def test_the_optimizer_is_known_by_its_annotation_too(tmp_path: Path) -> None:
 def test_a_site_is_the_innermost_line_of_the_programs_own(tmp_path: Path) -> None:
     program = Program()
     library = frame("linear", "/lib/python3.11/site-packages/torch/nn/functional.py", 20)
-    own, caller = frame("forward", "/home/me/net.py", 12), frame("main", "/home/me/train.py", 3)
+    own, caller = frame("forward", "app/net.py", 12), frame("main", "app/train.py", 3)
     program.malloc(MIB, frames=[library, own, caller])
     program.malloc(700, frames=[library])
     sites = only_device(program, tmp_path).peak.sites
     assert [(site.file, site.line, site.function, site.bytes) for site in sites] == [
-        ("/home/me/net.py", 12, "forward", MIB),
+        ("app/net.py", 12, "forward", MIB),
         (library["filename"], 20, "linear", 1024),
     ]
 

@@ -45,7 +45,7 @@ class Pass:
         """Ready for the first entry."""
         self.trace = snapshot.traces[device]
         self._pools = pool_finder(snapshot.device_segments(device))
-        bases = _range_bases(start, self.trace, self._pools, snapshot.settings.large_segment_size)
+        bases = range_bases(snapshot, device, start)
         self.addresses = RecordedAddresses(self._room)
         self._range_bases = sorted(bases.values())
         self.simulator = Simulator(snapshot.settings, addresses=self.addresses)
@@ -56,8 +56,10 @@ class Pass:
         self.born: dict[int, int] = {}
         """The trace entry that allocated the block at a (simulated) address; start blocks are not in it."""
         self._mapped: list[tuple[int, int, int]] = []
+        self._released = False
+        """Whether memory went back to the driver just before, with nothing but new segments since."""
         self._place = {block.address: block.address for block in start.blocks}
-        self._lacks_completions = _lacks_completions(self.trace, snapshot.device_segments(device))
+        self._lacks_completions = lacks_completions(self.trace, snapshot.device_segments(device))
         self._start = start
         self._learning = learning
         self._furthest = furthest
@@ -72,9 +74,10 @@ class Pass:
         """Do one entry; returns the size of the block that it allocated or freed, else 0."""
         action, address, size, stream = row
         if action == Action.ALLOC:
-            self._mapped.clear()
             block_size = self._alloc(entry, address, size, stream)
+            self._mapped.clear()
             self.addresses.forget()
+            self._released = False
             return block_size
         if action == Action.SEGMENT_MAP:
             self._mapped.append((address, size, stream))
@@ -82,6 +85,8 @@ class Pass:
             return 0
         if self._mapped:
             self._map_for_nothing()
+        if action != Action.SEGMENT_ALLOC:
+            self._released = action in (Action.SEGMENT_FREE, Action.SEGMENT_UNMAP)
         if action == Action.FREE_REQUESTED:
             return self._free_requested(address)
         if action == Action.FREE_COMPLETED:
@@ -119,8 +124,10 @@ class Pass:
             return 0
         simulator = self.simulator
         pool_id = self._pools(address) if self._pools else None
+        # after a release a retry asks the driver, whatever the frees that it waited for have made room for meanwhile
+        retried = self._released and bool(announced or self._mapped)
         try:
-            landed = simulator.malloc(size, stream, pool_id)
+            landed = simulator.malloc(size, stream, pool_id, from_driver=retried)
         except SimulatedOutOfMemory:
             self.marks["allocations are larger than any GPU"] += 1
             return 0
@@ -261,7 +268,7 @@ class Pass:
         return self.simulator.hand_out(block, size, rules.round_request(size, self.simulator.settings))
 
 
-def _lacks_completions(trace: Trace, final: list[Segment]) -> bool:
+def lacks_completions(trace: Trace, final: list[Segment]) -> bool:
     """Whether the recording left out the second halves of frees: some block then neither waits nor is completed."""
     if bool((trace.action == Action.FREE_COMPLETED).any()):
         return False
@@ -270,17 +277,18 @@ def _lacks_completions(trace: Trace, final: list[Segment]) -> bool:
     return not waiting.issuperset(requested.tolist())
 
 
-def _range_bases(start: StartState, trace: Trace, pools: "PoolFinder | None", large_page: int) -> dict[Group, int]:
+def range_bases(snapshot: Snapshot, device: int, start: StartState) -> dict[Group, int]:
     """The lowest address of every expandable range that the start or the trace shows, by what shares a range."""
     lowest: dict[Group, int] = {}
     for segment in start.segments:
         if segment.expandable:
             lowest.setdefault(group_of(segment), segment.address)
+    trace, pools = snapshot.traces[device], pool_finder(snapshot.device_segments(device))
     mapped = trace.action == Action.SEGMENT_MAP
     columns = (trace.address[mapped], trace.size[mapped], trace.stream[mapped])
     for address, size, stream in zip(*(column.tolist() for column in columns), strict=True):
-        pool_id = (pools(address) if pools else None) or DEFAULT_POOL
-        group = (stream, size % large_page != 0, pool_id)
+        small = size % snapshot.settings.large_segment_size != 0
+        group = (stream, small, (pools(address) if pools else None) or DEFAULT_POOL)
         known = lowest.get(group, address)
         if abs(known - address) < RESERVATION:  # farther away lies another range
             lowest[group] = min(known, address)

@@ -40,7 +40,7 @@ class Replay:
 
     @property
     def deduced(self) -> int:
-        """Blocks whose size is deduced: each may be up to 1 MiB larger than counted, while it lives."""
+        """Blocks whose size is deduced: each may be up to 1 MiB larger (more under ``max_split_size``)."""
         return len(self.start.guessed)
 
     @property

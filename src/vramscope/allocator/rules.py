@@ -102,15 +102,3 @@ def refuses_hit(block_size: int, size: int, settings: AllocatorSettings) -> bool
     if size < settings.max_split_size:
         return block_size >= settings.max_split_size
     return block_size >= size + settings.max_non_split_rounding
-
-
-def largest_slack(size: int, small: bool, settings: AllocatorSettings) -> int:
-    """The most bytes by which a handed-out block can exceed its rounded request without expandable segments.
-
-    Follows from `should_split` and `refuses_hit`: what is not split off is slack.
-    """
-    if small:
-        return 0
-    if settings.max_split_size is not None and size >= settings.max_split_size:
-        return settings.max_non_split_rounding - MIN_BLOCK
-    return SMALL_LIMIT

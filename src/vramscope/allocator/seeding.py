@@ -22,26 +22,23 @@ def seed(simulator: Simulator, start: StartState, bases: Mapping[Group, int]) ->
         bases: where expandable ranges begin, which may be below their lowest memory; none grows across another.
     """
     blocks = blocks_by_segment(start)
+    runs = [
+        list(run) for _, run in groupby(start.segments, key=lambda segment: (segment.expandable, group_of(segment)))
+    ]
     floor = 0
-    for (group, grown), run in groupby(start.segments, key=lambda segment: (group_of(segment), segment.expandable)):
-        members = list(run)
-        if grown:
-            above = _next_above(members[-1], start, bases)
-            base = bases.get(group, 0)
+    for members, following in zip(runs, [*runs[1:], None], strict=False):
+        end = members[-1].address + members[-1].size
+        if members[0].expandable:
+            base = bases.get(group_of(members[0]), 0)
             base = base if floor <= base < members[0].address else members[0].address
+            others = [following[0].address] if following else []
+            above = min((other for other in (*others, *bases.values()) if other >= end), default=end + RESERVATION)
             _seed_range(simulator, members, blocks, base, above)
         else:
             _seed_segments(simulator, members, blocks)
-        floor = members[-1].address + members[-1].size
+        floor = end
     totals = simulator.totals
     totals.peak_allocated, totals.peak_active = totals.allocated, totals.active
-
-
-def _next_above(last: StartSegment, start: StartState, bases: Mapping[Group, int]) -> int:
-    """The address behind a segment at which something else begins."""
-    end = last.address + last.size
-    others = [segment.address for segment in start.segments if segment.address >= end]
-    return min((address for address in (*others, *bases.values()) if address >= end), default=end + RESERVATION)
 
 
 def _seed_segments(simulator: Simulator, members: list[StartSegment], blocks: dict[int, list[StartBlock]]) -> None:

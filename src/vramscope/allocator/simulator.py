@@ -78,15 +78,22 @@ class Simulator:
 
     # -- what a program does -------------------------------------------------------------------------------------------
 
-    def malloc(self, size: int, stream: int = 0, pool_id: PoolId | None = None) -> int:
+    def malloc(self, size: int, stream: int = 0, pool_id: PoolId | None = None, from_driver: bool = False) -> int:
         """Allocate ``size`` bytes on ``stream`` and return the address (``DeviceCachingAllocator::malloc``).
+
+        Args:
+            size: what the program asks for.
+            stream: the stream that it will be used on.
+            pool_id: a private pool; None for that of the innermost capture, else the default pool.
+            from_driver: pass over the cache, as a retry does.
 
         Raises:
             SimulatedOutOfMemory: neither the cache nor the driver could serve it.
         """
         rounded = rules.round_request(size, self.settings)
         pool = self.pool(rules.is_small(rounded), pool_id or (self._captures[-1] if self._captures else DEFAULT_POOL))
-        block = self._find(pool, rounded, stream) or self._miss(pool, rounded, stream)
+        found = None if from_driver else self._find(pool, rounded, stream)
+        block = found or self._miss(pool, rounded, stream)
         return self.hand_out(block, size, rounded)
 
     def record_stream(self, address: int, stream: int) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from vramscope.allocator.addresses import NO_DEVICE_ADDRESS, MadeUpAddresses
 from vramscope.allocator.blocks import Block
-from vramscope.allocator.pass_over import pool_finder
+from vramscope.allocator.pass_over import lacks_completions, pool_finder, range_bases
 from vramscope.allocator.replay import Replay
 from vramscope.allocator.seeding import blocks_by_segment, seed
 from vramscope.allocator.settings import AllocatorSettings, parse_settings
@@ -55,7 +55,7 @@ def run_as_recorded(snapshot: Snapshot, replayed: Replay, limit_bytes: int | Non
     """The trace from the recorded layout under the recorded settings, with new segments at made-up addresses."""
     simulator = _simulator(snapshot.settings, limit_bytes)
     simulator.addresses = MadeUpAddresses(NO_DEVICE_ADDRESS)  # must not meet the recorded ones
-    seed(simulator, replayed.start, {})
+    seed(simulator, replayed.start, range_bases(snapshot, replayed.device, replayed.start))
     place = dict(simulator.in_use)
     failure = None
     if limit_bytes is not None and simulator.totals.reserved > limit_bytes:
@@ -106,7 +106,8 @@ def _allocate_start(simulator: Simulator, start: StartState, place: dict[int, Bl
 def _follow(snapshot: Snapshot, device: int, simulator: Simulator, place: dict[int, Block]) -> tuple[int, int] | None:
     """Do the program's part of the trace; returns the entry and bytes of an allocation that failed."""
     trace = snapshot.traces[device]
-    pools = pool_finder(snapshot.device_segments(device))
+    final = snapshot.device_segments(device)
+    pools, at_once = pool_finder(final), lacks_completions(trace, final)
     columns = (trace.action, trace.address, trace.size, trace.stream)
     releasing = False
     for entry, row in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
@@ -118,7 +119,7 @@ def _follow(snapshot: Snapshot, device: int, simulator: Simulator, place: dict[i
                 return entry, error.requested
             place[address] = simulator.in_use[landed]
         elif action in (Action.FREE_REQUESTED, Action.FREE_COMPLETED):
-            _free(simulator, place, address, action == Action.FREE_COMPLETED)
+            _free(simulator, place, address, at_once or action == Action.FREE_COMPLETED)
         releases = action in (Action.SEGMENT_FREE, Action.SEGMENT_UNMAP)
         if releases and not releasing:
             simulator.empty_cache()  # a run of returned segments is one release of the cache

@@ -166,7 +166,7 @@ def _verdicts(report: SnapshotReport) -> Iterator[Text]:
         if device.replay.deduced:
             yield Text(
                 f"{device.name}: {device.replay.deduced:,} blocks from before the recording died in it; their rounding "
-                "slack shows only where a neighbour does, so each may be up to 1 MiB larger"
+                "slack shows only where a neighbour does, so each may be larger (by up to 1 MiB without max_split_size)"
             )
     if report.runs:
         yield Text(

@@ -1,7 +1,8 @@
 """A look at a pickle's opcodes before it is loaded: nothing that could run code or exhaust memory gets through.
 
 The loader then works on instructions that only build dicts, lists, strings and numbers, and integer pairs. Long
-stretches of harmless instructions are skipped by one regular expression, about 5 ms per MB.
+stretches of harmless instructions are skipped by one regular expression, about 5 ms per MB; files so large that they
+could exhaust memory are counted instruction by instruction, about ten times slower.
 """
 
 import mmap
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from vramscope.errors import RecordingError
 
 MEMORY_LIMIT = 6 * 10**9
-"""Bytes that the objects of a file may take when loaded; a genuine 1 GB snapshot takes about 4 GB."""
+"""Bytes that the objects of a file may take when loaded; a genuine 1 GB snapshot takes 2 to 4 GB."""
 _SMALL_LIMIT = 512 * 2**20
 _GROWTH = 16  # a snapshot of nothing but bare blocks grows by 10 when loaded
 
@@ -20,13 +21,14 @@ _LONGS = b"|".join(b"\\x8a\\x%02x.{%d}" % (n, n) for n in (6, 5, 4, 7, 8, 3, 2, 
 # hashed recursively, and shared ones in exponential time.
 _INTEGER = rb"(?:K.|M..|J....)"
 _PAIR = _INTEGER + rb"(?:" + _INTEGER + rb"\x86)?+"
-_REST = rb"[\x94()\]}aesuN\x88\x89]|" + _PAIR + rb"|" + _LONGS + rb"|[G\x95].{8}|q."
+_REST = rb"[\x94()\]}aesuN\x88\x89]|" + _PAIR + rb"|" + _LONGS + rb"|G.{8}|q."
 _RUN = re.compile(rb"(?s)(?:j....|h.|" + _REST + rb"){1,60000}+")
 _TOKENS = re.compile(rb"(?s)(?:h.)++|(?:j....)++|" + _REST)
 
 _STOP = ord(".")
 _STRING_LENGTH_BYTES = {0x8C: 1, ord("X"): 4, 0x8D: 8, ord("C"): 1, ord("B"): 4}
 _LONG_BINPUT = ord("r")
+_FRAME = 0x95
 _RUNS_CODE = {
     ord("c"): "GLOBAL",
     ord("R"): "REDUCE",
@@ -118,6 +120,11 @@ def _step(data: bytes | mmap.mmap, progress: _Progress, name: str) -> None:
         length = int.from_bytes(data[position + 1 : position + header], "little")
         progress.position += header + length
         progress.cost += _STRING_COST + 4 * length
+    elif opcode == _FRAME:
+        # the loader would ask for the whole frame at once; its content is looked at next
+        if int.from_bytes(data[position + 1 : position + 9], "little") > len(data) - position - 9:
+            raise RecordingError(f"{name}: the file ends in the middle of its data; it was cut, copy it again")
+        progress.position += 9
     elif opcode == _LONG_BINPUT:
         _check_memo_index(data, progress, name)
         progress.position += 5
