@@ -1,13 +1,12 @@
 """Shared by the tests of ledger, recorders and exactness: recordings written by hand, and recordings of real runs."""
 
 import gc
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -277,7 +276,9 @@ def describe_blocks(ledger: Ledger, chosen: Any) -> str:
         while scope >= 0:
             names.append(ledger.recording.strings[ledger.recording.scopes.name[scope]])
             scope = int(ledger.recording.scopes.parent[scope])
-        lines.append(f"{ledger.blocks.size[block]} bytes in {ledger.phase_at(birth)}: {' < '.join(names) or 'no scope'}")
+        lines.append(
+            f"{ledger.blocks.size[block]} bytes in {ledger.phase_at(birth)}: {' < '.join(names) or 'no scope'}"
+        )
     return "\n".join(lines)
 
 
@@ -292,4 +293,3 @@ def assert_exact_pass(ledger: Ledger) -> None:
     blocks, unattributed = ledger.blocks, ledger.is_category(Category.UNATTRIBUTED)
     seen = unattributed & (blocks.birth < last) & (blocks.death > first)
     assert not seen.any(), describe_blocks(ledger, seen)
-

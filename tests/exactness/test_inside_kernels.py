@@ -1,7 +1,7 @@
 """Memory that kernels take for themselves: the ledger has it, a tally of operators' outputs does not.
 
-The tally below is what tools built on a TorchDispatchMode see (PyTorch's MemTracker among them): every output of every operator,
-for as long as its storage lives. What a kernel allocates inside itself never passes by there.
+The tally below is what tools built on a TorchDispatchMode see (PyTorch's MemTracker among them): every output of every
+operator, for as long as its storage lives. What a kernel allocates inside itself never passes by there.
 """
 
 import weakref
@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import FLOAT32, assert_agrees, describe_blocks, recording_of, tensors_within
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from helpers import FLOAT32, assert_agrees, describe_blocks, recording_of, tensors_within
 from vramscope.ledger.categories import Category
 from vramscope.ledger.ledger import Ledger
 from vramscope.recorders.labels import label_model, label_tensor

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable
 
 import pytest
 import torch
-from helpers import FLOAT32, recording_of, walk_live
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from helpers import FLOAT32, recording_of, walk_live
 from vramscope.ledger.categories import Category
 from vramscope.ledger.ledger import Ledger
 from vramscope.recorders.profiler import ProfilerRecorder
@@ -19,7 +19,7 @@ WEIGHTS = 6 * 5 + 5 + 5 + 5 + 5 * 3 + 3  # the model's parameter elements, see N
 
 
 class Net(nn.Module):
-    """Linear(6, 5) with a tied user, BatchNorm1d(5) with its buffers, Linear(5, 3): 63 parameter elements in 6 tensors."""
+    """Linear(6, 5) with a tied user, BatchNorm1d(5) with its buffers, Linear(5, 3): 63 parameters in 6 tensors."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -175,8 +175,8 @@ def test_what_each_optimizer_keeps(name, copies, scalars):
 def test_what_adafactor_keeps():
     ledger, _ = run(torch.optim.Adafactor)
     last = ledger.composition(ledger.steps[-1].last - 1)
-    # Linear(6, 5) and Linear(5, 3) have matrices [5, 6] and [3, 5]: one value per row and one per column; the four vectors
-    # (5, 5, 5, 3) a whole variance; a step counter for each of the 6 tensors
+    # Linear(6, 5) and Linear(5, 3) have matrices [5, 6] and [3, 5]: one value per row and one per column; the four
+    # vectors (5, 5, 5, 3) a whole variance; a step counter for each of the 6 tensors
     assert last[Category.OPTIMIZER_STATE] == (5 + 6 + 3 + 5 + 5 + 5 + 5 + 3 + 6) * FLOAT32
 
 

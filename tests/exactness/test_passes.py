@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import FLOAT32, MarkKind, assert_exact_pass, record_pass, steady
 
+from helpers import FLOAT32, MarkKind, assert_exact_pass, record_pass, steady
 from vramscope.ledger.categories import Category
 from vramscope.ledger.summary import summarize_ledger
 
@@ -23,10 +23,11 @@ from vramscope.workloads.workload import Workload
 def build(checkpoint=False):
     tokens = torch.randint(97, (2, 8))
     sizes = Gpt2Sizes(vocabulary=97, context=16, width=16, layers=2, heads=2)
-    return Workload(
-        Gpt2(sizes, checkpoint), tokens, lambda logits, targets: functional.cross_entropy(logits.flatten(0, 1), targets),
-        targets=tokens.flatten(),
-    )
+
+    def loss(logits, targets):
+        return functional.cross_entropy(logits.flatten(0, 1), targets)
+
+    return Workload(Gpt2(sizes, checkpoint), tokens, loss, targets=tokens.flatten())
 """
 
 

@@ -1,16 +1,17 @@
 """Random programs: whatever a program does, the ledger equals the allocator's own total at every event."""
 
+import contextlib
 import gc
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from helpers import assert_agrees, recording_of, walk_live
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from helpers import assert_agrees, recording_of, walk_live
 from vramscope.recorders.profiler import ProfilerRecorder
 
 WIDTH = 4
@@ -142,10 +143,8 @@ class Program:
         tensor = self.pick(first)
         if tensor.requires_grad:
             # a graph that was used up, or a saved tensor changed in place, is the program's own failure: it goes on
-            try:
+            with contextlib.suppress(RuntimeError):
                 tensor.sum().backward(retain_graph=second % 2 == 0, create_graph=second % 5 == 0)
-            except RuntimeError:
-                pass
 
     def step(self, first: int, second: int) -> None:
         self.optimizer.step()
@@ -178,9 +177,7 @@ INSTRUCTIONS: tuple[Callable[[Program, int, int], None], ...] = tuple(
 
 @settings(max_examples=25)
 @given(
-    st.lists(
-        st.tuples(st.sampled_from(INSTRUCTIONS), st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=STEPS
-    )
+    st.lists(st.tuples(st.sampled_from(INSTRUCTIONS), st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=STEPS)
 )
 def test_the_ledger_equals_the_allocators_total_at_every_event(instructions):
     torch.manual_seed(0)

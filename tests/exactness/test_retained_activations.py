@@ -1,9 +1,9 @@
 """What a small network keeps for backward, to the byte, derived by hand.
 
-Everywhere: inputs x [BATCH, IN] that need no gradient, Linear(IN, HIDDEN), something between, Linear(HIDDEN, OUT), and the
-sum of the output as loss. `h` is one hidden matrix [BATCH, HIDDEN], `y` the output [BATCH, OUT]. What a formula saves is in
-torch's tools/autograd/derivatives.yaml; a linear layer saves its input for its weight's gradient, and its weight, which is no
-activation. A variable of the program holds y and the loss until the step is over; sum() saves only a shape.
+Everywhere: inputs x [BATCH, IN] that need no gradient, Linear(IN, HIDDEN), something between, Linear(HIDDEN, OUT), and
+the sum of the output as loss. `h` is one hidden matrix [BATCH, HIDDEN], `y` the output [BATCH, OUT]. What formulas save
+is in torch's tools/autograd/derivatives.yaml; a linear layer saves its input for its weight's gradient, and its weight,
+which is no activation. A variable of the program holds y and the loss until the step is over; sum() saves only a shape.
 """
 
 from collections.abc import Callable
@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import FLOAT32, INT64, assert_agrees, recording_of
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from helpers import FLOAT32, INT64, assert_agrees, recording_of
 from vramscope.ledger.categories import Category
 from vramscope.ledger.ledger import Ledger
 from vramscope.ledger.summary import PassSummary, summarize_ledger
@@ -114,8 +114,9 @@ def test_an_activation_in_place():
 
 
 def test_dropout():
-    # On the CPU dropout is x * noise, noise an h of x's dtype drawn by bernoulli_ and div_ (aten/src/ATen/native/Dropout.cpp);
-    # noise needs no gradient, so mul saves only noise. The second linear layer saves the product.
+    # On the CPU dropout is x * noise, noise an h of x's dtype drawn by bernoulli_ and div_
+    # (aten/src/ATen/native/Dropout.cpp); noise needs no gradient, so mul saves only noise. The second linear layer
+    # saves the product.
     trained = train(between(nn.Dropout(0.5)))
     assert trained.retained == (2 * H + Y + LOSS) * FLOAT32
     assert trained.by_module == {"1": 2 * H * FLOAT32, "2": Y * FLOAT32, "": LOSS * FLOAT32}
@@ -134,8 +135,8 @@ def test_dropout_of_nothing_keeps_nothing():
 
 
 def test_layer_norm():
-    # native_layer_norm saves its input h, and mean and reciprocal deviation, one of each per row; its result is the second
-    # linear layer's input.
+    # native_layer_norm saves its input h, and mean and reciprocal deviation, one of each per row; its result is the
+    # second linear layer's input.
     trained = train(between(nn.LayerNorm(HIDDEN)))
     assert trained.by_module == {
         "0": H * FLOAT32,
@@ -146,8 +147,8 @@ def test_layer_norm():
 
 
 def test_max_pooling_keeps_its_indices():
-    # max_pool1d on [BATCH, HIDDEN] in windows of 2 goes through max_pool2d_with_indices: it saves its input h and the indices
-    # (int64) of its BATCH * HIDDEN / 2 results; the second linear layer saves those results.
+    # max_pool1d on [BATCH, HIDDEN] in windows of 2 goes through max_pool2d_with_indices: it saves its input h and the
+    # indices (int64) of its BATCH * HIDDEN / 2 results; the second linear layer saves those results.
     trained = train(
         lambda: nn.Sequential(nn.Linear(IN, HIDDEN), nn.MaxPool1d(2), nn.Linear(HIDDEN // 2, OUT)),
     )
@@ -166,7 +167,9 @@ def test_bfloat16_halves_everything():
 
 
 def test_without_a_bias_nothing_changes():
-    trained = train(lambda: nn.Sequential(nn.Linear(IN, HIDDEN, bias=False), nn.ReLU(), nn.Linear(HIDDEN, OUT, bias=False)))
+    trained = train(
+        lambda: nn.Sequential(nn.Linear(IN, HIDDEN, bias=False), nn.ReLU(), nn.Linear(HIDDEN, OUT, bias=False))
+    )
     assert trained.retained == (H + Y + LOSS) * FLOAT32
 
 
@@ -189,10 +192,10 @@ def test_a_frozen_first_layer_keeps_nothing_before_the_activation():
 
 
 def test_autocast_keeps_its_casts():
-    # Each linear layer runs in bfloat16 on casts of its input, weight and bias, which autocast caches for parameters until it
-    # ends, before backward. Kept for backward: the cast of x, that of the second weight, needed for h's gradient (nobody
-    # needs x's), h after relu, and y. The loss: on the CPU sum is none of the operators that autocast runs in float32
-    # (aten/src/ATen/autocast_mode.cpp), so it is a bfloat16 as well.
+    # Each linear layer runs in bfloat16 on casts of its input, weight and bias, which autocast caches for parameters
+    # until it ends, before backward. Kept for backward: the cast of x, that of the second weight, needed for h's
+    # gradient (nobody needs x's), h after relu, and y. The loss: on the CPU sum is none of the operators that
+    # autocast runs in float32 (aten/src/ATen/autocast_mode.cpp), so it is a bfloat16 as well.
     trained = train(between(nn.ReLU()), autocast=torch.bfloat16)
     assert trained.by_module == {
         "0": BATCH * IN * BFLOAT16,
@@ -207,7 +210,8 @@ def test_autocast_casts_are_activations_while_they_are_cached():
     (forward,) = trained.ledger.periods.named("forward", trained.ledger.steps[1:2])
     chosen = trained.ledger.is_category(Category.ACTIVATIONS)
     weights = (IN * HIDDEN + HIDDEN + HIDDEN * OUT + OUT) * BFLOAT16
-    # The fullest moment of forward is its last: all four casts of parameters are cached, and x's cast, h, y and the loss live.
+    # The fullest moment of forward is its last: all four casts of parameters are cached, and x's cast, h, y and the
+    # loss live.
     fullest = weights + (BATCH * IN + H + Y + LOSS) * BFLOAT16
     assert trained.ledger.peak_of(chosen, forward.first, forward.last).bytes == fullest
 
@@ -250,9 +254,10 @@ def test_without_checkpointing():
 
 
 def test_checkpointing_that_stops_early():
-    # The block keeps nothing but its input, relu's h, and its output, the head's input. Recomputed is what backward needs: the
-    # first tanh's h; the second tanh saves its result, so that is computed again as well, from the second linear layer's h.
-    # The non-reentrant form stops as soon as everything saved is there: tanh saves its result, the last thing computed.
+    # The block keeps nothing but its input, relu's h, and its output, the head's input. Recomputed is what backward
+    # needs: the first tanh's h; the second tanh saves its result, so that is computed again as well, from the second
+    # linear layer's h. The non-reentrant form stops as soon as everything saved is there: tanh saves its result, the
+    # last thing computed.
     trained = train(lambda: Checkpointed(reentrant=False))
     assert trained.by_module == {
         "stem.1": H * FLOAT32,
@@ -294,13 +299,13 @@ def test_checkpointing_with_dropout_keeps_the_generators_state(reentrant):
 def test_recomputed_activations_are_activations_in_backward(reentrant):
     trained = train(lambda: Checkpointed(reentrant))
     activations = trained.summary.activations
-    # Most of the recomputed are alive at once when the last is made: both tanh results, and the linear layer's h that the
-    # second tanh reads; reading the first linear layer's h is over.
+    # Most of the recomputed are alive at once when the last is made: both tanh results, and the linear layer's h that
+    # the second tanh reads; reading the first linear layer's h is over.
     assert activations.recomputed_peak_bytes == 3 * H * FLOAT32
     (backward,) = trained.ledger.periods.named("backward", trained.ledger.steps[1:2])
     level = trained.ledger.category_peak(Category.ACTIVATIONS, backward.first, backward.last)
-    # Beside them what the step kept: stem's h, y and the loss. The block's output is gone: the head's backward, which came
-    # first, was the last to need it.
+    # Beside them what the step kept: stem's h, y and the loss. The block's output is gone: the head's backward, which
+    # came first, was the last to need it.
     assert level.bytes == (3 * H + H + Y + LOSS) * FLOAT32
 
 
@@ -322,8 +327,8 @@ def test_cross_entropy():
         def forward(self, x: Tensor) -> Tensor:
             return nn.functional.cross_entropy(self.layer(x), self.targets)
 
-    # log_softmax saves its result [BATCH, OUT]; nll_loss saves that too and its total weight (a float); y is used up. The
-    # loss (a float) is held, and its sum, a float again.
+    # log_softmax saves its result [BATCH, OUT]; nll_loss saves that too and its total weight (a float); y is used up.
+    # The loss (a float) is held, and its sum, a float again.
     trained = train(Classifier)
     assert trained.by_module == {"": (Y + 1 + 1 + LOSS) * FLOAT32}
 
@@ -359,7 +364,7 @@ def test_what_a_custom_function_keeps_in_its_context():
 
 
 def test_transient_activations():
-    # inference-like: nothing of these is alive when backward begins. Linear's h while relu makes another: one at most is
-    # transient, since relu's own is kept.
+    # inference-like: nothing of these is alive when backward begins. Linear's h while relu makes another: one at most
+    # is transient, since relu's own is kept.
     activations = train(between(nn.ReLU())).summary.activations
     assert activations.transient_peak_bytes == H * FLOAT32

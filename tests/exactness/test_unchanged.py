@@ -365,5 +365,7 @@ def test_a_pass_that_fails_leaves_nothing(tmp_path: Path, place: str, error: typ
     assert_nothing_is_left()
     del raised
     gc.collect()
-    kinds = {type(item).__name__ for item in gc.get_objects() if type(item).__module__ == f"_vramscope_target_{path.stem}"}
+    kinds = {
+        type(item).__name__ for item in gc.get_objects() if type(item).__module__ == f"_vramscope_target_{path.stem}"
+    }
     assert kinds == set()

@@ -1,8 +1,8 @@
 """Steps and phases as the events see them."""
 
 import numpy as np
-from helpers import Script
 
+from helpers import Script
 from vramscope.ledger.periods import NO_PHASE, PHASE_CODE, find_periods
 from vramscope.recording.recording import PhaseName
 
@@ -126,4 +126,3 @@ def test_no_events_at_all():
     periods = find_periods(script.recording())
     assert (periods.steps[0].first, periods.steps[0].last) == (0, 0)
     assert periods.phase_of_event.tolist() == [NO_PHASE]
-

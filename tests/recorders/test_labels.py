@@ -182,9 +182,7 @@ def test_an_output_without_a_kv_cache(output):
 def test_gradients_that_are_there():
     model = nn.Linear(2, 3)
     model.weight.grad = torch.ones(3, 2)
-    assert named(label_gradients(model.named_parameters())) == [
-        (MarkKind.GRADIENT, "weight", "weight", 6 * FLOAT32)
-    ]
+    assert named(label_gradients(model.named_parameters())) == [(MarkKind.GRADIENT, "weight", "weight", 6 * FLOAT32)]
 
 
 def test_optimizer_state_by_key_and_owner():

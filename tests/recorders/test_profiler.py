@@ -150,7 +150,11 @@ def test_a_found_forward_ends_with_its_step():
             torch.ones(77)
     ledger = running.ledger
     assert [step.value for step in ledger.steps] == [0, 1, 2]
-    assert [(phase.name, phase.step) for phase in ledger.periods.phases] == [("forward", 0), ("forward", 1), ("forward", 2)]
+    assert [(phase.name, phase.step) for phase in ledger.periods.phases] == [
+        ("forward", 0),
+        ("forward", 1),
+        ("forward", 2),
+    ]
     bounds = [row for step in ledger.steps for row in (step.first, step.last)]
     assert bounds == sorted(bounds)
     sizes = ledger.blocks.size[ledger.is_category(Category.UNATTRIBUTED)].tolist()

@@ -24,6 +24,18 @@ def prepare_folder(path: Path) -> None:
         raise OutputError(f"cannot write to the folder {path}: {error.strerror}; give another with --out") from error
 
 
+def prepare_outputs(folder: Path | None, json_path: str | None) -> None:
+    """Refuse places that could not be written to, before any work is done for them.
+
+    Raises:
+        OutputError: the folder or the JSON file cannot be written.
+    """
+    if folder is not None:
+        prepare_folder(folder)
+    if json_path is not None:
+        check_file(json_path)
+
+
 def check_file(path: str) -> None:
     """Refuse a file that could not be written later.
 

@@ -108,7 +108,8 @@ class Scopes(_Columns):
 
     ``name`` indexes the string table; ``thread`` is the recorder's thread number; ``sequence`` is the autograd sequence
     number, `UNKNOWN` where there is none: a backward node carries that of the forward operator that made it. ``value``
-    is a step's index, a Python frame's line, and 0 elsewhere.
+    is a step's index, a Python frame's line, and 0 elsewhere. A Python frame is named ``file|function``; it is the
+    innermost scope of what it allocates, and its caller, where that is known, is its parent.
     """
 
     parent: Integers
