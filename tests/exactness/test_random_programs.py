@@ -175,7 +175,7 @@ INSTRUCTIONS: tuple[Callable[[Program, int, int], None], ...] = tuple(
 )
 
 
-@settings(max_examples=25)
+@settings(max_examples=20)
 @given(
     st.lists(st.tuples(st.sampled_from(INSTRUCTIONS), st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=STEPS)
 )

@@ -1,7 +1,7 @@
 """Retained activations against the autograd graph itself: whatever its nodes have saved, found by walking them.
 
-The ledger goes by lifetime alone: born in forward, alive when backward begins. The graph knows what it saved, and both must come
-to the same bytes, with what variables of the program hold besides.
+The ledger goes by lifetime alone: born in forward, alive when backward begins. The graph knows what it saved, and both
+must come to the same bytes, with what variables of the program hold besides.
 """
 
 from collections.abc import Callable, Iterator
@@ -42,7 +42,7 @@ def saved_by(node: Any) -> Iterator[Tensor]:
 
 
 def kept_by_hand(model: nn.Module, given: Any, *variables: Tensor) -> int:
-    """Bytes of all storages that the graph of the last variable saved or that variables hold, the model's own excluded."""
+    """Bytes of all storages that variables hold or the last one's graph saved, without the model's own and inputs."""
     kept = storages(variables)
     for node in nodes_of(variables[-1].grad_fn):
         kept.update(storages(saved_by(node)))

@@ -1,6 +1,9 @@
 """The profiler recorder: the phases it finds, what it labels, and what it does with other profilers."""
 
+import copy
 import gc
+import io
+import sys
 import threading
 from itertools import chain
 from typing import Any
@@ -413,6 +416,91 @@ def test_models_that_come_and_go_keep_their_own_paths():
         assert ledger.module_paths[ledger.module[row]] == "1.0"
 
 
+# -- programs that do unusual things ----------------------------------------------------------------------------------
+
+
+def test_transforms_of_functions():
+    model, x = nn.Sequential(linear(), nn.Tanh()), torch.randn(4, 6)
+    parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+    def loss(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
+        return torch.func.functional_call(model, parameters, (x,)).square().mean()
+
+    def transform() -> list[Tensor]:
+        return [
+            *torch.func.grad(loss)(parameters, x).values(),
+            *torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(parameters, x).values(),
+            torch.func.jacrev(model)(x[0]),
+            torch.func.jacfwd(model)(x[0]),
+            torch.autograd.functional.hessian(lambda x: model(x).sum(), x[0]),
+        ]
+
+    plain = transform()
+    with recording_of() as running:
+        running.recorder.watch(model)
+        recorded = transform()
+        running.finish()
+    assert all(torch.equal(one, other) for one, other in zip(plain, recorded, strict=True))
+    assert_agrees(running.ledger)
+
+
+def test_copying_and_saving_a_watched_model():
+    model, x = linear(), torch.randn(4, 6)
+    with recording_of() as running:
+        running.recorder.watch(model)
+        copied = copy.deepcopy(model)
+        torch.save(model, io.BytesIO())
+        copied(x).sum().backward()
+        running.finish()
+    assert_agrees(running.ledger)
+    assert copied.weight.grad is not None
+    assert model.weight.grad is None
+
+
+def test_a_process_without_standard_error(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)
+    with recording_of() as running:
+        kept = torch.ones(10)
+        running.finish()
+    assert running.ledger.peak().bytes == len(kept) * FLOAT32
+
+
+@pytest.fixture
+def fresh_compiler():
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    yield torch._dynamo.utils.counters
+    torch._dynamo.reset()
+
+
+def test_compiling_inside_a_recording_breaks_no_graph(fresh_compiler):
+    model, x = nn.Sequential(linear(), nn.Tanh()), torch.randn(4, 6)
+    with recording_of() as running:
+        running.recorder.watch(model)
+        torch.compile(model, backend="eager")(x).sum().backward()
+    assert dict(fresh_compiler["graph_break"]) == {}
+    assert_agrees(running.ledger)
+
+
+def test_a_compiled_models_activations_are_activations(fresh_compiler):
+    model, x = nn.Sequential(linear(), nn.Tanh()), torch.randn(4, 6)
+    compiled = torch.compile(model, backend="aot_eager")
+    compiled(x).sum().backward()
+    model.zero_grad()
+    with recording_of(seeds=chain(label_model(model), label_tensor(MarkKind.INPUT, "x", x))) as running:
+        running.recorder.watch(model)
+        with running.recorder.phase("forward"):
+            y = compiled(x)
+            loss = y.sum()
+        loss.backward()
+        del y, loss
+    ledger = running.ledger
+    assert_agrees(ledger)
+    nothing_unattributed(ledger)
+    # tanh saves its result, which y holds too; and the loss
+    assert int(ledger.blocks.size[ledger.retained].sum()) == (4 * 5 + 1) * FLOAT32
+
+
 # -- threads ----------------------------------------------------------------------------------------------------------
 
 
@@ -444,6 +532,16 @@ def test_a_profiler_that_is_already_running_is_an_error_before_anything_happens(
             recorder.start()
         assert torch._C._autograd._profiler_enabled()  # the other one goes on
     assert not torch._C._autograd._profiler_enabled()
+
+
+def test_a_second_recorder_is_refused_and_the_first_goes_on():
+    model = linear()
+    with recording_of() as running:
+        running.recorder.watch(model)
+        with pytest.raises(UnsupportedError):
+            ProfilerRecorder().start()
+        model(torch.randn(4, 6)).sum().backward()
+    assert phases(running.ledger) == [("forward", 0), ("backward", 0)]
 
 
 @pytest.mark.parametrize("left_open", [False, True])

@@ -73,13 +73,13 @@ def test_equal_recordings_make_equal_files(tmp_path: Path):
 
 
 def test_a_header_given_beforehand_holds_for_all_parts(tmp_path: Path):
-    part = replace(step_recording(), environment={"torch": "2.14"}, workload={"batch": 9}, notes=("late",))
+    part = replace(step_recording(), environment={"torch": "2.14"}, workload={"batch": 9}, notes=("early", "late"))
     header = Header(
         Source.PROFILER, environment={"python": "3.11"}, workload={"name": "mlp", "batch": 8}, notes=("early",)
     )
     with RecordingWriter(tmp_path / "headed.vram", header) as writer:
         writer.append(part)
-    recording = read_recording(tmp_path / "headed.vram")
+    (recording,) = iterate_parts(tmp_path / "headed.vram")
     assert recording.environment == {"python": "3.11", "torch": "2.14"}
     assert recording.workload == {"name": "mlp", "batch": 9}
     assert recording.notes == ("early", "late")

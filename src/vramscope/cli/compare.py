@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from vramscope.cli.options import common_options, workload_options, workload_values
-from vramscope.cli.output import prepare_outputs, write_text
+from vramscope.cli.output import make_folder, prepare_outputs, write_text
 from vramscope.cli.progress import progress_bar
 from vramscope.ledger.comparison import Comparison, compare_recordings
 from vramscope.recording.file import write_recording
@@ -49,6 +49,7 @@ def compare_command(
         comparison = compare_recordings(recordings)
     document = to_text(comparison_document(comparison, "compare"))
     if folder is not None:
+        make_folder(folder)
         for name, recording in recordings.items():
             write_recording(recording, folder / f"{name}.vram")
         write_text(str(folder / "compare.json"), document)

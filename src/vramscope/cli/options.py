@@ -38,7 +38,13 @@ _WORKLOAD_OPTIONS = (
     click.option(
         "--steps", type=click.IntRange(1), default=2, show_default=True, help="Steady steps after one cold step."
     ),
-    click.option("--seed", type=int, default=0, show_default=True, help="Of weights, inputs and dropout."),
+    click.option(
+        "--seed",
+        type=click.IntRange(0, 2**63 - 1),
+        default=0,
+        show_default=True,
+        help="Of weights, inputs and dropout.",
+    ),
 )
 _COMMON_OPTIONS = (
     click.option("--json", "json_path", metavar="PATH", help="Write the figures as JSON; - is standard output."),

@@ -10,18 +10,30 @@ from vramscope.errors import OutputError
 from vramscope.views.atomic import atomic_path
 
 
-def prepare_folder(path: Path) -> None:
-    """Make a folder for results, before any work is done for it.
+def check_folder(path: Path) -> None:
+    """Refuse a folder that could not be made or written to later; nothing is made yet.
 
     Raises:
-        OutputError: it cannot be made or written to.
+        OutputError: it, or the nearest folder above it that exists, is no folder or not writable.
     """
+    existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
+        with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
         raise OutputError(f"cannot write to the folder {path}: {error.strerror}; give another with --out") from error
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder for results.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {path}: {error.strerror}; give another with --out") from error
 
 
 def prepare_outputs(folder: Path | None, json_path: str | None) -> None:
@@ -31,7 +43,7 @@ def prepare_outputs(folder: Path | None, json_path: str | None) -> None:
         OutputError: the folder or the JSON file cannot be written.
     """
     if folder is not None:
-        prepare_folder(folder)
+        check_folder(folder)
     if json_path is not None:
         check_file(json_path)
 

@@ -9,7 +9,7 @@ from vramscope.allocator.snapshot.importer import import_snapshot
 from vramscope.allocator.snapshot.model import Snapshot
 from vramscope.allocator.snapshot.reader import read_snapshot
 from vramscope.cli.options import common_options
-from vramscope.cli.output import prepare_outputs, write_text
+from vramscope.cli.output import make_folder, prepare_outputs, write_text
 from vramscope.recording.file import write_recording
 from vramscope.units import parse_size
 from vramscope.views.json import to_text
@@ -81,6 +81,7 @@ def _document(report: SnapshotReport) -> str:
 def _write_folder(snapshot: Snapshot, report: SnapshotReport, text: str, folder: Path) -> None:
     from vramscope.views.snapshot_png import write_segment_map
 
+    make_folder(folder)
     write_text(str(folder / "snapshot.json"), text)
     write_recording(import_snapshot(snapshot), folder / "snapshot.vram")
     for device in report.summary.devices:

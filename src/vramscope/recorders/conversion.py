@@ -12,7 +12,7 @@ from vramscope.errors import RecordingError
 from vramscope.recorders.labels import Label
 from vramscope.recorders.stamps import StampKind, parse
 from vramscope.recorders.window import STAMP_PREFIX
-from vramscope.recording.recording import NO_SCOPE, UNKNOWN, Device, Events, Integers, Marks, ScopeKind, Scopes
+from vramscope.recording.recording import LOSS_SCOPE, NO_SCOPE, UNKNOWN, Events, Integers, Marks, ScopeKind, Scopes
 
 NODE_PREFIX = "autograd::engine::evaluate_function: "
 """How torch names the engine's evaluation of one backward node (torch/csrc/autograd/engine.cpp)."""
@@ -92,6 +92,8 @@ class _Reader:
             if kind == StampKind.BOOKEND:
                 self._add_bookend(node)
                 return None
+            if kind == StampKind.LOSS:
+                return self._append(node, parent, ScopeKind.USER, LOSS_SCOPE, UNKNOWN)
             if kind != StampKind.MODULE:
                 self.stamps.append((node.start_time_ns, kind, argument, node.start_tid))
                 return None
@@ -270,16 +272,16 @@ def _with_operator_lines(
 def _pruned(scopes: Scopes, events: Events) -> tuple[Scopes, Events]:
     """Drop the scopes that say nothing of any event: most operators allocate nothing.
 
-    Kept are the ancestors of events, all steps, phases and modules, and the forward operators whose sequence number a
-    kept
-    backward node carries.
+    Kept are the ancestors of events, all steps, phases and modules, and of forward operators and backward nodes with
+    one sequence number both sides when one is kept: a node tells what its operator was, and the other way round.
     """
     keep = np.isin(scopes.kind, (ScopeKind.STEP, ScopeKind.PHASE, ScopeKind.MODULE))
     keep[events.scope[events.scope >= 0]] = True
     _keep_ancestors(keep, scopes.parent)
-    backward = keep & (scopes.kind == ScopeKind.AUTOGRAD_NODE) & (scopes.sequence >= 0)
-    forward = (scopes.kind != ScopeKind.AUTOGRAD_NODE) & (scopes.sequence >= 0)
-    keep |= forward & np.isin(scopes.sequence, scopes.sequence[backward])
+    numbered = scopes.sequence >= 0
+    is_node = scopes.kind == ScopeKind.AUTOGRAD_NODE
+    linked = np.intersect1d(scopes.sequence[numbered & is_node], scopes.sequence[numbered & ~is_node])
+    keep |= numbered & np.isin(scopes.sequence, np.intersect1d(scopes.sequence[keep & numbered], linked))
     _keep_ancestors(keep, scopes.parent)
     renumbered = np.append(np.cumsum(keep) - 1, NO_SCOPE)  # the last place serves index -1
     kept = scopes.take(keep)
@@ -322,8 +324,3 @@ def _marks(
                 names = (strings.number(item.name), strings.number(item.owner))
                 rows.append((time_ns, item.address, item.kind, *names, item.size, device))
     return Marks.from_rows(rows)
-
-
-def device_row(device: torch.device, description: str, bookends: Sequence[tuple[int, int]]) -> Device:
-    """A device of the recording with the allocator's totals at both ends, read from the bookends."""
-    return Device(str(device), description, bookends[0][1], bookends[-1][1])

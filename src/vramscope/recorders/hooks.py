@@ -6,6 +6,7 @@ Every hook is removed by ``remove()``; none changes a value, keeps a tensor or f
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack
 from functools import wraps
+from itertools import chain, count
 from threading import get_ident
 from typing import Any, Protocol
 from weakref import ref
@@ -36,17 +37,29 @@ class ModuleHooks:
     def __init__(self, observer: ModuleObserver) -> None:
         self._observer = observer
         self._paths: dict[int, tuple[ref[nn.Module], str]] = {}  # by id; a watched module may die and its id come back
+        self._roots: dict[str, ref[nn.Module]] = {}
         self._tokens: dict[int, list[Any]] = {}  # thread -> tokens of its open forwards, None for modules not watched
         self._handles = [
             register_module_forward_pre_hook(self._before),
             register_module_forward_hook(self._after, always_call=True),
         ]
 
-    def watch(self, model: nn.Module) -> None:
-        """Report the modules of ``model`` from now on; a module with several paths goes by its first."""
-        for path, module in model.named_modules():
+    def watch(self, model: nn.Module) -> str:
+        """Report the modules of ``model`` from now on; a module with several paths goes by its first.
+
+        Returns:
+            the path of the model itself: empty for the first model, made of the class's name for one beside it.
+        """
+        root = self._free_root(type(model).__name__)
+        self._roots[root] = ref(model)
+        for path, module in model.named_modules(prefix=root):
             if self._path_of(module) is None:
                 self._paths[id(module)] = (ref(module), path)
+        return root
+
+    def _free_root(self, name: str) -> str:
+        candidates = chain(("", name), (f"{name}_{number}" for number in count(2)))
+        return next(root for root in candidates if self._roots.get(root, _gone)() is None)
 
     def remove(self) -> None:
         """Take the hooks away and forget the modules."""
@@ -56,6 +69,8 @@ class ModuleHooks:
         self._tokens.clear()
 
     def _before(self, module: nn.Module, args: Any) -> None:
+        if torch.compiler.is_compiling():
+            return  # a constant to the compiler, which then drops the hook instead of breaking the graph
         path = self._path_of(module)
         token = None if path is None else (self._observer.module_entered(path),)
         self._tokens.setdefault(get_ident(), []).append(token)
@@ -65,10 +80,16 @@ class ModuleHooks:
         return known[1] if known is not None and known[0]() is module else None
 
     def _after(self, module: nn.Module, args: Any, output: Any) -> None:
+        if torch.compiler.is_compiling():
+            return
         tokens = self._tokens.get(get_ident())
         token = tokens.pop() if tokens else None
         if token is not None:
             self._observer.module_left(token[0], output)
+
+
+def _gone() -> None:
+    """What a reference to a dead model gives."""
 
 
 class GradientHooks:

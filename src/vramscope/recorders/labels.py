@@ -1,6 +1,7 @@
 """Labels: what live objects say an address holds. Every storage is named once, by its first path."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -56,14 +57,17 @@ def _sparse_parts(tensor: Tensor) -> Iterator[Tensor]:
 def label_tensor(kind: MarkKind, name: str, tensor: Tensor, owner: str = "") -> Iterator[Label]:
     """Labels for the storages of one tensor; none for storages that hold no memory."""
     for part in plain_tensors(tensor):
-        storage = part.untyped_storage()
+        try:
+            storage = part.untyped_storage()
+        except NotImplementedError:  # a tensor without memory of its own, such as torch.func's wrappers
+            continue
         address = storage.data_ptr()
         if address:
             yield Label(kind, name, owner, address, storage.nbytes(), part.device, storage)
 
 
 def nested_tensors(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Every tensor in a nest of mappings, sequences and objects such as model outputs, with a dotted name."""
+    """Every tensor in a nest of mappings, sequences, sets and dataclasses, with a dotted name."""
     if isinstance(value, Tensor):
         yield name, value
     elif isinstance(value, Mapping):
@@ -72,6 +76,9 @@ def nested_tensors(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
     elif isinstance(value, list | tuple | set | frozenset):
         for index, item in enumerate(value):
             yield from nested_tensors(item, f"{name}.{index}" if name else str(index))
+    elif is_dataclass(value) and not isinstance(value, type):
+        for part in fields(value):
+            yield from nested_tensors(getattr(value, part.name), f"{name}.{part.name}" if name else part.name)
 
 
 def label_model(model: nn.Module) -> Iterator[Label]:

@@ -15,8 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from vramscope.recorders.conversion import StringTable, convert, device_row
-from vramscope.recorders.environment import describe_device, describe_environment
+from vramscope.errors import UsageError
+from vramscope.recorders.conversion import StringTable, Tables, convert
+from vramscope.recorders.devices import allocated_bytes, recorded_device
+from vramscope.recorders.environment import describe_device, describe_environment, device_memory
 from vramscope.recorders.hooks import BackwardHook, GradientHooks, ModuleHooks, OptimizerHooks, remove_all
 from vramscope.recorders.labels import (
     Label,
@@ -31,7 +33,7 @@ from vramscope.recorders.seeds import SeedWatch
 from vramscope.recorders.stamps import StampKind, label, open_scope, stamp
 from vramscope.recorders.watching import WatchedModels
 from vramscope.recorders.window import ProfilerWindow
-from vramscope.recording.recording import Counters, MarkKind, PhaseName, Recording, Source
+from vramscope.recording.recording import DEVICE_MEMORY, Counters, Device, MarkKind, PhaseName, Recording, Source
 
 _CPU = torch.device("cpu")
 
@@ -45,14 +47,16 @@ class ProfilerRecorder:
     """
 
     def __init__(self, device: torch.device = _CPU, *, lines: bool = False) -> None:
-        self.device = device
-        self._devices = [device] if device == _CPU else [device, _CPU]
-        self._window = ProfilerWindow(use_cuda=device.type == "cuda")
+        self.device = recorded_device(device)
+        self._devices = [_CPU] if self.device == _CPU else [self.device, _CPU]
+        self._start_totals: dict[torch.device, int] = {}
+        self._window = ProfilerWindow(use_cuda=self.device.type == "cuda")
         self._tracer = LineTracer() if lines else None
         self._batches: list[list[Label]] = []
         self._seeded = SeedWatch(self._devices)
         self._phases = Phases(self._phase_begins, self._phase_ends)
         self._thread = get_ident()
+        self._roots: set[str] = set()
         self._running = False
         self._hooks: list[ModuleHooks | GradientHooks | OptimizerHooks | BackwardHook] = []
 
@@ -71,6 +75,7 @@ class ProfilerRecorder:
             self._hooks = [self._module_hooks, self._gradient_hooks]
             self._hooks.append(OptimizerHooks(self._before_optimizer, self._after_optimizer))
             self._hooks.append(BackwardHook(self._around_backward))
+            self._start_totals = self._gpu_totals()
             _bookend()
             self.mark(self._seeded.labels)
             if self._tracer is not None:
@@ -100,12 +105,13 @@ class ProfilerRecorder:
         """
         self._phases.end_down_to(0)
         self._mark_holdings()
-        self.mark(self._watched.gradient_labels())
         if self._tracer is not None:
             self._tracer.stop()
         _bookend()
+        end_totals = self._gpu_totals()
         self.abandon()
         strings = StringTable()
+        counters = self._device_counters(strings)
         frames = self._tracer.frames if self._tracer is not None else []
         tables = convert(self._window.roots(), strings, self._devices, self._batches, frames)
         return Recording(
@@ -113,21 +119,41 @@ class ProfilerRecorder:
             scopes=tables.scopes,
             events=tables.events,
             marks=tables.marks,
-            counters=Counters.from_rows([]),
+            counters=counters,
             seeds=self._seeded.rows(tables.seed_ends),
             strings=strings.strings(),
-            devices=tuple(device_row(d, describe_device(d), tables.bookends) for d in self._devices),
+            devices=tuple(self._device_row(device, tables, end_totals) for device in self._devices),
             environment=describe_environment(),
             workload={**(workload or {}), "modules": self._watched.module_types},
             notes=tuple(notes),
         )
 
+    def _device_counters(self, strings: StringTable) -> Counters:
+        """How much memory every device has."""
+        name = strings.number(DEVICE_MEMORY)
+        return Counters.from_rows(
+            [(0, name, number, device_memory(device)) for number, device in enumerate(self._devices)]
+        )
+
+    def _gpu_totals(self) -> dict[torch.device, int]:
+        return {device: allocated_bytes(device) for device in self._devices if device != _CPU}
+
+    def _device_row(self, device: torch.device, tables: Tables, end_totals: Mapping[torch.device, int]) -> Device:
+        """A device with its allocator's totals at both ends: the CPU's from the bookends, a GPU's as it gives them."""
+        if device == _CPU:
+            return Device(str(device), describe_device(device), tables.bookends[0][1], tables.bookends[-1][1])
+        return Device(str(device), describe_device(device), self._start_totals[device], end_totals[device])
+
     # -- what the caller announces ----------------------------------------------------------------------------------
 
     def watch(self, model: nn.Module) -> None:
-        """Label a model's parameters and buffers now, and its modules, gradients and optimizer states from now on."""
-        self._watched.watch(model)
-        self._module_hooks.watch(model)
+        """Label a model's parameters and buffers now, and its modules, gradients and optimizer states from now on.
+
+        The first model's paths are its own; those of further models begin with their class's name.
+        """
+        root = self._module_hooks.watch(model)
+        self._roots.add(root)
+        self._watched.watch(model, root)
         self.mark(self._watched.fresh_labels())
 
     def mark_inputs(self, tensors: Any) -> None:
@@ -155,7 +181,13 @@ class ProfilerRecorder:
             stamp(StampKind.STEP_END)
 
     def phase(self, name: str) -> AbstractContextManager[None]:
-        """A phase, possibly inside another one (an optimizer that calls back for the loss)."""
+        """A phase, possibly inside another one (an optimizer that calls back for the loss).
+
+        Raises:
+            UsageError: there is no phase of this name.
+        """
+        if name not in set(PhaseName):
+            raise UsageError(f"no phase is called {name!r}: give one of {', '.join(PhaseName)}")
         return self._phases.announced(name)
 
     def _phase_begins(self, name: str, value: int) -> None:
@@ -171,6 +203,7 @@ class ProfilerRecorder:
     def _mark_holdings(self) -> None:
         """Label what the models hold by now: buffers are bound anew, parameters are cast, moved and replaced."""
         self.mark(self._watched.fresh_labels())
+        self.mark(self._watched.gradient_labels())
 
     def _note_ended_seeds(self) -> None:
         """Put on the clock that blocks older than the recording are gone; nothing else tells."""
@@ -182,7 +215,7 @@ class ProfilerRecorder:
 
     def module_entered(self, path: str) -> Any:
         """Open the module's scope; a forward pass begins with a model's own forward."""
-        if not path and self._is_own_thread():
+        if path in self._roots and self._is_own_thread():
             self._phases.forward_begins()
         return path, open_scope(label(StampKind.MODULE, path))
 
@@ -190,7 +223,7 @@ class ProfilerRecorder:
         """Close the module's scope; without gradients there is no loss to wait for, and the forward pass ends too."""
         path, scope = token
         scope.__exit__(None, None, None)
-        if path or not self._is_own_thread():
+        if path not in self._roots or not self._is_own_thread():
             return
         self.mark(label_kv_cache(output))
         if not torch.is_grad_enabled():

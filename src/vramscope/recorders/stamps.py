@@ -24,6 +24,7 @@ class StampKind(StrEnum):
     SEEDS_GONE = "seeds-gone"
     BOOKEND = "bookend"
     MODULE = "module"
+    LOSS = "loss"
 
 
 def label(kind: StampKind, argument: object = "") -> str:
@@ -48,3 +49,8 @@ def open_scope(name: str) -> "_RecordFunctionFast":
     scope = _RecordFunctionFast(name)
     scope.__enter__()
     return scope
+
+
+def loss_scope() -> "_RecordFunctionFast":
+    """A context that says: what runs here is the loss, and so part of the forward pass."""
+    return _RecordFunctionFast(label(StampKind.LOSS))

@@ -21,9 +21,9 @@ class WatchedModels:
         self.module_types: list[list[str]] = []
         """[path, class name] of every module that was ever watched, in the order of the model."""
 
-    def watch(self, model: nn.Module) -> None:
-        """Look at a model's modules from now on."""
-        for path, module in model.named_modules():
+    def watch(self, model: nn.Module, root: str) -> None:
+        """Look at a model's modules, with paths below ``root``, from now on."""
+        for path, module in model.named_modules(prefix=root):
             self._modules.append((ref(module), path))
             self.module_types.append([path, type(module).__name__])
 

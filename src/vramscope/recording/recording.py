@@ -10,6 +10,10 @@ import numpy.typing as npt
 
 from vramscope.errors import RecordingError
 
+DEVICE_MEMORY = "device_memory"
+"""Counter: the bytes of memory that a device has."""
+LOSS_SCOPE = "vramscope: loss"
+"""User scope in which the workload's own loss function runs: part of the forward pass, though of no module."""
 Integers = npt.NDArray[np.int64]
 NO_SCOPE = -1
 """Index that stands for "no scope": an event outside every scope, or a root scope's parent."""

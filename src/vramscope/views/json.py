@@ -38,13 +38,12 @@ def pass_document(summary: PassSummary, predicted: bool = False) -> dict[str, An
         "optimizer_state": dict(summary.optimizer_state),
         "modules": [asdict(row) for row in summary.modules],
         "sites": [asdict(site) for site in summary.sites],
+        "host": None if summary.host is None else asdict(summary.host),
         "devices": [_device(device) for device in summary.devices],
         "steady_steps": summary.steady_steps,
         "notes": list(summary.notes),
         "complete": summary.complete,
     }
-    if summary.host is not None:
-        document["host"] = asdict(summary.host)
     if predicted:
         document["predicted"] = True
     return document
@@ -70,6 +69,10 @@ def _device(device: DeviceSummary) -> dict[str, Any]:
         "peak": _peak(device.peak),
         "allocator": _check(device.allocator),
         "allocated_peak_bytes": device.allocator.peak_bytes,
+        "reserved_peak_bytes": device.reserved_peak_bytes,
+        "outside_allocator_bytes": device.outside_allocator_bytes,
+        "process_used_bytes": device.process_used_bytes,
+        "total_bytes": device.total_bytes,
     }
 
 

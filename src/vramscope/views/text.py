@@ -9,14 +9,14 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _LONGEST_NAME = 200
 
 
-def visible(name: str, encoding: str = "utf-8") -> str:
+def visible(name: str, encoding: str = "utf-8", longest: int | None = _LONGEST_NAME) -> str:
     """A name from somewhere else, made harmless: what cannot be seen or encoded, or turns text around, is escaped.
 
     Control and bidirectional characters, lone surrogates and odd spaces become text like ``\\x1b``; a very long name
     is cut in the middle.
     """
-    if len(name) > _LONGEST_NAME:
-        half = _LONGEST_NAME // 2
+    if longest is not None and len(name) > longest:
+        half = longest // 2
         name = f"{name[:half]}[{len(name) - 2 * half} more]{name[-half:]}"
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)
     return shown.encode(encoding, "backslashreplace").decode(encoding)

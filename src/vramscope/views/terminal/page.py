@@ -76,6 +76,10 @@ class Page:
         """A name from user code: shown, never interpreted."""
         return Text(visible(name, self.console.encoding), style=style, overflow="fold")
 
+    def remark(self, remark: str, style: str = "") -> Text:
+        """A sentence that may hold names from user code: shown whole, never interpreted."""
+        return Text(visible(remark, self.console.encoding, longest=None), style=style, overflow="fold")
+
     def header(self, name: str) -> Text:
         """A pass's name above its column."""
         return self.name(name, "dim")
