@@ -59,8 +59,12 @@ class Profile:
             raise UsageError("a profile records one block: call vramscope.profile(…) again for another one")
         self._entered = True
         self._recorder.start(seeds=self._live_labels())
-        if self._model is not None:
-            self._recorder.watch(self._model)
+        try:
+            if self._model is not None:
+                self._recorder.watch(self._model)
+        except BaseException:
+            self._recorder.abandon()
+            raise
         return self
 
     def __exit__(

@@ -297,6 +297,7 @@ def test_gradients_and_states_that_a_program_sets_itself_are_labelled():
         for parameter in model.parameters():
             parameter.grad = parameter.grad.clone()  # as clipping out of place does
         optimizer.step()
+        optimizer.zero_grad()  # at the end nothing is left to look at
     ledger = running.ledger
     (optimizer_phase,) = ledger.periods.named("optimizer", ())
     # just before the optimizer there are the copies alone

@@ -28,7 +28,7 @@ def test_the_sentence() -> None:
 
 
 def test_activations_that_wait_for_backward_are_called_so() -> None:
-    kept = Activations(300 * MIB, 300 * MIB, 0, 0, 0, 0)
+    kept = Activations(300 * MIB, 300 * MIB, 0, 0, 0, 0, 0)
     training = summary(composition(activations=300 * MIB), activations=kept, phase="backward")
     reason = explain(comparison(summary(composition(activations=MIB)), training), Scale(2))
     assert reason is not None

@@ -27,10 +27,8 @@ _WORKLOAD_OPTIONS = (
     click.option("--checkpoint", is_flag=True, help="Recompute activations in backward instead of keeping them."),
     click.option(
         "--optimizer",
-        default="adamw",
-        show_default=True,
         metavar="NAME[:KEY=VALUE,…]",
-        help="Any of torch.optim, such as sgd:momentum=0.9.",
+        help="Any of torch.optim, such as sgd:momentum=0.9 [default: the Workload's own, or adamw].",
     ),
     click.option("--foreach/--no-foreach", default=None, help="The optimizer's multi-tensor form."),
     click.option("--fused/--no-fused", default=None, help="The optimizer's fused form."),

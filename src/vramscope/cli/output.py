@@ -1,6 +1,7 @@
 """Where results go: standard output, a JSON file, a folder."""
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -56,7 +57,9 @@ def check_file(path: str) -> None:
     """
     if path == "-":
         return
-    folder = Path(path).absolute().parent
+    folder = Path(path).resolve().parent
+    if Path(path).exists() and not Path(path).is_file() and not Path(path).is_dir():
+        return  # a device or a pipe
     if Path(path).is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
         raise OutputError(f"cannot write {path}: {folder} must be an existing folder that you may write to")
 
@@ -68,7 +71,13 @@ def write_text(path: str, text: str) -> None:
         OutputError: the file cannot be written.
     """
     if path == "-":
-        click.echo(text, nl=False)
+        try:
+            click.echo(text, nl=False)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputError(f"standard output cannot be written: {error.strerror}") from error
         return
     with atomic_path(Path(path)) as part:
         part.write_text(text, encoding="utf-8")

@@ -264,7 +264,7 @@ def _optimizer_state(ledger: Ledger, window: Window) -> dict[str, int]:
     for block in np.flatnonzero(alive).tolist():
         name = ledger.recording.strings[int(ledger.recording.marks.name[ledger.mark[block]])].partition(".")[0]
         sums[name] = sums.get(name, 0) + int(ledger.blocks.size[block])
-    return sums
+    return dict(sorted(sums.items()))
 
 
 def _modules(ledger: Ledger, window: Window) -> tuple[ModuleRow, ...]:

@@ -27,6 +27,8 @@ def recorded_device(name: str | torch.device) -> torch.device:
 
 
 def _gpu(device: torch.device) -> torch.device:
+    if torch.version.hip is not None:
+        raise UnsupportedError(f"--device {device}: ROCm has not been verified, so nothing is recorded there; use cpu")
     if not torch.cuda.is_available():
         raise UnsupportedError(
             f"--device {device}: this torch ({torch.__version__}) sees no CUDA GPU; "

@@ -53,6 +53,7 @@ class ProfilerRecorder:
         self._window = ProfilerWindow(use_cuda=self.device.type == "cuda")
         self._tracer = LineTracer() if lines else None
         self._batches: list[list[Label]] = []
+        self._unread: list[str] = []
         self._seeded = SeedWatch(self._devices)
         self._phases = Phases(self._phase_begins, self._phase_ends)
         self._thread = get_ident()
@@ -125,7 +126,7 @@ class ProfilerRecorder:
             devices=tuple(self._device_row(device, tables, end_totals) for device in self._devices),
             environment=describe_environment(),
             workload={**(workload or {}), "modules": self._watched.module_types},
-            notes=tuple(notes),
+            notes=(*notes, *self._remarks()),
         )
 
     def _device_counters(self, strings: StringTable) -> Counters:
@@ -134,6 +135,12 @@ class ProfilerRecorder:
         return Counters.from_rows(
             [(0, name, number, device_memory(device)) for number, device in enumerate(self._devices)]
         )
+
+    def _remarks(self) -> list[str]:
+        """What the reader should know of labels that are missing."""
+        if not self._unread:
+            return []
+        return [f"{len(self._unread)} times objects could not be looked at, so labels are missing: {self._unread[0]}"]
 
     def _gpu_totals(self) -> dict[torch.device, int]:
         return {device: allocated_bytes(device) for device in self._devices if device != _CPU}
@@ -163,8 +170,12 @@ class ProfilerRecorder:
         )
 
     def mark(self, labels: Iterable[Label]) -> None:
-        """Record labels as true at this moment."""
-        batch = [item._replace(storage=None) for item in labels]  # a kept storage would stay alive
+        """Record labels as true at this moment; what cannot be looked at is passed over, and a note says so."""
+        try:
+            batch = [item._replace(storage=None) for item in labels]  # a kept storage would stay alive
+        except Exception as error:  # noqa: BLE001 - objects of the program may raise anything, and it must not meet that
+            self._unread.append(f"{type(error).__name__}: {error}")
+            return
         if batch:
             stamp(StampKind.MARKS, len(self._batches))
             self._batches.append(batch)
@@ -172,6 +183,8 @@ class ProfilerRecorder:
     @contextmanager
     def step(self, index: int) -> Iterator[None]:
         """A step of the workload; step 0 is the cold one."""
+        if not isinstance(index, int) or index < 0:
+            raise UsageError(f"a step is numbered from 0, not {index!r}")
         self._phases.end_found()
         stamp(StampKind.STEP_BEGIN, index)
         try:

@@ -50,8 +50,17 @@ def pass_document(summary: PassSummary, predicted: bool = False) -> dict[str, An
 
 
 def to_text(document: Mapping[str, Any]) -> str:
-    """A document as text: indented, ending in a newline."""
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    """A document as text, ending in a newline; names that are no Unicode (file names may be so) are escaped."""
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    return text if text.isascii() or _is_unicode(text) else json.dumps(document, indent=2) + "\n"
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _peak(peak: Peak) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def run_pass(
             progress(f"step {index + 1} of {options.steps + 1}")
             with recorder.step(index):
                 _step(prepared, optimizers, recorder)
-        facts = workload_facts(prepared, options, name)
+        facts = workload_facts(prepared, optimizers, options, name)
         return recorder.finish(facts, (*prepared.notes, *_remarks(prepared, name)))
     except BaseException:
         recorder.abandon()
@@ -117,7 +117,9 @@ def _remarks(prepared: PreparedWorkload, name: PassName) -> list[str]:
     return []
 
 
-def workload_facts(prepared: PreparedWorkload, options: WorkloadOptions, name: PassName) -> dict[str, Any]:
+def workload_facts(
+    prepared: PreparedWorkload, optimizers: Sequence[Optimizer], options: WorkloadOptions, name: PassName
+) -> dict[str, Any]:
     """What a recording says of the workload it is of, in plain JSON types."""
     return {
         "name": prepared.name,
@@ -129,7 +131,7 @@ def workload_facts(prepared: PreparedWorkload, options: WorkloadOptions, name: P
         "batch": prepared.batch,
         "seq": prepared.seq,
         "checkpoint": options.checkpoint,
-        "optimizer": prepared.optimizer,
+        "optimizer": " and ".join(dict.fromkeys(type(item).__name__ for item in optimizers)) or prepared.optimizer,
         "parameter_count": prepared.parameter_count,
         "seed": prepared.seed,
     }

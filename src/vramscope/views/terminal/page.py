@@ -98,9 +98,9 @@ class Page:
         """Short facts on one line."""
         return self.words(" · ", "dim").join(parts)
 
-    def size(self, size_bytes: int, style: str = "") -> Text:
-        """A size; zero is dim."""
-        return Text(self.scale.text(size_bytes), style=style if size_bytes else "dim", no_wrap=True)
+    def size(self, size_bytes: int, scale: Scale | None = None, style: str = "") -> Text:
+        """A size, in the page's unit or another; zero is dim."""
+        return Text((scale or self.scale).text(size_bytes), style=style if size_bytes else "dim", no_wrap=True)
 
     def change(self, size_bytes: int) -> Text:
         """A difference with its sign; zero is dim."""

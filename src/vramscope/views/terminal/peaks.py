@@ -79,7 +79,7 @@ def _category_row(page: Page, category: Category, extras: _Extras) -> list[Text]
 
 
 def _pass_cells(page: Page, peak: Peak, size_bytes: int, style: str, extras: _Extras) -> list[Text]:
-    cells = [page.size(size_bytes, style)]
+    cells = [page.size(size_bytes, style=style)]
     if extras.shares:
         cells.append(page.share(size_bytes, peak.bytes))
     if extras.bars:
