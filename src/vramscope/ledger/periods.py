@@ -47,7 +47,8 @@ class Periods:
 
     def named(self, name: str, steps: Sequence[Period]) -> tuple[Period, ...]:
         """The phases called ``name`` in some of the `steps`; in the whole recording where it has no steps at all."""
-        wanted = {self.steps.index(step) for step in steps} if self.steps else {NO_STEP}
+        rows = {step: row for row, step in enumerate(self.steps)}
+        wanted = {rows[step] for step in steps} if self.steps else {NO_STEP}
         return tuple(phase for phase in self.phases if phase.name == name and phase.step in wanted)
 
 

@@ -249,12 +249,12 @@ def _activations(ledger: Ledger, window: Window, top: Moment) -> Activations:
 
 def _retained_at_fullest(ledger: Ledger, window: Window) -> Flags:
     """The retained blocks alive at the beginning of that backward pass of the window which finds most of them."""
-    best = np.zeros(len(ledger.blocks), dtype=np.bool_)
-    for backward in ledger.periods.named(PhaseName.BACKWARD, window.steps):
-        alive = ledger.retained & ledger.blocks.alive_after(backward.first - 1)
-        if ledger.blocks.size[alive].sum() > ledger.blocks.size[best].sum():
-            best = alive
-    return best
+    chosen = ledger.retained & (ledger.blocks.device == 0)
+    begins = [backward.first for backward in ledger.periods.named(PhaseName.BACKWARD, window.steps)]
+    if not begins:
+        return np.zeros(len(ledger.blocks), dtype=np.bool_)
+    levels = ledger.levels_of(chosen, np.array(begins, dtype=np.int64) - 1)
+    return chosen & ledger.blocks.alive_after(begins[int(np.argmax(levels))] - 1)
 
 
 def _optimizer_state(ledger: Ledger, window: Window) -> dict[str, int]:
