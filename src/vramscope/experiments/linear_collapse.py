@@ -9,9 +9,8 @@ from torch.nn import functional
 
 from vramscope.experiments.fits import Line, fit_line
 from vramscope.experiments.frame import Announce, Experiment, Settings
-from vramscope.experiments.profiled import Profiled, Subject, profile_training
+from vramscope.experiments.profiled import Profiled, Subject, profile_training, stack_of
 from vramscope.findings import Claim, Origin, Panel, PanelKind, Picture, Series
-from vramscope.ledger.categories import Category
 from vramscope.ledger.summary import PassSummary
 from vramscope.units import format_size
 from vramscope.workloads.workload import Workload
@@ -240,13 +239,12 @@ def _errors(measured: Measured) -> Panel:
 
 
 def _memory(measured: Measured) -> Panel:
-    categories = (Category.PARAMETERS, Category.GRADIENTS, Category.ACTIVATIONS)
     peaks = [profile.summary.peak.by_category for profile in measured.profiles.values()]
     return Panel(
         "Memory at the peak of a training step",
         "depth (layers)",
         "allocated memory (KiB)",
-        tuple(Series(category.value, tuple(peak[category] / 1024 for peak in peaks)) for category in categories),
+        stack_of(peaks, [1024.0] * len(peaks)),
         PanelKind.STACK,
         names=tuple(map(str, measured.profiles)),
     )

@@ -11,9 +11,8 @@ from torch.nn import functional
 
 from vramscope.experiments.fits import Spread, spread_of
 from vramscope.experiments.frame import Announce, Experiment, Settings, one_thread
-from vramscope.experiments.profiled import Profiled, Subject, profile_training
+from vramscope.experiments.profiled import Profiled, Subject, profile_training, stack_of
 from vramscope.findings import Claim, Origin, Panel, PanelKind, Picture, Series
-from vramscope.ledger.categories import Category
 from vramscope.ledger.summary import PassSummary
 from vramscope.units import format_size
 from vramscope.workloads.workload import Workload
@@ -325,9 +324,8 @@ def _accuracies(measured: Measured) -> Panel:
 
 
 def _memory(measured: Measured) -> Panel:
-    categories = (Category.PARAMETERS, Category.OPTIMIZER_STATE, Category.GRADIENTS, Category.ACTIVATIONS)
     peaks = [profile.summary.peak.by_category for profile in measured.profiles.values()]
-    series = tuple(Series(c.value, tuple(peak[c] / 1024 for peak in peaks)) for c in categories)
+    series = stack_of(peaks, [1024.0] * len(peaks))
     names = tuple(measured.profiles)
     return Panel("Peak of a training step", "recipe", "allocated memory (KiB)", series, PanelKind.STACK, names)
 

@@ -1,7 +1,7 @@
 """Profiling an experiment's workloads: the canonical step under the ordinary recorder, read by the ordinary ledger."""
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from vramscope.experiments.frame import Settings
+from vramscope.findings import Series
 from vramscope.ledger.categories import Category
 from vramscope.ledger.ledger import Composition, Ledger
 from vramscope.ledger.summary import PassSummary, steady_window, summarize_ledger
@@ -128,6 +129,12 @@ def profile_forward(subject: Subject, settings: Settings, *, gradients: bool) ->
         return _read(Ledger(recorder.finish({"name": subject.name, "device": settings.device})))
     finally:
         recorder.abandon()
+
+
+def stack_of(compositions: Sequence[Composition], unit_bytes: Sequence[float]) -> tuple[Series, ...]:
+    """Compositions as the parts of stacked bars, each in a unit of its own; whatever is there is shown."""
+    pairs = list(zip(compositions, unit_bytes, strict=True))
+    return tuple(Series(category.value, tuple(part[category] / unit for part, unit in pairs)) for category in Category)
 
 
 def _forward(model: nn.Module, arguments: tuple[Any, ...], gradients: bool, recorder: ProfilerRecorder) -> None:

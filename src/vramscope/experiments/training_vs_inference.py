@@ -18,6 +18,7 @@ from vramscope.experiments.profiled import (
     profile_forward,
     profile_inference,
     profile_training,
+    stack_of,
 )
 from vramscope.findings import Claim, Origin, Panel, PanelKind, Picture, Series
 from vramscope.ledger.categories import Category
@@ -586,35 +587,23 @@ def _answer(measured: Measured) -> str:
 
 
 def _draw(measured: Measured) -> Picture:
-    shares = ", ".join(f"{measured.largest(model).activation_share:.0%} ({model})" for model in MODELS)
-    headline = f"Activations, which inference discards, are {shares} of training's peak"
+    shares = [measured.largest(model).activation_share for model in MODELS]
+    headline = f"Activations, which inference discards, fill {min(shares):.0%} to {max(shares):.0%} of training's peak"
     return Picture(headline, (_peaks(measured), _growth(measured), _maps(measured)))
-
-
-_SHOWN = (
-    Category.PARAMETERS,
-    Category.OPTIMIZER_STATE,
-    Category.INPUTS,
-    Category.GRADIENTS,
-    Category.ACTIVATIONS,
-    Category.ACTIVATION_GRADIENTS,
-    Category.OPTIMIZER_TEMPORARIES,
-    Category.WORKSPACE,
-)
 
 
 def _peaks(measured: Measured) -> Panel:
     """Both passes of every model, in multiples of its inference peak."""
-    names, columns = [], []
+    names, peaks, units = [], [], []
     for model in MODELS:
         pair = measured.largest(model)
         for name, profile in (("inference", pair.inference), ("training", pair.training)):
             names.append(f"{model} {name}")
-            peak, unit = profile.summary.peak.by_category, pair.inference.summary.peak.bytes
-            columns.append({category: peak[category] / unit for category in _SHOWN})
-    series = tuple(Series(c.value, tuple(column[c] for column in columns)) for c in _SHOWN)
+            peaks.append(profile.summary.peak.by_category)
+            units.append(float(pair.inference.summary.peak.bytes))
     title = "Memory at the peak, largest batch"
-    return Panel(title, "model and pass", "multiples of inference's peak", series, PanelKind.STACK, tuple(names))
+    y_label = "multiples of inference's peak"
+    return Panel(title, "model and pass", y_label, stack_of(peaks, units), PanelKind.STACK, tuple(names))
 
 
 def _growth(measured: Measured) -> Panel:
@@ -629,7 +618,7 @@ def _maps(measured: Measured) -> Panel:
     found = {"chain": measured.chain, **measured.maps}
     held = tuple(maps.held_bytes / maps.largest_pair_bytes for maps in found.values())
     series = (Series("held at inference's peak", held),)
-    title = "Does inference hold two feature maps?"
+    title = "Held in inference"
     levels = {"two\nmaps": 1.0}
     return Panel(title, "model", "multiples of the largest pair", series, PanelKind.BARS, tuple(found), levels)
 
