@@ -59,7 +59,7 @@ def storages(nest: Any) -> dict[int, int]:
 
 @dataclass(frozen=True)
 class Holding:
-    """What was held at the fullest moment of one module's own computation; bytes.
+    """What was held at the fullest moment of one module's own computation; requested bytes.
 
     Attributes:
         path: the module's; its children are rows of their own.
@@ -108,12 +108,12 @@ def _holding(ledger: Ledger, watch: Watch, path: str, kind: str, events: Integer
     for block in np.flatnonzero(alive).tolist():
         if int(ledger.blocks.address[block]) not in pair:
             name = _origin(ledger, block, path)
-            others[name] = others.get(name, 0) + int(ledger.blocks.size[block])
-    return Holding(path, kind, int(ledger.blocks.size[alive].sum()), sum(pair.values()), others)
+            others[name] = others.get(name, 0) + int(ledger.blocks.requested[block])
+    return Holding(path, kind, int(ledger.blocks.requested[alive].sum()), sum(pair.values()), others)
 
 
 def _held(ledger: Ledger, event: int, pair: Storages) -> int:
-    return int(ledger.blocks.size[_counted(ledger, event, pair)].sum())
+    return int(ledger.blocks.requested[_counted(ledger, event, pair)].sum())
 
 
 def _counted(ledger: Ledger, event: int, pair: Storages) -> Flags:

@@ -66,12 +66,6 @@ class Profiled:
         window = steady_window(self.ledger)
         return self.ledger.category_peak(category, window.first, window.last).bytes
 
-    def requested_most_bytes(self, category: Category) -> int:
-        """Requested bytes of a category at the moment when it is fullest."""
-        window = steady_window(self.ledger)
-        fullest = self.ledger.category_peak(category, window.first, window.last)
-        return self.ledger.composition(fullest.event, requested=True)[category]
-
     def requested_before(self, phase: str) -> Composition:
         """Requested bytes by category when a phase of the steady step begins.
 
@@ -84,9 +78,9 @@ class Profiled:
         return self.ledger.composition(periods[0].first - 1, requested=True)
 
     def held_after_forward(self) -> int:
-        """Bytes of activations when the steady step's forward phase ends."""
+        """Requested bytes of activations when the steady step's forward phase ends."""
         forward = self.ledger.periods.named("forward", steady_window(self.ledger).steps)[0]
-        return self.ledger.composition(forward.last - 1)[Category.ACTIVATIONS]
+        return self.ledger.composition(forward.last - 1, requested=True)[Category.ACTIVATIONS]
 
     def state_bytes(self) -> dict[str, int]:
         """Requested bytes of the optimizer's state at the end, by the state's name."""
