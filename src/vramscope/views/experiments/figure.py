@@ -159,6 +159,7 @@ def _draw_levels(axes: Axes, panel: Panel) -> None:
     for words, height in panel.levels.items():
         axes.axhline(height, color="#777777", lw=0.9, ls=":", zorder=0)
         place: dict[str, Any] = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points"}
-        axes.annotate(words, (0.99, height), xytext=(0, 2), ha="right", fontsize=7.5, color="#555555", **place)
+        place["bbox"] = {"facecolor": "white", "alpha": 0.75, "lw": 0, "pad": 0.5}
+        axes.annotate(words, (0.99, height), xytext=(0, 3), ha="right", fontsize=7.5, color="#555555", **place)
     if panel.levels and panel.kind is PanelKind.BARS:
         axes.set_xlim(-0.6, len(panel.names) + 0.7)  # room for the words beside the bars
