@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from vramscope.cli.output import check_file, prepare_folder, write_text
+from vramscope.cli.output import make_folder, prepare_outputs, write_text
 from vramscope.cli.progress import progress_bar
 from vramscope.findings import Finding
 from vramscope.views.experiments.document import experiments_document
@@ -38,13 +38,11 @@ def experiments_command(
     NAME is linear-collapse, gradient-descent, vanishing-gradients, tanh-vs-sigmoid, overfitting or
     training-vs-inference; without any all are run. A claim that fails is a result: the exit code is 0.
     """
-    if folder is not None:
-        prepare_folder(folder)
-    if json_path is not None:
-        check_file(json_path)
+    prepare_outputs(folder, json_path)
     findings, document = _run(names, quick, seed, device, quiet)
     text = to_text(document)
     if folder is not None:
+        make_folder(folder)
         _write_figures(findings, folder)
         write_text(str(folder / "experiments.json"), text)
     if json_path is not None:
@@ -57,18 +55,16 @@ def _run(
     names: Sequence[str], quick: bool, seed: int, device: str, quiet: bool
 ) -> tuple[list[Finding], dict[str, Any]]:
     """Run the chosen experiments; torch is loaded only here, so that wrong use is refused at once."""
-    import torch
-
     from vramscope.experiments.catalogue import choose
     from vramscope.experiments.frame import Settings
+    from vramscope.recorders.devices import recorded_device
     from vramscope.recorders.environment import describe_device, describe_environment
-    from vramscope.workloads.child import resolve_device
 
-    chosen, settings = choose(names), Settings(quick, seed, resolve_device(device))
+    chosen, settings = choose(names), Settings(quick, seed, str(recorded_device(device)))
     with progress_bar(sum(experiment.notches(settings) for experiment in chosen), quiet) as bar:
         findings = [experiment.run(settings, bar.announce) for experiment in chosen]
     how = {"quick": quick, "seed": seed, "device": settings.device}
-    how["device_name"] = describe_device(torch.device(settings.device))
+    how["device_name"] = describe_device(recorded_device(device))
     environment = {**describe_environment(), "command": ["vramscope", *sys.argv[1:]]}  # results name no folder
     return findings, experiments_document(findings, how, environment)
 
