@@ -16,7 +16,7 @@ def test_two_layers_collapse_to_their_product() -> None:
         layer.weight.data.fill_(weight)
         layer.bias.data.fill_(bias)
     weight, bias = collapse(network)
-    assert (float(weight), float(bias)) == (10.0, 22.0)  # 5 (2 x + 3) + 7
+    assert (weight.item(), bias.item()) == (10.0, 22.0)  # 5 (2 x + 3) + 7
 
 
 def test_weights_keep_lengths() -> None:
