@@ -19,7 +19,7 @@ from vramscope.views.pictures.timeline import draw_timeline
 EXTENSION = "png"
 WIDTH_INCHES, HEIGHT_INCHES, DOTS_PER_INCH = 9.0, 5.0, 200
 _MOST_EXTRA_PASSES = 4
-_SETTINGS: dict[Any, Any] = {  # matplotlib's annotations want the keys as literals
+SETTINGS: dict[Any, Any] = {  # matplotlib's annotations want the keys as literals
     "font.family": "DejaVu Sans",  # comes with matplotlib, so that pictures are alike everywhere
     "font.size": 9.5,
     "hatch.linewidth": 0.6,
@@ -53,7 +53,7 @@ def _write(comparison: Comparison, path: Path, draw: Callable[[Comparison, Figur
     extra = min(max(len(comparison.passes) - 2, 0), _MOST_EXTRA_PASSES)
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_SETTINGS)
+        matplotlib.rcParams.update(SETTINGS)
         size = (WIDTH_INCHES * (1 + extra / 2), HEIGHT_INCHES)
         figure = Figure(figsize=size, dpi=DOTS_PER_INCH, layout="constrained")
         canvas = FigureCanvasAgg(figure)
