@@ -7,7 +7,7 @@ import hashlib
 import inspect
 import re
 import unittest
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -168,7 +168,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if plan is not None:
             item.stash[_PLAN] = plan
     if problems and hasattr(config, "workerinput"):
-        config.workeroutput[_PROBLEMS] = problems  # xdist takes an error here for a crash: its main process says it
+        # xdist takes an error here for a crash, so its main process says it
+        vars(config)["workeroutput"][_PROBLEMS] = problems
         items.clear()
     elif problems:
         raise pytest.UsageError("vramscope: " + "\nvramscope: ".join(problems))

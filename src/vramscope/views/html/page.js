@@ -176,7 +176,7 @@ function drawIcicle() {
     hovertemplate: "%{customdata}<extra></extra>", text: shown.map(m => size(value(m.all))), textinfo: "label+text",
     sort: false, tiling: {orientation: "v", pad: 1}, pathbar: {side: "top", thickness: 24}, maxdepth: 6,
     marker: {colors: shown.map(m => Math.sqrt(value(m.all) / (total || 1))), colorscale: [[0, pale], [1, base]], cmin: 0, cmax: 1, line: {color: variable("--card"), width: 1}}};
-  const layout = {...layoutBase(), margin: {l: 2, r: 2, t: 2, b: 2}};
+  const layout = {...layoutBase(), margin: {l: 2, r: 2, t: 30, b: 2}};
   if (!shown.length) layout.annotations = [{text: `nothing here: ${label}`, showarrow: false, x: .5, y: .5, xref: "paper", yref: "paper"}];
   if (!shown.length) Object.assign(layout, {xaxis: {visible: false}, yaxis: {visible: false}});
   Plotly.react($("icicle"), shown.length ? [trace] : [], layout, {responsive: true, displayModeBar: false});
