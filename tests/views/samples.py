@@ -35,9 +35,7 @@ HOSTILE = (
 )
 
 
-def training(
-    activation: int = ACTIVATION, names: tuple[str, ...] = ("first", "second"), *, marks: bool = True
-) -> Recording:
+def training(activation: int = ACTIVATION, names: tuple[str, ...] = ("first", "second")) -> Recording:
     """Two modules, a cold and a steady step: each forward keeps one activation per module until the backward pass.
 
     In each step backward makes a gradient for each weight, whose lives end with the step.

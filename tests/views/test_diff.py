@@ -39,8 +39,7 @@ def test_golden_markdown() -> None:
 def test_the_printed_columns_sum_to_the_printed_totals() -> None:
     found = []
     for part in printed(sample()).split("total at the peak")[:2]:
-        table = part[part.rindex("before") :]
-        figures = [re.findall(r"([\d,]+) B", line) for line in table.splitlines()]
+        figures = [re.findall(r"([\d,]+) B", line) for line in part[part.rindex("before") :].splitlines()]
         # sizes below ten KiB are printed in bytes, so the sums are exact
         found.append([sum(int(row[side].replace(",", "")) for row in figures if len(row) > 1) for side in (0, 1)])
     assert found == [[3_680, 4_160], [6_880, 7_360]]

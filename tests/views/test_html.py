@@ -112,11 +112,10 @@ def test_the_columns_sum_to_the_printed_totals(opened: Any) -> None:
 @needs_browser
 def test_hovering_shows_the_composition_and_the_largest_blocks(opened: Any) -> None:
     page = opened(samples.comparison())
-    left, top, width, height = box_of(page, "#timeline .nsewdrag")
+    left, top, _, height = box_of(page, "#timeline .nsewdrag")
     shown = "document.querySelector('#moment h3').dataset.bytes"
-    assert (
-        page.evaluate(shown) == "6880"
-    )  # the peak: two weights, two gradients, one activation, until the pointer is over the chart
+    # until the pointer is over the chart, the peak: two weights, two gradients, one activation
+    assert page.evaluate(shown) == "6880"
     page.mouse("Moved", left + 4, top + height / 2)
     page.wait_for(f"{shown} !== '6880'")
     rows = "[...document.querySelectorAll('#moment table:not(#largest) td[data-bytes]')]"
@@ -236,10 +235,7 @@ def test_the_timeline_that_is_drawn_equals_the_ledger() -> None:
         for row in range(len(totals)):
             reached = [level for place, level in zip(places, levels, strict=True) if place <= row]
             totals[row] += reached[-1] if reached else 0
-    expected = [
-        ledger.initial_bytes() if event < 0 else sum(ledger.composition(event).values()) for event in drawn["events"]
-    ]
-    assert totals == expected
+    assert totals == [sum(ledger.composition(event).values()) for event in drawn["events"]]
     assert totals[drawn["peakAt"]] == comparison.passes["training"].peak.bytes
 
 
