@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from vramscope.cli.output import check_file, prepare_folder, write_text
+from vramscope.cli.output import check_file, check_folder, make_folder, write_text
 from vramscope.cli.passes import load_comparison, pass_option
 from vramscope.errors import UsageError
 from vramscope.ledger.comparison import Comparison
@@ -81,7 +81,7 @@ def _check(form: str, out: Path) -> None:
     if form == "terminal":
         raise UsageError("--out goes with a --format other than terminal, which is for standard output")
     if form == "png":
-        prepare_folder(out)
+        check_folder(out)
     else:
         check_file(str(out))
 
@@ -116,6 +116,7 @@ def _png(job: Job) -> list[Path]:
     from vramscope.views.png import write_modules, write_peaks, write_timeline
 
     folder = job.out or (job.source if job.source.is_dir() else job.source.parent)
+    make_folder(folder)
     writers = {"timeline.png": write_timeline, "peaks.png": write_peaks, "modules.png": write_modules}
     for name, write in writers.items():
         write(job.comparison, folder / name)
