@@ -7,6 +7,7 @@ import hashlib
 import inspect
 import re
 import unittest
+import warnings
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -48,21 +49,30 @@ class _Plan:
 
     limits: "tuple[MemoryLimit, ...]" = ()
     leaks: "tuple[LeakLimit, ...]" = ()
+    gated: bool = False
+    """Whether growth since a baseline can fail the test."""
 
     @property
-    def _all(self) -> "list[MemoryLimit | LeakLimit]":
+    def all_limits(self) -> "list[MemoryLimit | LeakLimit]":
+        """Limits of both kinds."""
         return [*self.limits, *self.leaks]
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether the figures can fail the test; where they cannot, a failure to measure does not either."""
+        return self.gated or bool(self.all_limits)
 
     @property
     def warmup(self) -> int:
         """How often to run the test before."""
-        return max((limit.warmup for limit in self._all), default=0)
+        return max((limit.warmup for limit in self.all_limits), default=0)
 
     @property
     def device(self) -> str:
-        """The device to record: the GPU that a limit names, else what auto means."""
-        named = [limit.device for limit in self._all]
-        return next((name for name in named if name.startswith("cuda")), named[0] if named else "auto")
+        """The device to record: the GPU that a limit names, else what auto means; the CPU is recorded in any case."""
+        named = {limit.device for limit in self.all_limits}
+        graphics = sorted(name for name in named if name.startswith("cuda"))
+        return graphics[0] if graphics else "cpu" if named == {"cpu"} else "auto"
 
 
 @dataclass
@@ -74,6 +84,8 @@ class _Results:
     """What is wrong with markers, as workers found it."""
 
 
+_NOTHING_LEFT = {"leaked_bytes": 0, "leaked_by_category": {}}
+"""What a test that failed may say of leaks."""
 _SETTINGS: "pytest.StashKey[Settings]" = pytest.StashKey()
 _RESULTS = pytest.StashKey[_Results]()
 _PLAN = pytest.StashKey[_Plan]()
@@ -181,7 +193,7 @@ def _plan(config: pytest.Config, item: pytest.Item) -> _Plan | None:
     marked = [*item.iter_markers("limit_vram"), *item.iter_markers("limit_vram_leaks")]
     if not marked:
         default = _default_limits(settings)
-        return _Plan(default) if settings is not None and settings.measures_all else None
+        return _Plan(default, gated=_is_gated(settings)) if settings is not None and settings.measures_all else None
     from vramscope.testing.limits import parse_leak_limit, parse_memory_limit
 
     limits: dict[Any, MemoryLimit] = {}
@@ -191,8 +203,12 @@ def _plan(config: pytest.Config, item: pytest.Item) -> _Plan | None:
     closest = item.get_closest_marker("limit_vram_leaks")
     leaks = () if closest is None else (parse_leak_limit(closest.args, closest.kwargs),)
     if not any(limit.category is None for limit in limits.values()):
-        return _Plan((*limits.values(), *_default_limits(settings)), leaks)
-    return _Plan(tuple(limits.values()), leaks)
+        return _Plan((*limits.values(), *_default_limits(settings)), leaks, _is_gated(settings))
+    return _Plan(tuple(limits.values()), leaks, _is_gated(settings))
+
+
+def _is_gated(settings: "Settings | None") -> bool:
+    return settings is not None and bool(settings.thresholds)
 
 
 def _default_limits(settings: "Settings | None") -> "tuple[MemoryLimit, ...]":
@@ -214,7 +230,10 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
         return (yield)
     for _ in range(plan.warmup):
         _warm_up(item)
-    measurement = item.stash[_MEASUREMENT] = _start(plan)
+    measurement = _start(plan)
+    if measurement is None:
+        return (yield)
+    item.stash[_MEASUREMENT] = measurement
     try:
         result = yield
     except BaseException:
@@ -235,15 +254,24 @@ def _warm_up(item: pytest.Item) -> None:
         item.obj(**{name: item.funcargs[name] for name in item._fixtureinfo.argnames})
 
 
-def _start(plan: _Plan) -> "Measurement":
+def _start(plan: _Plan) -> "Measurement | None":
+    """Begin to measure; None where that is impossible and nothing hangs on it."""
     from vramscope.testing.measuring import Measurement, device_called
 
     try:
         measurement = Measurement(device_called(plan.device))
         measurement.start()
     except VramscopeError as error:
-        pytest.fail(f"vramscope cannot measure this test: {error}", pytrace=False)
+        _cannot_measure(plan, error)
+        return None
     return measurement
+
+
+def _cannot_measure(plan: _Plan, error: VramscopeError) -> None:
+    """A limit that could not be looked at is no pass; figures that nobody judges are only missing."""
+    if plan.is_judged:
+        pytest.fail(f"vramscope cannot measure this test: {error}", pytrace=False)
+    warnings.warn(pytest.PytestWarning(f"vramscope cannot measure this test: {error}"), stacklevel=2)
 
 
 def _judge(item: pytest.Item, plan: _Plan, measurement: "Measurement", *, passed: bool) -> None:
@@ -255,33 +283,39 @@ def _judge(item: pytest.Item, plan: _Plan, measurement: "Measurement", *, passed
         recording = measurement.finish()
     except VramscopeError as error:
         if passed:
-            pytest.fail(f"vramscope could not measure this test: {error}", pytrace=False)
+            _cannot_measure(plan, error)
         return
     ledger = Ledger(recording)
     figures = {device.name: figures_of(ledger, device.name) for device in recording.devices}
     main = figures[recording.devices[0].name]
-    facts = main.to_json() if passed else {**main.to_json(), "leaked_bytes": 0, "leaked_by_category": {}}
-    item.stash[_FIGURES] = facts
-    item.user_properties.append(("vramscope_peak_bytes", main.peak_bytes))
     settings = item.config.stash.get(_SETTINGS, None)
-    if settings is not None and settings.report_folder is not None:
-        facts["recording"] = _keep(item.nodeid, recording, settings.report_folder)
+    _note(item, settings, recording, main.to_json() if passed else {**main.to_json(), **_NOTHING_LEFT})
     if passed:
-        problems = [*_over_limits(plan, figures, main), *_growth(item.nodeid, settings, main)]
+        problems = [*_over_limits(plan, figures), *_growth(item.nodeid, settings, main)]
         if problems:
             pytest.fail("vramscope: " + "\nvramscope: ".join(problems), pytrace=False)
 
 
-def _over_limits(plan: _Plan, figures: "dict[str, TestFigures]", main: "TestFigures") -> Iterator[str]:
+def _note(item: pytest.Item, settings: "Settings | None", recording: Any, facts: dict[str, Any]) -> None:
+    """Put the figures where reports find them, and the recording where the user wants it."""
+    item.stash[_FIGURES] = facts
+    item.user_properties.append(("vramscope_peak_bytes", facts["peak_bytes"]))
+    if settings is not None and settings.report_folder is not None:
+        facts["recording"] = _keep(item.nodeid, recording, settings.report_folder)
+
+
+def _over_limits(plan: _Plan, figures: "dict[str, TestFigures]") -> Iterator[str]:
+    from vramscope.testing.limits import LeakLimit
     from vramscope.testing.measuring import device_called
     from vramscope.testing.verdicts import judge_leaks, judge_memory
 
-    for limit in plan.limits:
-        problem = judge_memory(limit, figures.get(str(device_called(limit.device)), main))
-        if problem is not None:
-            yield problem
-    for leak in plan.leaks:
-        problem = judge_leaks(leak, figures.get(str(device_called(leak.device)), main))
+    for limit in plan.all_limits:
+        device = str(device_called(limit.device))
+        if device not in figures:
+            yield f"a limit is on {device}, and only {' and '.join(figures)} can be recorded together"
+            continue
+        judged = figures[device]
+        problem = judge_leaks(limit, judged) if isinstance(limit, LeakLimit) else judge_memory(limit, judged)
         if problem is not None:
             yield problem
 

@@ -379,6 +379,20 @@ def test_without_an_option_or_marker_nothing_is_shown(tmp_path: Path) -> None:
     assert "vramscope" not in run_pytest(tmp_path, code=0)
 
 
+def test_what_cannot_be_measured_fails_only_where_a_limit_hangs_on_it(tmp_path: Path) -> None:
+    (tmp_path / "test_profiler.py").write_text(
+        "import pytest, torch\n"
+        "@pytest.fixture\ndef profiler():\n    with torch.profiler.profile():\n        yield\n"
+        "def test_free(profiler): ...\n"
+        '@pytest.mark.limit_vram("1 MiB")\ndef test_limited(profiler): ...\n'
+        "def test_nothing(): ...\n"
+    )
+    text = run_pytest(tmp_path, "--vramscope", "--vramscope-json", "out.json", code=1)
+    assert outcomes(text) == {"test_free": "PASSED", "test_limited": "FAILED", "test_nothing": "PASSED"}
+    assert "vramscope cannot measure this test" in text
+    assert figures(tmp_path / "out.json")["test_nothing"]["peak_bytes"] == 0
+
+
 def test_an_empty_run_writes_its_files(tmp_path: Path) -> None:
     (tmp_path / "test_none.py").write_text("import pytest\n@pytest.mark.skip\ndef test_none(): ...")
     text = run_pytest(tmp_path, "--vramscope", "--vramscope-json", "out.json", code=0)

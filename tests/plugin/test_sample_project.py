@@ -65,3 +65,8 @@ def test_the_plugin_turns_red_and_names_the_module(project: Path) -> None:
 def test_the_plugin_is_green_where_the_growth_is_allowed(project: Path) -> None:
     gate = ("--vramscope-compare", "base.json", "--vramscope-fail-over", "activations:150%")
     run_pytest(project, *gate, code=0)
+
+
+def test_a_misspelt_module_is_refused(project: Path) -> None:
+    gate = ("--vramscope-compare", "base.json", "--vramscope-fail-over", "module=hiden:5%")
+    assert "no test of the baseline has that module" in run_pytest(project, *gate, code=4)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vramscope.errors import UsageError
-from vramscope.ledger.thresholds import Threshold, parse_threshold
+from vramscope.ledger.thresholds import Figure, Threshold, parse_threshold
 from vramscope.testing.baseline import Baseline, read_baseline
 from vramscope.units import parse_size
 
@@ -55,14 +55,18 @@ def checked_settings(
         raise UsageError(f"--vramscope-top {top}: give a number of tests, at least 1")
     for option, path in (("--vramscope-json", json_path), ("--vramscope-save", save_path)):
         _require_writable(option, path)
+    baseline = None if compare_path is None else read_baseline(compare_path)
+    thresholds = tuple(parse_threshold(text) for text in fail_over)
+    if baseline is not None:
+        _require_modules(thresholds, baseline)
     return Settings(
         table=table,
         top=int(top),
         json_path=json_path,
         save_path=save_path,
         report_folder=report_folder,
-        baseline=None if compare_path is None else read_baseline(compare_path),
-        thresholds=tuple(parse_threshold(text) for text in fail_over),
+        baseline=baseline,
+        thresholds=thresholds,
         default_limit_bytes=None if default_limit is None else parse_size(default_limit),
     )
 
@@ -70,3 +74,11 @@ def checked_settings(
 def _require_writable(option: str, path: Path | None) -> None:
     if path is not None and (path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK)):
         raise UsageError(f"{option} {path}: its folder must exist and be writable")
+
+
+def _require_modules(thresholds: Sequence[Threshold], baseline: Baseline) -> None:
+    """Refuse a module that no test of the baseline has: a gate on a misspelt name would always be open."""
+    known = {path for figures in baseline.values() for path in figures.module_peaks}
+    for threshold in thresholds:
+        if threshold.figure is Figure.MODULE and threshold.name not in known:
+            raise UsageError(f"--vramscope-fail-over {threshold.text}: no test of the baseline has that module")
