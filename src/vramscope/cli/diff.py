@@ -2,16 +2,16 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from vramscope.cli.output import check_file, write_text
 from vramscope.cli.passes import load_comparison, pass_option
 from vramscope.errors import UsageError
-from vramscope.ledger.diff import Diff, diff_comparisons
-from vramscope.ledger.thresholds import parse_threshold
-from vramscope.views.diff_json import diff_document
-from vramscope.views.json import to_text
+
+if TYPE_CHECKING:
+    from vramscope.ledger.diff import Diff
 
 REGRESSION = 1
 
@@ -49,11 +49,14 @@ def diff_command(
 
     NAME is peak (the default), a category, or module=PATH, which takes in everything below that module.
     """
+    from vramscope.ledger.diff import diff_comparisons  # numpy takes long to load, and --help needs none
+    from vramscope.ledger.thresholds import parse_threshold
+
     thresholds = [parse_threshold(text) for text in fail_over]
     _check_outputs(form, out, json_path)
     diff = diff_comparisons(load_comparison(before, pass_name), load_comparison(after, pass_name), thresholds)
     if json_path is not None:
-        write_text(json_path, to_text(diff_document(diff)))
+        _json(diff, json_path, top)
     if json_path != "-" and not (quiet and out == "-"):
         _RENDER[form](diff, out, top)
     return REGRESSION if diff.regressions else 0
@@ -67,7 +70,7 @@ def _check_outputs(form: str, out: str, json_path: str | None) -> None:
             check_file(path)
 
 
-def _terminal(diff: Diff, out: str, top: int) -> None:
+def _terminal(diff: "Diff", out: str, top: int) -> None:
     from rich.console import Console
 
     from vramscope.views.terminal.diff import print_diff
@@ -75,14 +78,17 @@ def _terminal(diff: Diff, out: str, top: int) -> None:
     print_diff(diff, Console(), top=top)
 
 
-def _json(diff: Diff, out: str, top: int) -> None:
+def _json(diff: "Diff", out: str, top: int) -> None:
+    from vramscope.views.diff_json import diff_document
+    from vramscope.views.json import to_text
+
     write_text(out, to_text(diff_document(diff)))
 
 
-def _markdown(diff: Diff, out: str, top: int) -> None:
+def _markdown(diff: "Diff", out: str, top: int) -> None:
     from vramscope.views.markdown import diff_markdown
 
     write_text(out, diff_markdown(diff, top=top))
 
 
-_RENDER: dict[str, Callable[[Diff, str, int], None]] = {"terminal": _terminal, "json": _json, "markdown": _markdown}
+_RENDER: dict[str, Callable[["Diff", str, int], None]] = {"terminal": _terminal, "json": _json, "markdown": _markdown}

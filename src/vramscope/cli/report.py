@@ -3,13 +3,16 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from vramscope.cli.output import check_file, check_folder, make_folder, write_text
 from vramscope.cli.passes import load_comparison, pass_option
 from vramscope.errors import UsageError
-from vramscope.ledger.comparison import Comparison
+
+if TYPE_CHECKING:
+    from vramscope.ledger.comparison import Comparison
 
 FORMATS = ("terminal", "json", "csv", "png", "html", "perfetto", "snapshot")
 
@@ -18,7 +21,7 @@ FORMATS = ("terminal", "json", "csv", "png", "html", "perfetto", "snapshot")
 class Job:
     """What to render, and how."""
 
-    comparison: Comparison
+    comparison: "Comparison"
     out: Path | None
     source: Path
     top: int
