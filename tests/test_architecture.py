@@ -37,7 +37,9 @@ MAY_IMPORT = {
     # the public names; each house below imports its neighbours by their own names instead
     "__init__": BASICS | MIDDLE | {"profiling"},
     "integrations": BASICS | MIDDLE | {"__init__"},
-    "pytest_plugin": BASICS | MIDDLE | {"__init__"},
+    # what the pytest plugin stands on
+    "testing": BASICS | {"recording", "ledger", "recorders", "views"},
+    "pytest_plugin": BASICS | MIDDLE | {"__init__", "profiling", "testing"},
     "cli": BASICS | MIDDLE | {"__init__"},
     "__main__": {"cli"},
 }

@@ -17,6 +17,8 @@ from vramscope.errors import VramscopeError
 COMMANDS = {
     "compare": ("vramscope.cli.compare:compare_command", "Inference and training of a model side by side."),
     "experiments": ("vramscope.cli.experiments:experiments_command", "Six questions about networks, measured."),
+    "report": ("vramscope.cli.report:report_command", "A recording again, in another form."),
+    "diff": ("vramscope.cli.diff:diff_command", "What changed between two recordings; a gate."),
     "snapshot": ("vramscope.cli.snapshot:snapshot_command", "Read and replay a CUDA memory snapshot."),
 }
 """Each command, where it is and what it does; its module is imported only when the command itself is used."""

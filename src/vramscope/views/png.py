@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from vramscope.ledger.comparison import Comparison
 from vramscope.views.atomic import atomic_path
+from vramscope.views.pictures.modules import draw_modules
 from vramscope.views.pictures.peaks import draw_peaks
 from vramscope.views.pictures.timeline import draw_timeline
 
@@ -46,6 +47,15 @@ def write_peaks(comparison: Comparison, path: Path) -> None:
         OutputError: the file cannot be written.
     """
     _write(comparison, path, draw_peaks)
+
+
+def write_modules(comparison: Comparison, path: Path) -> None:
+    """Write the modules that hold most as stacked bars, as a PNG.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    _write(comparison, path, draw_modules)
 
 
 def _write(comparison: Comparison, path: Path, draw: Callable[[Comparison, Figure], None]) -> None:
