@@ -61,7 +61,7 @@ def check_pass(figures: dict, parameter_bytes: int) -> None:
     assert sum(row["parameter_bytes"] for row in rows) == parameter_bytes
     if figures["sites"]:
         assert sum(site["bytes_at_peak"] for site in figures["sites"]) == peak["bytes"]
-    if "host" in figures:
+    if figures["host"] is not None:
         host = figures["host"]
         parts = ("tensor_bytes_at_peak", "python_heap_bytes_at_peak", "native_remainder_bytes")
         assert sum(host[part] for part in parts) == host["rss_peak_bytes"] - host["rss_before_bytes"]

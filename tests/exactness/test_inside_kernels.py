@@ -21,6 +21,8 @@ from vramscope.ledger.ledger import Ledger
 from vramscope.recorders.labels import label_model, label_tensor
 from vramscope.recording.recording import MarkKind
 
+# torch warns of itself when its oneDNN switch is used
+pytestmark = pytest.mark.filterwarnings("ignore:TF32 acceleration on top of oneDNN")
 BATCH, CHANNELS, SIZE = 2, 4, 12
 
 

@@ -5,6 +5,7 @@ import gc
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -175,6 +176,7 @@ INSTRUCTIONS: tuple[Callable[[Program, int, int], None], ...] = tuple(
 )
 
 
+@pytest.mark.filterwarnings("ignore:Using backward.. with create_graph=True")
 @settings(max_examples=20)
 @given(
     st.lists(st.tuples(st.sampled_from(INSTRUCTIONS), st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=STEPS)

@@ -50,7 +50,7 @@ def test_a_sparse_tensor_is_its_indices_and_values():
     assert sizes(coo) == [2 * 3 * INT64, 3 * FLOAT32]
 
 
-@pytest.mark.filterwarnings("ignore:Sparse .* tensor support is in beta")
+@pytest.mark.filterwarnings("ignore:Sparse .*:UserWarning")
 @pytest.mark.parametrize("layout", [torch.sparse_csr, torch.sparse_csc])
 def test_a_compressed_sparse_tensor_is_its_three_parts(layout):
     # the diagonal of 3 x 3: 4 pointers, 3 indices, 3 values
@@ -58,7 +58,7 @@ def test_a_compressed_sparse_tensor_is_its_three_parts(layout):
     assert sizes(torch.sparse_compressed_tensor(*parts, (3, 3), layout=layout)) == [4 * INT64, 3 * INT64, 3 * FLOAT32]
 
 
-@pytest.mark.filterwarnings("ignore:Sparse .* tensor support is in beta")
+@pytest.mark.filterwarnings("ignore:Sparse .*:UserWarning")
 @pytest.mark.parametrize("layout", [torch.sparse_bsr, torch.sparse_bsc])
 def test_a_block_sparse_tensor_is_its_three_parts(layout):
     # blocks of 2 x 2 on the diagonal of 4 x 4: 3 pointers, 2 indices, 2 * 4 values

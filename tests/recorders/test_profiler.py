@@ -420,6 +420,7 @@ def test_models_that_come_and_go_keep_their_own_paths():
 # -- programs that do unusual things ----------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
 def test_transforms_of_functions():
     model, x = nn.Sequential(linear(), nn.Tanh()), torch.randn(4, 6)
     parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
@@ -474,6 +475,7 @@ def fresh_compiler():
     torch._dynamo.reset()
 
 
+@pytest.mark.filterwarnings("ignore:Using .torch.compile.module.. when there are global hooks")
 def test_compiling_inside_a_recording_breaks_no_graph(fresh_compiler):
     model, x = nn.Sequential(linear(), nn.Tanh()), torch.randn(4, 6)
     with recording_of() as running:
@@ -483,6 +485,7 @@ def test_compiling_inside_a_recording_breaks_no_graph(fresh_compiler):
     assert_agrees(running.ledger)
 
 
+@pytest.mark.filterwarnings("ignore:Using .torch.compile.module.. when there are global hooks")
 def test_a_compiled_models_activations_are_activations(fresh_compiler):
     model, x = nn.Sequential(linear(), nn.Tanh()), torch.randn(4, 6)
     compiled = torch.compile(model, backend="aot_eager")
