@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from vramscope.recorders.conversion import StringTable, convert, device_row
+from vramscope.recorders.conversion import StringTable, Tables, convert, device_row
 from vramscope.recorders.environment import describe_device, describe_environment
 from vramscope.recorders.hooks import BackwardHook, GradientHooks, ModuleHooks, OptimizerHooks, remove_all
 from vramscope.recorders.labels import (
@@ -43,6 +43,8 @@ class ProfilerRecorder:
     lasts
     until a backward pass, an optimizer step or, without gradients, its own end.
     """
+
+    _source = Source.PROFILER
 
     def __init__(self, device: torch.device = _CPU, *, lines: bool = False) -> None:
         self.device = device
@@ -110,10 +112,9 @@ class ProfilerRecorder:
         modules = self._module_types()
         self.abandon()
         strings = StringTable()
-        frames = self._tracer.frames if self._tracer is not None else []
-        tables = convert(self._window.roots(), strings, self._devices, self._batches, frames)
+        tables = self._convert(strings)
         return Recording(
-            source=Source.PROFILER,
+            source=self._source,
             scopes=tables.scopes,
             events=tables.events,
             marks=tables.marks,
@@ -125,6 +126,10 @@ class ProfilerRecorder:
             workload={**(workload or {}), "modules": modules},
             notes=tuple(notes),
         )
+
+    def _convert(self, strings: StringTable) -> Tables:
+        frames = self._tracer.frames if self._tracer is not None else []
+        return convert(self._window.roots(), strings, self._devices, self._batches, frames)
 
     # -- what the caller announces ----------------------------------------------------------------------------------
 

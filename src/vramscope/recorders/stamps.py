@@ -24,6 +24,9 @@ class StampKind(StrEnum):
     SEEDS_GONE = "seeds-gone"
     BOOKEND = "bookend"
     MODULE = "module"
+    VIRTUAL = "virtual"
+    HIDDEN = "hidden"
+    USER = "user"
 
 
 def label(kind: StampKind, argument: object = "") -> str:
