@@ -1,0 +1,91 @@
+"""How cached memory goes back to the driver: garbage collection, oversize blocks, everything."""
+
+from typing import TYPE_CHECKING
+
+from vramscope.allocator import expandable
+from vramscope.allocator.blocks import DEFAULT_POOL, Block, Pool
+
+if TYPE_CHECKING:
+    from vramscope.allocator.simulator import Simulator
+
+
+def release_segment(simulator: "Simulator", block: Block) -> None:
+    """Return a free block that is its whole segment (``release_block``)."""
+    block.pool.remove(block)
+    del simulator.segments[block.address]
+    simulator.totals.reserved -= block.size
+
+
+def collect_garbage(simulator: "Simulator") -> None:
+    """Release unused large segments, oldest first, above the threshold (``garbage_collect_cached_blocks``).
+
+    Each round releases every block at least as old as the average of those left, until enough is gone.
+    """
+    assert simulator.allowed_bytes is not None
+    threshold = int(simulator.settings.garbage_collection_threshold * simulator.allowed_bytes)
+    target = simulator.totals.reserved - threshold
+    if target <= 0:
+        return
+    # the count and the ages of unsplit expandable blocks are part of the average too, as in PyTorch
+    left = [block for block in simulator.pool(False).free_blocks() if not block.is_split]
+    released_bytes, progress = 0, True
+    while left and progress and released_bytes < target:
+        average_age = sum(block.age() for block in left) / len(left)
+        young = []
+        for block in left:
+            if block.expandable is None and block.age() >= average_age:
+                released_bytes += block.size
+                release_segment(simulator, block)
+            else:
+                young.append(block)
+        progress = len(young) < len(left)
+        left = young
+
+
+def release_oversize(simulator: "Simulator", pool: Pool, size: int, stream: int) -> bool:
+    """Release oversize cached blocks, just enough for ``size`` (``release_available_cached_blocks``).
+
+    Returns False if that is too little.
+    """
+    limit = simulator.settings.max_split_size
+    if limit is None:
+        return False
+    wanted = max(size, limit)
+    blocks = pool.free.get(stream, ())
+    fitting = blocks.bisect_left((wanted,)) if blocks else 0
+    if fitting < len(blocks) and blocks[fitting][2].expandable is None:
+        release_segment(simulator, blocks[fitting][2])
+        return True
+    released_bytes = 0
+    for block_size, _, block in reversed(list(blocks)[:fitting]):
+        if released_bytes >= wanted or block_size < limit:
+            break
+        if block.expandable is None:
+            released_bytes += block_size
+            release_segment(simulator, block)
+    return released_bytes >= wanted
+
+
+def release_cached_blocks(simulator: "Simulator") -> None:
+    """Release all that is free and whole; large pool first, then small (``release_cached_blocks``).
+
+    During a capture only private pools that nobody refers to are released.
+    """
+    if not simulator.capturing:
+        simulator.finish_all_pending()
+        release_pool(simulator, simulator.pool(False))
+        release_pool(simulator, simulator.pool(True))
+    for pool_id in sorted(simulator.freeable_pools - {DEFAULT_POOL}):
+        release_pool(simulator, simulator.pool(True, pool_id))
+        release_pool(simulator, simulator.pool(False, pool_id))
+
+
+def release_pool(simulator: "Simulator", pool: Pool) -> None:
+    """Release one pool's whole free segments and pages (``release_blocks``)."""
+    free = pool.free_blocks()
+    for block in free:
+        if block.expandable is None and not block.is_split:
+            release_segment(simulator, block)
+    for block in free:
+        if block.expandable is not None:
+            expandable.unmap(simulator, block)

@@ -1,0 +1,182 @@
+"""A snapshot's report for the terminal."""
+
+from collections.abc import Iterator
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from vramscope.allocator.moment import Moment, PartKind, Site
+from vramscope.allocator.report import SettingsRun, SnapshotReport
+from vramscope.allocator.snapshot.model import UNKNOWN
+from vramscope.allocator.summary import DeviceSummary
+from vramscope.units import format_size
+
+_KIND_NAMES = {
+    PartKind.BEFORE: "held before the recording",
+    PartKind.FORWARD: "made in forward",
+    PartKind.BACKWARD: "made in backward",
+    PartKind.OPTIMIZER: "made in the optimizer step",
+    PartKind.WORKSPACE: "library workspaces",
+    PartKind.COMMUNICATION: "communication",
+    PartKind.OTHER: "made elsewhere",
+}
+_MOST_SITES = 10
+
+
+def print_snapshot(report: SnapshotReport, console: Console, verbose: bool = False) -> None:
+    """Print the report; everything in it that comes from the file is printed as plain text, never as markup."""
+    console.print(snapshot_view(report, verbose))
+
+
+def snapshot_view(report: SnapshotReport, verbose: bool = False) -> RenderableType:
+    """The report as one renderable; ``verbose`` lists all sites."""
+    parts: list[RenderableType] = []
+    for device in report.summary.devices:
+        parts += [_heading(device), *_sections(device, verbose)]
+        runs = [run for run in report.runs if run.device == device.device]
+        if runs:
+            parts += [_title(_runs_title(runs)), _runs(runs)]
+    parts += list(_verdicts(report))
+    return Group(*parts)
+
+
+def _heading(device: DeviceSummary) -> Text:
+    peak = device.peak
+    lines = [
+        f"{device.name}: peak of {format_size(device.replay.peak_allocated)} allocated "
+        f"({device.replay.peak_allocated:,} B), {_when(device)}",
+        f"  at most {format_size(device.replay.peak_reserved)} reserved ({device.replay.peak_reserved:,} B)",
+        f"  {device.entries:,} trace entries"
+        + (f" over {device.duration_us / 1e6:.3f} s" if device.duration_us != UNKNOWN else ", without times"),
+    ]
+    if device.out_of_memory:
+        lines.append(f"  {device.out_of_memory} allocations failed with out of memory in the recording")
+    for space in peak.workspaces:
+        lines.append(f"  {space.library} workspace of {format_size(space.bytes)}, known from {space.known_from}")
+    return Text("\n".join(lines), style="bold")
+
+
+def _sections(device: DeviceSummary, verbose: bool) -> Iterator[RenderableType]:
+    """Tables, each below its title: a title within a table would wrap at the table's width."""
+    yield from (_title("Reserved memory"), _layout(device))
+    yield from (_title("What was allocated at the peak"), _composition(device.peak))
+    yield from (_title("Largest allocation sites at the peak"), _sites(device.peak, verbose))
+
+
+def _title(text: str) -> Text:
+    return Text(text, style="italic")
+
+
+def _when(device: DeviceSummary) -> str:
+    """Where in the trace the peak lies."""
+    if device.peak.entry < 0:
+        return "before its first entry"
+    where = f"after entry {device.peak.entry + 1:,} of {device.entries:,}"
+    first = device.first_time_us
+    return where if first == UNKNOWN else f"{where} ({(device.peak.time_us - first) / 1e6:.3f} s in)"
+
+
+def _table(*columns: str) -> Table:
+    """A table whose columns after the first are figures, but for a last one named "known from"."""
+    table = Table(box=None, pad_edge=False)
+    for index, column in enumerate(columns):
+        figure = index > 0 and column != "known from"
+        table.add_column(column, justify="right" if figure else "left", no_wrap=figure, overflow="fold")
+    return table
+
+
+def _layout(device: DeviceSummary) -> Table:
+    """How the reserved bytes divide; the rows above "reserved" sum to it."""
+    table = _table("", "at the peak", "in the end")
+    peak, end = device.peak.layout, device.end.layout
+    for name, at_peak, at_end in (
+        ("requested by the program", peak.requested, end.requested),
+        ("rounding slack", peak.slack, end.slack),
+        ("waiting for other streams", peak.pending, end.pending),
+        ("free, can be returned", peak.releasable, end.releasable),
+        ("free, stuck beside blocks in use", peak.stuck, end.stuck),
+        ("reserved", peak.reserved, end.reserved),
+        ("largest free block", peak.largest_free, end.largest_free),
+    ):
+        table.add_row(name, format_size(at_peak), format_size(at_end))
+    table.add_row("fragmentation (stuck / reserved)", f"{peak.fragmentation:.1%}", f"{end.fragmentation:.1%}")
+    table.add_row("segments", f"{peak.segments:,}", f"{end.segments:,}")
+    return table
+
+
+def _composition(moment: Moment) -> Table:
+    table = _table("", "bytes", "blocks", "known from")
+    for part in moment.parts:
+        table.add_row(_KIND_NAMES[part.kind], format_size(part.bytes), f"{part.blocks:,}", Text(part.known_from))
+    return table
+
+
+def _sites(moment: Moment, verbose: bool) -> Table:
+    """The largest sites, then what all others hold."""
+    table = _table("", "bytes", "blocks")
+    count = len(moment.sites) if verbose else _MOST_SITES
+    shown, rest = moment.sites[:count], moment.sites[count:]
+    for site in shown:
+        table.add_row(Text(_place(site)), format_size(site.bytes), f"{site.blocks:,}")
+    if rest:
+        held, blocks = sum(site.bytes for site in rest), sum(site.blocks for site in rest)
+        table.add_row(f"{len(rest):,} other sites", format_size(held), f"{blocks:,}")
+    return table
+
+
+def _place(site: Site) -> str:
+    return f"{site.file}:{site.line} {site.function}" if site.file else site.function
+
+
+def _runs_title(runs: list[SettingsRun]) -> str:
+    limit = runs[0].outcome.limit_bytes
+    return "The trace under other settings" + ("" if limit is None else f", with {format_size(limit)} to reserve")
+
+
+def _runs(runs: list[SettingsRun]) -> Table:
+    limit = runs[0].outcome.limit_bytes
+    table = _table("settings", "peak reserved", "above the best", "peak allocated", "fits")
+    best = min(run.outcome.peak_reserved for run in runs)
+    for run in runs:
+        outcome = run.outcome
+        name = (outcome.settings or "defaults") + (" (as recorded)" if outcome.as_recorded else "")
+        fits = "" if limit is None else ("yes" if outcome.fits else f"no, at {_failure(run)}")
+        retries = f" after {outcome.retries} retries" if outcome.fits and outcome.retries else ""
+        table.add_row(
+            Text(name),
+            format_size(outcome.peak_reserved),
+            format_size(outcome.peak_reserved - best),
+            format_size(outcome.peak_allocated),
+            fits + retries,
+        )
+    return table
+
+
+def _failure(run: SettingsRun) -> str:
+    entry = run.outcome.failed_entry
+    where = "the start" if entry == -1 else f"entry {(entry or 0) + 1:,}"
+    return f"{where}, {format_size(run.outcome.failed_bytes)}"
+
+
+def _verdicts(report: SnapshotReport) -> Iterator[Text]:
+    summary = report.summary
+    yield Text(f"Replay: {summary.matched:,} of {summary.allocations:,} allocations at the recorded address")
+    for device in summary.devices:
+        if device.replay.deduced:
+            yield Text(
+                f"{device.name}: {device.replay.deduced:,} blocks from before the recording died in it; their rounding "
+                "slack shows only where a neighbour does, so each may be larger (by up to 1 MiB without max_split_size)"
+            )
+    if report.runs:
+        yield Text(
+            "Runs not marked as recorded allocate what was alive at the start afresh, for its layout under other "
+            "settings is not known; memory outside the allocator (CUDA context, NCCL) is not counted."
+        )
+    if report.limit_bytes is not None:
+        fitting = [run.outcome.settings or "the defaults" for run in report.runs if run.outcome.fits]
+        verdict = "fits" if report.fits else "does not fit"
+        others = f"; it fits under {'; '.join(dict.fromkeys(fitting))}" if fitting else "; it fits under none tried"
+        yield Text(f"The trace {verdict} in {format_size(report.limit_bytes)}{others}")
+    for mark in summary.marks:
+        yield Text(f"! doubtful: {mark}", style="yellow")

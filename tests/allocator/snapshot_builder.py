@@ -1,0 +1,217 @@
+"""Makes snapshots as PyTorch writes them, from a program run on the simulator."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+from vramscope.allocator import invariants
+from vramscope.allocator.blocks import DEFAULT_POOL, Block, PoolId
+from vramscope.allocator.settings import AllocatorSettings, parse_settings
+from vramscope.allocator.simulator import SimulatedOutOfMemory, Simulator
+from vramscope.allocator.snapshot.model import Snapshot
+from vramscope.allocator.snapshot.reader import read_snapshot
+
+KIB, MIB, GIB = 1024, 1024**2, 1024**3
+GENUINE = Path(__file__).parents[2].parent / "shared" / "snapshots"
+"""Recordings of real GPUs, beside the repository where they were handed out."""
+
+Frames = list[dict[str, Any]]
+
+
+def frame(name: str, filename: str, line: int) -> dict[str, Any]:
+    return {"name": name, "filename": filename, "line": line}
+
+
+class Program:
+    """A program whose allocator writes a history; ``snapshot()`` is what `_dump_snapshot` would pickle."""
+
+    def __init__(self, settings: str = "", capacity: int | None = None, allowed: int | None = None) -> None:
+        self.settings_text = settings
+        self.settings: AllocatorSettings = parse_settings(settings)
+        self.simulator = Simulator(self.settings, capacity_bytes=capacity, allowed_bytes=allowed)
+        self.trace: list[dict[str, Any]] = []
+        self._frames: dict[int, Frames] = {}
+        self._time = 1_000_000
+        self._mapped = self._memory()
+        self.peaks: list[tuple[int, int]] = []
+        """Allocated and reserved bytes after each trace entry."""
+
+    def malloc(self, size: int, stream: int = 0, pool: PoolId | None = None, frames: Frames | None = None) -> int:
+        waiting = [block for block in self.simulator.in_use.values() if block.pending]
+        requests = {id(block): (block.address, block.requested, block.stream) for block in waiting}
+        try:
+            address = self.simulator.malloc(size, stream, pool)
+        except SimulatedOutOfMemory:
+            self._log_retry(requests, waiting)
+            self._log_memory(stream)
+            self._log("oom", None, size, stream, frames, device_free=0)
+            raise
+        self._log_retry(requests, waiting)
+        self._log_memory(stream)
+        self._frames[address] = frames or []
+        self._log("alloc", address, size, stream, frames)
+        return address
+
+    def free(self, address: int) -> None:
+        block = self.simulator.in_use[address]
+        size, stream, waits = block.requested, block.stream, bool(block.stream_uses)
+        self.simulator.free(address)
+        self._log("free_requested", address, size, stream)
+        if not waits:
+            self._log("free_completed", address, size, stream)
+
+    def finish(self, address: int) -> None:
+        block = self.simulator.in_use[address]
+        size, stream = block.requested, block.stream
+        self.simulator.finish_pending(address)
+        self._log("free_completed", address, size, stream)
+
+    def empty_cache(self) -> None:
+        """Waiting blocks are reported as reusable first, as PyTorch does."""
+        for block in [block for block in self.simulator.in_use.values() if block.pending]:
+            self.finish(block.address)
+        self.simulator.empty_cache()
+        self._log_memory(0)
+
+    def _log_retry(self, requests: dict[int, tuple[int, int, int]], waiting: list[Block]) -> None:
+        """A retry waits for all streams: log the frees that it completed."""
+        for block in waiting:
+            if not block.pending:
+                address, size, stream = requests[id(block)]
+                self._log("free_completed", address, size, stream)
+
+    def _log(
+        self, action: str, address: int | None, size: int, stream: int, frames: Frames | None = None, **more: int
+    ) -> None:
+        self._time += 10
+        entry: dict[str, Any] = {"action": action, "size": size, "stream": stream, "time_us": self._time, **more}
+        if address is not None:
+            entry["addr"] = address
+        if frames is not None:
+            entry["frames"] = frames
+        self.trace.append(entry)
+        self.peaks.append((self.simulator.totals.allocated, self.simulator.totals.reserved))
+
+    def _log_memory(self, stream: int) -> None:
+        """Log what the driver gave or took since the last entry, what was taken first."""
+        before, after = self._mapped, self._memory()
+        for address in sorted(before.keys() - after.keys()):
+            size, of_stream, expandable = before[address]
+            self._log("segment_unmap" if expandable else "segment_free", address, size, of_stream)
+        for address in sorted(after.keys() - before.keys()):
+            size, of_stream, expandable = after[address]
+            self._log("segment_map" if expandable else "segment_alloc", address, size, of_stream)
+        self._mapped = after
+
+    def _memory(self) -> dict[int, tuple[int, int, bool]]:
+        """Segments, and pages of expandable segments: (size, stream, expandable) by address."""
+        memory = {}
+        for address, first in self.simulator.segments.items():
+            if first.expandable is None:
+                memory[address] = (sum(block.size for block in invariants.chain(first)), first.stream, False)
+                continue
+            page = first.expandable.page_size
+            for low, high in mapped_ranges(first):
+                for start in range(low, high, page):
+                    memory[start] = (page, first.stream, True)
+        return memory
+
+    def snapshot(self, skip: int = 0) -> dict[str, Any]:
+        """The dict of a snapshot taken now whose history lost its first ``skip`` entries."""
+        return {
+            "segments": [segment for first in self.simulator.segments.values() for segment in self._segments(first)],
+            "device_traces": [self.trace[skip:]],
+            "allocator_settings": settings_dict(self.settings_text, self.settings),
+            "external_annotations": [],
+        }
+
+    def _segments(self, first: Block) -> list[dict[str, Any]]:
+        return [self._segment(first, low, high) for low, high in mapped_ranges(first)]
+
+    def _segment(self, first: Block, low: int, high: int) -> dict[str, Any]:
+        inside = [block for block in invariants.chain(first) if low <= block.address < high]
+        active = [block for block in inside if block.allocated or block.pending]
+        return {
+            "device": 0,
+            "address": low,
+            "total_size": high - low,
+            "allocated_size": sum(block.size for block in active if block.allocated),
+            "active_size": sum(block.size for block in active),
+            "requested_size": sum(block.requested for block in active),
+            "stream": first.stream,
+            "segment_type": "small" if first.pool.small else "large",
+            "segment_pool_id": first.pool.id,
+            "is_expandable": first.expandable is not None,
+            "frames": [],
+            "blocks": [
+                {
+                    "address": block.address,
+                    "size": block.size,
+                    "requested_size": block.requested,
+                    "state": state(block),
+                    "frames": self._frames.get(block.address, []) if block.allocated else [],
+                }
+                for block in inside
+            ],
+        }
+
+
+def state(block: Block) -> str:
+    if block.allocated:
+        return "active_allocated"
+    return "active_pending_free" if block.pending else "inactive"
+
+
+def mapped_ranges(first: Block) -> list[tuple[int, int]]:
+    """The runs of memory of one segment or address range."""
+    ranges: list[tuple[int, int]] = []
+    for block in invariants.chain(first):
+        if block.mapped and ranges and ranges[-1][1] == block.address:
+            ranges[-1] = (ranges[-1][0], block.end)
+        elif block.mapped:
+            ranges.append((block.address, block.end))
+    return ranges
+
+
+def settings_dict(text: str, settings: AllocatorSettings) -> dict[str, Any]:
+    divisions = settings.roundup_power2_divisions or (0,) * 16
+    return {
+        "PYTORCH_CUDA_ALLOC_CONF": text,
+        "max_split_size": -1 if settings.max_split_size is None else settings.max_split_size,
+        "garbage_collection_threshold": settings.garbage_collection_threshold,
+        "expandable_segments": settings.expandable_segments,
+        "roundup_power2_divisions": {str(1 << index): value for index, value in enumerate(divisions)},
+    }
+
+
+def write(raw: object, path: Path, protocol: int = 4) -> Path:
+    path.write_bytes(pickle.dumps(raw, protocol))
+    return path
+
+
+def load(raw: object, folder: Path, protocol: int = 4) -> Snapshot:
+    """What vramscope reads when the object is pickled to a file."""
+    return read_snapshot(write(raw, folder / "snapshot.pickle", protocol))
+
+
+def training_step() -> Program:
+    """A small program with all kinds of allocations and stacks, for tests that only need some snapshot."""
+    program = Program()
+    weights = [program.malloc(size, frames=[]) for size in (3 * MIB, 300 * KIB, 12 * MIB)]
+    forward = [frame("relu", "model.py", 7), frame("forward", "model.py", 12), frame("<module>", "train.py", 40)]
+    backward = [frame("torch::autograd::Engine::thread_main()", "??", 0)]
+    step = [frame("step", "site-packages/torch/optim/sgd.py", 90), frame("<module>", "train.py", 44)]
+    kept = [program.malloc(700 * KIB + 37 * i, frames=forward) for i in range(6)]
+    gradients = [program.malloc(2 * MIB + 100 * i, frames=backward) for i in range(4)]
+    for address in kept:
+        program.free(address)
+    scratch = program.malloc(5 * MIB, frames=step)
+    program.free(scratch)
+    for address in gradients:
+        program.free(address)
+    program.malloc(900, frames=[frame("log", "train.py", 50)])
+    program.free(weights[1])
+    return program
+
+
+__all__ = ["DEFAULT_POOL", "GENUINE", "GIB", "KIB", "MIB", "Program", "frame", "load", "training_step", "write"]
