@@ -43,9 +43,10 @@ def add(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapp
     if mode.validated and in_engine() and not kwargs and _may_take_in(args[0], args[1]):
         mode.memory.see(args[0])
         return args[0]
-    if not (mode.validated and in_engine()):
-        mode.validated = False
-    return mode.run(func, *args, **kwargs)
+    accumulates = mode.validated and in_engine()
+    result = mode.run(func, *args, **kwargs)
+    mode.validated = accumulates  # the engine adds up all results of a node before anything else runs
+    return result
 
 
 def _may_take_in(gradient: Any, other: Any) -> bool:
@@ -59,8 +60,7 @@ def in_place(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs:
     Source: ``index_backward``, ``value_selecting_reduction_backward`` and their like in
     torch/csrc/autograd/FunctionsManual.cpp, which choose by ``areAnyTensorSubclassLike``.
     """
-    mode.validated = False
-    if in_engine() and not torch.is_grad_enabled() and has_one_owner(args[0]):
+    if in_engine() and not torch.is_grad_enabled() and mode.memory.is_newest(args[0]):
         return args[0]
     return mode.run(func, *args, **kwargs)
 

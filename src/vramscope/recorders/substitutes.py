@@ -14,7 +14,6 @@ aten = torch.ops.aten
 
 def item(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """``tensor.item()``: the value where it is known (a constant), else True, 1 or 1.0."""
-    mode.validated = False
     tensor = args[0]
     try:
         with mode.memory.hide():
@@ -32,7 +31,6 @@ def _one(dtype: torch.dtype) -> bool | int | float:
 
 def nonzero(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """Every element counts: [elements, dimensions] indices, the most there can be."""
-    mode.validated = False
     tensor: FakeTensor = args[0]
     mode.note("nonzero: every element is taken to be nonzero")
     return mode.run(aten.new_empty.default, tensor, [tensor.numel(), tensor.dim()], dtype=torch.int64)

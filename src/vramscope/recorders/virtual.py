@@ -28,8 +28,9 @@ class VirtualRecorder(ProfilerRecorder):
 
     _source = Source.VIRTUAL
 
-    def __init__(self, rules: Mapping[OpOverload, Rule] = CPU_RULES) -> None:
+    def __init__(self, rules: Mapping[OpOverload, Rule] = CPU_RULES, *, keep_real: bool = True) -> None:
         super().__init__()
+        self._keep_real = keep_real
         self._memory = VirtualMemory()
         self._mode = VirtualMode(self._memory, rules)
         self._modes = ExitStack()
@@ -59,6 +60,6 @@ class VirtualRecorder(ProfilerRecorder):
 
     def _convert(self, strings: StringTable) -> Tables:
         def reader(strings: StringTable, devices: Mapping[str, int]) -> VirtualReader:
-            return VirtualReader(strings, devices, virtual=self._memory.events)
+            return VirtualReader(strings, devices, virtual=self._memory.events, keep_real=self._keep_real)
 
         return convert(self._window.roots(), strings, self._devices, self._batches, [], reader)

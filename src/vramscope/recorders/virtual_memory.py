@@ -1,12 +1,13 @@
 """Births and deaths of fake storages, put on the profiler's clock as they happen."""
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch._C._autograd import _enable_record_function
 from torch._C._profiler import _RecordFunctionFast
 
 from vramscope.recorders.labels import address_of, plain_tensors
@@ -43,6 +44,9 @@ class VirtualMemory:
         self._alive: dict[int, tuple[weakref.ref[torch.UntypedStorage], int]] = {}
         self._held_back: list[VirtualEvent] | None = None
         self._scratch = _SCRATCH_BASE
+        self.workspaces: list[tuple[int, int]] = []
+        """Address and bytes of every library workspace."""
+        self._newest = _NOTHING
 
     @contextmanager
     def hide(self) -> Iterator[None]:
@@ -52,11 +56,11 @@ class VirtualMemory:
             return
         self._held_back = []
         self._hidden.__enter__()
-        torch.autograd._enable_record_function(False)
+        _enable_record_function(False)
         try:
             yield
         finally:
-            torch.autograd._enable_record_function(True)
+            _enable_record_function(True)
             self._hidden.__exit__(None, None, None)
             held_back, self._held_back = self._held_back, None
             for event in held_back:
@@ -71,18 +75,33 @@ class VirtualMemory:
             for item in value:
                 self.see(item)
 
-    def scratch(self, size: int) -> int:
-        """A block that no tensor holds; `release` ends it. Gives its address, 0 for no bytes."""
-        if size <= 0:
-            return _NOTHING
+    def pass_through(self, sizes: Sequence[int]) -> None:
+        """Scratch blocks that no tensor holds, made one after another and then ended in the same order."""
+        blocks = [(self._scratch_block(size), size) for size in sizes if size > 0]
+        for address, size in blocks:
+            self._note(VirtualEvent(address, -size))
+
+    def library_workspace(self, size: int) -> None:
+        """A block that a library takes and keeps."""
+        self.workspaces.append((self._scratch_block(size), size))
+
+    def ignore(self, tensor: Tensor) -> None:
+        """Leave a tensor's storage out of the recording."""
+        storage = tensor.untyped_storage()
+        address = address_of(storage)
+        self._alive[address] = (weakref.ref(storage, lambda _: self._forget(address)), storage.nbytes())
+
+    def _forget(self, address: int) -> None:
+        self._alive.pop(address, None)
+
+    def _scratch_block(self, size: int) -> int:
         self._scratch += size
         self._note(VirtualEvent(self._scratch, size))
         return self._scratch
 
-    def release(self, address: int, size: int) -> None:
-        """End a block of `scratch`."""
-        if address:
-            self._note(VirtualEvent(address, -size))
+    def is_newest(self, tensor: Tensor) -> bool:
+        """Whether nothing was born since this tensor's storage."""
+        return address_of(tensor.untyped_storage()) == self._newest
 
     def close(self) -> None:
         """Watch nothing any more."""
@@ -99,6 +118,7 @@ class VirtualMemory:
                 return
             self._note(VirtualEvent(address, -known[1]))  # resized in place
         self._alive[address] = (weakref.ref(storage, lambda _: self._end(address)), size)
+        self._newest = address
         self._note(VirtualEvent(address, size, replaces))
 
     def _end(self, address: int) -> None:

@@ -51,16 +51,20 @@ class VirtualMode(TorchDispatchMode):
         rule = self._rules.get(func)
         if rule is not None:
             return rule(self, func, args, kwargs)
-        self.validated = False
         return self.run(func, *args, **kwargs)
 
     def run(self, func: OpOverload, *args: Any, **kwargs: Any) -> Any:
         """The operator on fake tensors, its new storages noted."""
-        with self.memory.hide():
-            result = func(*args, **kwargs)
+        result = self.describe(func, *args, **kwargs)
         replaced = args[0] if func is aten.lift_fresh.default else None
         self.memory.see(result, replaced.data_ptr() if type(replaced) is Tensor else 0)
         return result
+
+    def describe(self, func: OpOverload, *args: Any, **kwargs: Any) -> Any:
+        """The operator's fake result; the caller notes what is new in it."""
+        self.validated = False
+        with self.memory.hide():
+            return func(*args, **kwargs)
 
     def note(self, remark: str) -> None:
         """Tell the reader of the recording, once."""

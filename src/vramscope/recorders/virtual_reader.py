@@ -22,10 +22,12 @@ _MAIN_DEVICE = 0
 class VirtualReader(TreeReader):
     """Beside the fake blocks, real ones that torch makes on the way are kept: a number wrapped for an operator, say.
 
-    ``virtual`` are the events that the stamps stand for, in the order of the stamps.
+    ``virtual`` are the events that the stamps stand for, in the order of the stamps. Without ``keep_real`` the real ones
+    are left out: they are the host's when the fake ones stand for a GPU's.
     """
 
     virtual: Sequence[VirtualEvent] = field(default_factory=tuple)
+    keep_real: bool = True
     _next: int = 0
     _replaced: dict[int, int] = field(default_factory=dict)
     """Row of the event to replace by the address of a real block."""
@@ -62,6 +64,8 @@ class VirtualReader(TreeReader):
         address, size = node.extra_fields.ptr, node.extra_fields.alloc_size
         if size < 0 and address in self._gone:
             self._gone.discard(address)
+            return
+        if not self.keep_real:
             return
         if size > 0:
             self._places[address] = len(self.events)
