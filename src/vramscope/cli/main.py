@@ -14,6 +14,7 @@ from vramscope.errors import VramscopeError
 
 COMMANDS = {
     "compare": ("vramscope.cli.compare:compare_command", "Inference and training of a model side by side."),
+    "fit": ("vramscope.cli.fit:fit_command", "The largest batch that fits a GPU, and what each remedy would save."),
     "estimate": ("vramscope.cli.estimate:estimate_command", "What a GPU that is not there would use."),
 }
 """Each command, where it is and what it does; its module is imported only when the command itself is used."""

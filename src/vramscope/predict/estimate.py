@@ -90,6 +90,13 @@ def predict_passes(
     return recordings
 
 
+def predict_use(
+    target: str, options: WorkloadOptions, gpu: Gpu, name: str, settings: AllocatorSettings | None = None
+) -> GpuUse:
+    """What one pass takes of a GPU; arguments and errors as `predict_passes`."""
+    return gpu_use(predict_passes(target, options, gpu, (name,), settings)[name], gpu)
+
+
 def _with_limits_said(recording: Recording) -> Recording:
     convolves = any(text.startswith(_HAS_CONVOLUTIONS) for text in recording.strings)
     return recording.with_notes(NOT_PREDICTED) if convolves else recording

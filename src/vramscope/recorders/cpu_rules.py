@@ -33,4 +33,3 @@ CPU_RULES: Mapping[OpOverload, Rule] = {
     # mkldnn_convolution_backward, aten/src/ATen/native/mkldnn/Conv.cpp: input, bias, weight
     aten.convolution_backward.default: in_order(0, 2, 1),
 }
-WORKSPACE_DIFFERS: Mapping[str, str] = {}
