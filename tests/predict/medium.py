@@ -64,9 +64,10 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         length = x.shape[-2]
-        projected = [layer(x) for layer in (self.q, self.k, self.v)]
-        q, k, v = (item.unflatten(-1, (HEADS, HEAD)).transpose(-2, -3) for item in projected)
-        q, k = self.rotary(q), self.rotary(k)
+        q, k, v = self.q(x), self.k(x), self.v(x)
+        q, k, v = (item.unflatten(-1, (HEADS, HEAD)).transpose(-2, -3) for item in (q, k, v))
+        q = self.rotary(q)
+        k = self.rotary(k)
         positions = torch.arange(length)
         mask = positions[:, None] >= positions[None, :]
         merged = attend(q, k, v, mask).transpose(-2, -3).flatten(-2)
@@ -81,8 +82,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
 
 def softmax(x: Tensor) -> Tensor:
     x = x - x.max(-1, keepdim=True)[0]
-    x = torch.exp(x)
-    return x / x.sum(-1, keepdim=True)
+    exponential = torch.exp(x)
+    return exponential / exponential.sum(-1, keepdim=True)
 
 
 class FeedForward(nn.Module):
@@ -105,8 +106,10 @@ class Block(nn.Module):
         self.norm1, self.norm2 = Norm(), Norm()
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x + self.attention(self.norm1(x))
-        return y + self.feed_forward(self.norm2(y))
+        attended = self.attention(self.norm1(x))
+        y = x + attended
+        fed = self.feed_forward(self.norm2(y))
+        return y + fed
 
 
 class Medium(nn.Module):
@@ -123,10 +126,15 @@ class Medium(nn.Module):
         return self.head(self.norm(x))
 
 
+def log_softmax(x: Tensor) -> Tensor:
+    largest = torch.max(x, -1, keepdim=True)[0]
+    x = x - largest
+    return x - torch.log(torch.sum(torch.exp(x), -1, keepdim=True))
+
+
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    shifted = logits - torch.max(logits, -1, keepdim=True)[0]
-    log_softmax = shifted - torch.log(torch.sum(torch.exp(shifted), -1, keepdim=True))
-    return torch.gather(-log_softmax, -1, targets.unsqueeze(-1)).mean()
+    negated = -log_softmax(logits)
+    return torch.gather(negated, -1, targets.unsqueeze(-1)).mean()
 
 
 class AdamW(torch.optim.Optimizer):
@@ -146,7 +154,7 @@ class AdamW(torch.optim.Optimizer):
                 m, v = state.get("m", torch.zeros_like(p)), state.get("v", torch.zeros_like(p))
                 rate = 1e-3 * math.sqrt(1 - 0.999**t) / (1 - 0.9**t)
                 p.data -= 1e-3 * 0.01 * p.data
-                m = 0.9 * m + (1 - 0.9) * g
-                v = 0.999 * v + (1 - 0.999) * torch.square(g)
-                p.data -= rate * m / (torch.sqrt(v) + 1e-8)
-                state["t"], state["m"], state["v"] = t + 1, m, v
+                next_m = 0.9 * m + (1 - 0.9) * g
+                next_v = 0.999 * v + (1 - 0.999) * torch.square(g)
+                p.data -= rate * next_m / (torch.sqrt(next_v) + 1e-8)
+                state["t"], state["m"], state["v"] = t + 1, next_m, next_v

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch._ops import OpOverload
 
 from vramscope.predict.gpus import Gpu
+from vramscope.predict.reductions import Reduction, reduction_scratch
 from vramscope.recorders.artefacts import ARTEFACTS, in_engine
 from vramscope.recorders.cpu_rules import in_order
 from vramscope.recorders.substitutes import SUBSTITUTES
@@ -39,6 +40,7 @@ def cuda_rules(gpu: Gpu) -> Mapping[OpOverload, Rule]:
         **dict.fromkeys(_MATRIX_PRODUCTS, products.rule),
         # native_dropout_cuda, aten/src/ATen/native/cuda/Dropout.cu: the mask before the result
         aten.native_dropout.default: in_order(1, 0),
+        **dict.fromkeys((aten.sum.dim_IntList, aten.sum.default, aten.mean.dim, aten.mean.default), reduces(gpu)),
         aten.native_layer_norm.default: layer_norm,
         aten.index_put.default: index_put,
         aten._index_put_impl_.default: index_put,
@@ -47,6 +49,23 @@ def cuda_rules(gpu: Gpu) -> Mapping[OpOverload, Rule]:
         aten._scaled_dot_product_efficient_attention_backward.default: efficient_attention_backward,
         aten.lift_fresh.default: on_the_host,
     }
+
+
+def reduces(gpu: Gpu) -> Rule:
+    """Sums and means: the result, and partial results where several thread blocks share one."""
+
+    def rule(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        result = mode.run(func, *args, **kwargs)
+        given, outputs = args[0], result.numel()
+        if outputs and given.numel() > outputs:
+            dimensions = args[1] if len(args) > 1 and args[1] else range(given.dim())
+            fastest = given.dim() - 1 in {dimension % given.dim() for dimension in dimensions}
+            everything = len(tuple(dimensions)) == given.dim()
+            reduction = Reduction(outputs, given.numel() // outputs, fastest, everything)
+            mode.memory.pass_through(reduction_scratch(reduction, gpu))
+        return result
+
+    return rule
 
 
 class CublasWorkspaces:
@@ -103,13 +122,14 @@ def index_put_scratch(indices: int) -> tuple[int, ...]:
 
 
 def index_put(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """Indexing's backward: in place, with buffers to sort by."""
-    accumulate = len(args) > 3 and bool(args[3]) or bool(kwargs.get("accumulate"))
+    """Indexing's backward: in place, with buffers to sort by; the wrapped indices go when the linear ones are there."""
+    accumulate = (len(args) > 3 and bool(args[3])) or bool(kwargs.get("accumulate"))
     in_place = func is aten._index_put_impl_.default or (in_engine() and mode.memory.is_newest(args[0]))
     result = args[0] if in_place else mode.run(func, *args, **kwargs)
     if accumulate:
         positions = max((index.numel() for index in args[1] if isinstance(index, Tensor)), default=0)
-        mode.memory.pass_through(index_put_scratch(positions))
+        wrapped, *rest = index_put_scratch(positions)
+        mode.memory.pass_through(rest, before=wrapped)
     return result
 
 

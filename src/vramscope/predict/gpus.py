@@ -38,6 +38,13 @@ class Gpu:
         return _WORKSPACE_HOPPER if self.capability[0] in _HOPPER_LIKE else _WORKSPACE
 
     @property
+    def threads_per_multiprocessor(self) -> int:
+        """Resident threads at most (CUDA C++ Programming Guide, "Technical Specifications per Compute Capability")."""
+        if self.capability == (7, 5):
+            return 1024
+        return 1536 if self.capability in ((8, 6), (8, 9), (12, 0)) else 2048
+
+    @property
     def has_flash_attention(self) -> bool:
         """``check_sm_version<sm80, …>`` (aten/src/ATen/native/transformers/cuda/sdp_utils.cpp)."""
         return self.capability >= (8, 0)

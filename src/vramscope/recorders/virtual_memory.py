@@ -75,10 +75,22 @@ class VirtualMemory:
             for item in value:
                 self.see(item)
 
-    def pass_through(self, sizes: Sequence[int]) -> None:
-        """Scratch blocks that no tensor holds, made one after another and then ended in the same order."""
-        blocks = [(self._scratch_block(size), size) for size in sizes if size > 0]
-        for address, size in blocks:
+    def pass_through(self, sizes: Sequence[int], *, before: int = 0) -> None:
+        """Scratch that no tensor holds: blocks made one after another, then ended in reverse order as C++ would.
+
+        A block of ``before`` bytes is there when the first of them is made, and ends right after that.
+        """
+        first = self._scratch_block(before)
+        blocks = []
+        for size in sizes:
+            blocks.append((self._scratch_block(size), size))
+            self._end_scratch(first, before)
+            first = _NOTHING
+        for address, size in reversed(blocks):
+            self._end_scratch(address, size)
+
+    def _end_scratch(self, address: int, size: int) -> None:
+        if address:
             self._note(VirtualEvent(address, -size))
 
     def library_workspace(self, size: int) -> None:
@@ -95,6 +107,8 @@ class VirtualMemory:
         self._alive.pop(address, None)
 
     def _scratch_block(self, size: int) -> int:
+        if size <= 0:
+            return _NOTHING
         self._scratch += size
         self._note(VirtualEvent(self._scratch, size))
         return self._scratch
