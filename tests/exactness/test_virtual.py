@@ -41,7 +41,8 @@ def changes(ledger: Ledger) -> list[tuple[int, str]]:
     rows = list(zip(sizes, (CATEGORIES[code] for code in category[kept].tolist()), strict=True))
     ordered: list[tuple[int, str]] = []
     for births, run in itertools.groupby(rows, key=lambda row: row[0] > 0):
-        ordered += run if births else sorted(run)
+        together = list(run)
+        ordered += together if births else sorted(together)
     return ordered
 
 

@@ -89,7 +89,11 @@ def softmax(x: Tensor) -> Tensor:
 class FeedForward(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.w1, self.w2, self.w3 = Linear(WIDTH, FEED_FORWARD), Linear(FEED_FORWARD, WIDTH), Linear(WIDTH, FEED_FORWARD)
+        self.w1, self.w2, self.w3 = (
+            Linear(WIDTH, FEED_FORWARD),
+            Linear(FEED_FORWARD, WIDTH),
+            Linear(WIDTH, FEED_FORWARD),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.w2(silu(self.w1(x)) * self.w3(x))

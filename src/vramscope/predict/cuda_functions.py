@@ -1,4 +1,4 @@
-"""What CUDA runs instead of the CPU's choice where that is decided above autograd: dropout, attention, norms, autocast."""
+"""What CUDA runs instead of the CPU's choice, where that is decided above autograd: attention, dropout, autocast."""
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
@@ -24,13 +24,15 @@ class AttentionBackend(StrEnum):
     MATH = "math"
 
 
-def attention_backend(gpu: Gpu, dtype: torch.dtype, head_size: int, has_mask: bool, same_heads: bool) -> AttentionBackend:
+def attention_backend(
+    gpu: Gpu, dtype: torch.dtype, head_size: int, has_mask: bool, same_heads: bool
+) -> AttentionBackend:
     """The backend that torch prefers where several would do.
 
-    Flash takes 16-bit tensors without a mask, heads of at most 256, on compute capability 8.0 or newer;
-    memory-efficient
-    takes 32-bit tensors and masks too, bfloat16 only from 8.0 on; neither takes float64. Source: ``can_use_flash_attention``,
-    ``can_use_mem_efficient_attention`` and ``_fused_sdp_choice_cuda`` in aten/src/ATen/native/transformers/cuda.
+    Flash takes 16-bit tensors without a mask, heads of at most 256, on compute capability 8.0 or newer; the
+    memory-efficient one takes 32-bit tensors and masks too, bfloat16 only from 8.0 on; neither takes float64.
+    Source: ``can_use_flash_attention``, ``can_use_mem_efficient_attention`` and ``_fused_sdp_choice_cuda`` in
+    aten/src/ATen/native/transformers/cuda/sdp_utils.cpp and attention.cu.
     """
     if dtype in _HALVES and gpu.has_flash_attention and not has_mask and head_size <= _FLASH_HEAD_LIMIT:
         return AttentionBackend.FLASH
@@ -71,7 +73,7 @@ class CudaFunctions(TorchFunctionMode):
     def _torch_dropout(self, input: Tensor, p: float, train: bool) -> Tensor:
         """``native_dropout`` keeps a bool mask (``is_fused_kernel_acceptable``, aten/src/ATen/native/Dropout.cpp)."""
         if not train or p == 0 or p == 1 or not input.numel():
-            return torch._VF.dropout(input, p, train)  # type: ignore[attr-defined]  # filled at run time
+            return torch._VF.dropout(input, p, train)
         result: Tensor = torch.native_dropout(input, p, True)[0]
         return result
 
@@ -107,7 +109,7 @@ class CudaFunctions(TorchFunctionMode):
 
 
 def _flash(query: Tensor, key: Tensor, value: Tensor, dropout: float, causal: bool, scale: float | None) -> Any:
-    """Heads are padded to a multiple of 8 (``pad_last_dim<8, false>``, aten/src/ATen/native/transformers/attention.cpp)."""
+    """Heads are padded to a multiple of 8 (``pad_last_dim``, aten/src/ATen/native/transformers/attention.cpp)."""
     head = query.shape[-1]
     if head % 8:
         scale = scale if scale is not None else head**-0.5

@@ -1,4 +1,4 @@
-"""A virtual recording as the CUDA allocator would have served it: blocks at its addresses, in its sizes, with its totals."""
+"""A virtual recording as the CUDA allocator would have served it: at its addresses, in its sizes, with its totals."""
 
 from dataclasses import dataclass, replace
 

@@ -1,8 +1,7 @@
 """Where an operator on CUDA allocates otherwise than on the CPU: one rule per operator family.
 
 Each rule is derived from PyTorch's own source, which it names; none holds a figure taken from a recording. Operators
-without
-a rule allocate as their fake results say.
+without a rule allocate as their fake results say.
 """
 
 from collections.abc import Mapping
@@ -106,7 +105,9 @@ def layer_norm(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwarg
     """
     result, mean, deviation = mode.describe(func, *args, **kwargs)
     if mean.dtype in (torch.bfloat16, torch.float16):
-        mean, deviation = (mode.describe(aten._to_copy.default, part, dtype=torch.float32) for part in (mean, deviation))
+        mean, deviation = (
+            mode.describe(aten._to_copy.default, part, dtype=torch.float32) for part in (mean, deviation)
+        )
     mode.memory.see((result, mean, deviation))
     return result, mean, deviation
 

@@ -1,5 +1,6 @@
 """Predicting a workload's passes on a GPU: fake tensors, CUDA's rules, the simulated allocator."""
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -84,7 +85,11 @@ def predict_passes(
         recorder = VirtualRecorder(cuda_rules(gpu), keep_real=False, functions=CudaFunctions(gpu))
         with _foreach_by_default(), _fake_failures_explained():
             virtual = run_pass(
-                resolve(target), options, PassName(name), recorder, lambda text, name=name: progress(name, text)  # type: ignore[misc]
+                resolve(target),
+                options,
+                PassName(name),
+                recorder,
+                lambda text, name=name: progress(name, text),  # type: ignore[misc]
             )
         recordings[name] = _with_limits_said(on_cuda(virtual, gpu, settings))
     return recordings
@@ -123,8 +128,9 @@ def _foreach_by_default() -> Iterator[None]:
 
 
 def _optimizer_modules() -> list[ModuleType]:
-    named = (getattr(torch.optim, name) for name in dir(torch.optim))
-    return [item for item in named if isinstance(item, ModuleType) and _CHOOSES_FOREACH in vars(item)]
+    """Where torch's optimizers have the function by name; ``torch.optim`` itself does not name its modules."""
+    modules = [module for name, module in sys.modules.items() if name.startswith(torch.optim.__name__ + ".")]
+    return [module for module in modules if _CHOOSES_FOREACH in vars(module)]
 
 
 def _foreach(params: list[torch.Tensor], differentiable: bool, use_fused: bool = False) -> tuple[bool, bool]:

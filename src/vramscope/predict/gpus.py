@@ -1,7 +1,7 @@
 """GPUs by name: memory, architecture, and what the CUDA libraries take on them.
 
-Memory and multiprocessors are those of NVIDIA's data sheets and architecture white papers; compute capabilities are those
-of the CUDA C++ Programming Guide, "Compute Capabilities".
+Memory and multiprocessors are those of NVIDIA's data sheets and architecture white papers; compute capabilities are
+those of the CUDA C++ Programming Guide, "Compute Capabilities".
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Scratch of a CUDA reduction whose inputs are split over several thread blocks.
 
-Source: ``setReduceConfig``, ``ReduceConfig`` and ``gpu_reduce_kernel`` in aten/src/ATen/native/cuda/Reduce.cuh, for sums and
-means of contiguous tensors.
+Source: ``setReduceConfig``, ``ReduceConfig`` and ``gpu_reduce_kernel`` in aten/src/ATen/native/cuda/Reduce.cuh, for
+sums and means of contiguous tensors.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ def reduction_scratch(reduction: Reduction, gpu: Gpu) -> tuple[int, ...]:
     Example:
         [1024, 1024] float32 summed over rows: four outputs per load leave 128 threads, a block of 32 by 4. Each thread
         has 1024 / 4 = 256 values, so that the inputs are split over 256 / 16 = 16 blocks. Partial results take
-        4 bytes * 1024 outputs * 16 blocks * (32 threads * 4 outputs) = 8 MiB, semaphores 4 * 1024 / (4 * 32) = 32 bytes.
+        4 bytes * 1024 outputs * 16 blocks * (32 threads * 4 outputs) = 8 MiB, semaphores 4 * 1024 / (4 * 32) = 32.
     """
     vector = _output_vector(reduction)
     width, height = _block(reduction, vector)
@@ -54,7 +54,7 @@ def reduction_scratch(reduction: Reduction, gpu: Gpu) -> tuple[int, ...]:
 
 
 def _output_vector(reduction: Reduction) -> int:
-    """Outputs that one load serves: at most four, a divisor of their number; one where the last dimension is reduced."""
+    """Outputs that one load serves: at most four, a divisor of their number; one if the last dimension is reduced."""
     vector = 1 if reduction.fastest else _VECTOR
     while reduction.outputs % vector:
         vector //= 2

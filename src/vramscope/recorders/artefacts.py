@@ -1,7 +1,7 @@
 """What happens only because tensors are fake, put right: rules that hold for every device.
 
-Autograd avoids in-place operators on tensor subclasses (at::isTensorSubclassLike), because a subclass may not have them.
-Fake tensors are a subclass, so that autograd makes new tensors where a real run reuses the old ones.
+Autograd avoids in-place operators on tensor subclasses (at::isTensorSubclassLike), because a subclass may not have
+them. Fake tensors are a subclass, so that autograd makes new tensors where a real run reuses the old ones.
 """
 
 from collections.abc import Mapping

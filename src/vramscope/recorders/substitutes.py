@@ -13,19 +13,22 @@ aten = torch.ops.aten
 
 
 def item(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """``tensor.item()``: the value where it is known (a constant), else True, 1 or 1.0."""
+    """``tensor.item()``: the value where it is known (a constant), else False, 1 or 1.0.
+
+    False, because loops such as the one in ``torch.nn.init.trunc_normal_`` run for as long as anything is still wrong.
+    """
     tensor = args[0]
     try:
         with mode.memory.hide():
             return func(*args, **kwargs)
     except DataDependentOutputException:
-        mode.note("a value read from a tensor (.item() or a test of it) is taken to be 1 or True")
+        mode.note("a value read from a tensor (.item() or a test of it) is taken to be 1, a condition not to hold")
         return _one(tensor.dtype)
 
 
 def _one(dtype: torch.dtype) -> bool | int | float:
     if dtype == torch.bool:
-        return True
+        return False
     return 1.0 if dtype.is_floating_point else 1
 
 

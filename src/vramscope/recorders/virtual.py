@@ -1,7 +1,8 @@
 """The virtual recorder: a Recording of a run that takes no memory, on fake tensors.
 
-Method: the workload runs under the profiler recorder as it would for real, with every tensor fake. Scopes, phases and marks
-come about as always; births and deaths of fake storages are stamped into the profiler's stream, where real ones would be.
+Method: the workload runs under the profiler recorder as it would for real, with every tensor fake. Scopes, phases and
+marks come about as always; births and deaths of fake storages are stamped into the profiler's stream, where real ones
+would be.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,7 +29,7 @@ class VirtualRecorder(ProfilerRecorder):
 
     Args:
         rules: by operator, where its results do not tell what it allocates.
-        keep_real: whether the real blocks that torch makes on the way count: numbers wrapped as tensors, in host memory.
+        keep_real: whether real blocks that torch makes on the way count: numbers wrapped as tensors, in host memory.
         functions: a mode that replaces functions of torch by what another device would run instead.
     """
 

@@ -1,6 +1,7 @@
 """The dispatch mode under which a workload runs on fake tensors: sees every operator, and puts right what fakes change.
 
-Fake tensors describe tensors without memory (torch/_subclasses/fake_tensor.py). Below autograd every operator passes here.
+Fake tensors describe tensors without memory (torch/_subclasses/fake_tensor.py). Every operator passes here, below
+autograd.
 """
 
 from collections.abc import Callable, Mapping

@@ -22,8 +22,8 @@ _MAIN_DEVICE = 0
 class VirtualReader(TreeReader):
     """Beside the fake blocks, real ones that torch makes on the way are kept: a number wrapped for an operator, say.
 
-    ``virtual`` are the events that the stamps stand for, in the order of the stamps. Without ``keep_real`` the real ones
-    are left out: they are the host's when the fake ones stand for a GPU's.
+    ``virtual`` are the events that the stamps stand for, in the order of the stamps. Without ``keep_real`` the real
+    ones are left out: they are the host's when the fake ones stand for a GPU's.
     """
 
     virtual: Sequence[VirtualEvent] = field(default_factory=tuple)
