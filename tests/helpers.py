@@ -1,13 +1,12 @@
 """Shared by the tests of ledger, recorders and exactness: recordings written by hand, and recordings of real runs."""
 
 import gc
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -35,6 +34,8 @@ from vramscope.workloads.workload import WorkloadOptions
 
 FLOAT32 = 4
 INT64 = 8
+
+gc.freeze()  # torch's own objects are no garbage: collecting, which happens before every recording, then takes no time
 BASE_TOTAL = 1000
 """What the allocator of a hand-written recording had counted before: a total is never to be taken for bytes alive."""
 
@@ -185,7 +186,6 @@ def recording_of(**how: Any) -> Iterator["Running"]:
     running.recorder.start(seeds)
     try:
         yield running
-        gc.collect()
         running.finish()
     except BaseException:
         running.recorder.abandon()
@@ -276,7 +276,9 @@ def describe_blocks(ledger: Ledger, chosen: Any) -> str:
         while scope >= 0:
             names.append(ledger.recording.strings[ledger.recording.scopes.name[scope]])
             scope = int(ledger.recording.scopes.parent[scope])
-        lines.append(f"{ledger.blocks.size[block]} bytes in {ledger.phase_at(birth)}: {' < '.join(names) or 'no scope'}")
+        lines.append(
+            f"{ledger.blocks.size[block]} bytes in {ledger.phase_at(birth)}: {' < '.join(names) or 'no scope'}"
+        )
     return "\n".join(lines)
 
 
@@ -291,4 +293,3 @@ def assert_exact_pass(ledger: Ledger) -> None:
     blocks, unattributed = ledger.blocks, ledger.is_category(Category.UNATTRIBUTED)
     seen = unattributed & (blocks.birth < last) & (blocks.death > first)
     assert not seen.any(), describe_blocks(ledger, seen)
-

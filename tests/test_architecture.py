@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "ledger": BASICS | {"recording"},
     "allocator": BASICS | {"recording"},
     "recorders": BASICS | {"recording"},
-    "views": BASICS | {"recording", "ledger"},
+    "views": BASICS | {"recording", "ledger", "allocator"},
     "workloads": BASICS | {"recording", "recorders"},
     "predict": BASICS | {"recording", "ledger", "allocator", "recorders", "workloads"},
     "experiments": BASICS | {"recording", "ledger", "allocator", "recorders", "workloads", "predict"},

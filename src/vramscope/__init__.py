@@ -10,12 +10,13 @@ if TYPE_CHECKING:
     from vramscope.ledger.categories import Category
     from vramscope.ledger.ledger import Ledger
     from vramscope.profiling import Profile, profile
+    from vramscope.recording.file import read_recording
     from vramscope.recording.recording import Recording
     from vramscope.workloads.workload import Workload
 
 __version__ = "0.1.0"
 
-__all__ = ["Category", "Ledger", "Profile", "Recording", "Workload", "__version__", "profile"]
+__all__ = ["Category", "Ledger", "Profile", "Recording", "Workload", "__version__", "profile", "read_recording"]
 
 _HOMES = {
     "Category": "vramscope.ledger.categories",
@@ -24,6 +25,7 @@ _HOMES = {
     "Recording": "vramscope.recording.recording",
     "Workload": "vramscope.workloads.workload",
     "profile": "vramscope.profiling",
+    "read_recording": "vramscope.recording.file",
 }
 
 

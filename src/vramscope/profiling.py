@@ -1,6 +1,6 @@
 """The Python API: record what happens inside a ``with`` block, and ask the ledger."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from vramscope.errors import UsageError
 from vramscope.ledger.ledger import Ledger
 from vramscope.ledger.summary import PassSummary, summarize_ledger
+from vramscope.recorders.devices import recorded_device
 from vramscope.recorders.labels import (
     Label,
     label_gradients,
@@ -35,12 +36,15 @@ class Profile:
     found.
     """
 
-    def __init__(self, model: nn.Module | None, optimizer: Optimizer | None, inputs: Any, device: torch.device) -> None:
+    def __init__(
+        self, model: nn.Module | None, optimizers: Sequence[Optimizer], inputs: Any, device: str | torch.device
+    ) -> None:
         """Prepared by `profile`; recording begins on entry."""
         self._model = model
-        self._optimizer = optimizer
+        self._optimizers = optimizers
+        self._entered = False
         self._inputs = inputs
-        self._recorder = ProfilerRecorder(device)
+        self._recorder = ProfilerRecorder(recorded_device(device))
         self._recording: Recording | None = None
         self._ledger: Ledger | None = None
 
@@ -49,10 +53,18 @@ class Profile:
 
         Raises:
             UnsupportedError: another profiler is running.
+            UsageError: it was used before.
         """
+        if self._entered:
+            raise UsageError("a profile records one block: call vramscope.profile(…) again for another one")
+        self._entered = True
         self._recorder.start(seeds=self._live_labels())
-        if self._model is not None:
-            self._recorder.watch(self._model)
+        try:
+            if self._model is not None:
+                self._recorder.watch(self._model)
+        except BaseException:
+            self._recorder.abandon()
+            raise
         return self
 
     def __exit__(
@@ -64,7 +76,8 @@ class Profile:
             self._recording = self._recorder.finish({"name": name, "target": "", "device": str(self._recorder.device)})
         finally:
             self._recorder.abandon()
-            self._model = self._optimizer = self._inputs = None
+            self._model = self._inputs = None
+            self._optimizers = ()
 
     def step(self, index: int) -> AbstractContextManager[None]:
         """A context for one step of the loop; the first one counts as the cold step, the others as steady."""
@@ -119,9 +132,9 @@ class Profile:
         if self._model is not None:
             yield from label_model(self._model)
             yield from label_gradients(self._model.named_parameters())
-        if self._optimizer is not None:
-            names = {id(parameter): name for name, parameter in self._named_parameters()}
-            yield from label_optimizer_state(self._optimizer, names)
+        names = {id(parameter): name for name, parameter in self._named_parameters()}
+        for optimizer in self._optimizers:
+            yield from label_optimizer_state(optimizer, lambda parameter: names.get(id(parameter), ""))
         for name, tensor in nested_tensors(self._inputs):
             yield from label_tensor(MarkKind.INPUT, name, tensor)
 
@@ -131,7 +144,7 @@ class Profile:
 
 def profile(
     model: nn.Module | None = None,
-    optimizer: Optimizer | None = None,
+    optimizer: Optimizer | Sequence[Optimizer] | None = None,
     *,
     inputs: Any = None,
     device: str | torch.device | None = None,
@@ -149,14 +162,24 @@ def profile(
 
     Args:
         model: its parameters, buffers, gradients and modules are named.
-        optimizer: its state from before the block is named; steps inside the block are noticed without it.
+        optimizer: one or several; their state from before the block is named. Steps are noticed without it.
         inputs: any nest of tensors that are the workload's own.
         device: whose allocator to record; by default that of the model's first parameter.
+
+    Raises:
+        UsageError: something else than a model or optimizers.
+        UnsupportedError: a device that cannot be recorded.
 
     Returns:
         a context manager with ``ledger``, ``summary``, ``recording`` and ``save``.
     """
+    optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer or ())
+    if model is not None and not isinstance(model, nn.Module):
+        raise UsageError(f"profile(model=…) takes an nn.Module, not {type(model).__name__}")
+    wrong = next((item for item in optimizers if not isinstance(item, Optimizer)), None)
+    if wrong is not None:
+        raise UsageError(f"profile(optimizer=…) takes optimizers of torch.optim, not {type(wrong).__name__}")
     if device is None:
         first = next(model.parameters(), None) if model is not None else None
         device = first.device if first is not None else "cpu"
-    return Profile(model, optimizer, inputs, torch.device(device))
+    return Profile(model, optimizers, inputs, device)

@@ -57,7 +57,7 @@ def test_python_frames_are_scopes_chained_to_their_callers(tmp_path: Path) -> No
     recording = import_snapshot(load(program.snapshot(), tmp_path))
     scopes = recording.scopes
     names = [recording.strings[name] for name in scopes.name]
-    assert names == ["train.py(3): main", "net.py(10): f", "net.py(20): g"]
+    assert names == ["train.py|main", "net.py|f", "net.py|g"]
     assert scopes.parent.tolist() == [NO_SCOPE, 0, 0]
     assert set(scopes.kind.tolist()) == {ScopeKind.PYTHON_FRAME}
     assert scopes.value.tolist() == [3, 10, 20]

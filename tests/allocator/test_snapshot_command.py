@@ -58,7 +58,11 @@ def test_a_folder_gets_json_and_a_segment_map(small: Path, tmp_path: Path) -> No
     assert (done.returncode, done.stdout) == (0, "")
     assert json.loads((tmp_path / "out" / "snapshot.json").read_text())["tool"] == "snapshot"
     assert (tmp_path / "out" / "segments-cuda0.png").read_bytes().startswith(b"\x89PNG")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["segments-cuda0.png", "snapshot.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "segments-cuda0.png",
+        "snapshot.json",
+        "snapshot.vram",
+    ]
 
 
 def test_the_exit_code_tells_whether_it_fits(tmp_path: Path) -> None:
@@ -78,8 +82,8 @@ def test_the_exit_code_tells_whether_it_fits(tmp_path: Path) -> None:
         (["--replay", "warp:9"], "no option 'warp'"),
         (["--fits", "24"], "is not a size"),
         (["--fits", "lots"], "is not a size"),
-        (["-o", "/dev/null/x"], "cannot be made"),
-        (["--json", "/nowhere/x.json"], "cannot be written"),
+        (["-o", "/dev/null/x"], "cannot write to the folder /dev/null/x"),
+        (["--json", "/nowhere/x.json"], "cannot write /nowhere/x.json"),
     ],
 )
 def test_wrong_use_is_one_line_and_exit_code_2(small: Path, arguments: list[str], complaint: str) -> None:

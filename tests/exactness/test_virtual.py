@@ -7,9 +7,9 @@ import gc
 import itertools
 
 import pytest
+
 from exactness.test_passes import SMALL_GPT2, hugging_face, hugging_face_configs, small_gpt2
 from helpers import assert_agrees, record_pass
-
 from vramscope.ledger.categories import CATEGORIES, CODE, Category
 from vramscope.ledger.ledger import Ledger
 from vramscope.recorders.virtual import VirtualRecorder

@@ -1,10 +1,10 @@
 """Pairing events into blocks."""
 
 import numpy as np
-from helpers import Script
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers import Script
 from vramscope.ledger.blocks import BEFORE, pair_events
 
 

@@ -1,8 +1,8 @@
 """Which category a block gets, by evidence alone; each recording is written by hand."""
 
 import pytest
-from helpers import MarkKind, Script
 
+from helpers import MarkKind, Script
 from vramscope.ledger.categories import CATEGORIES, Category
 from vramscope.ledger.ledger import Ledger
 from vramscope.recording.recording import ScopeKind
@@ -289,10 +289,14 @@ def test_an_ordinary_forward_is_not_recomputed():
 
 def test_recomputed_scratch_is_workspace_and_not_flagged():
     script = Script()
-    with script.phase("backward"), script.node("CheckpointFunctionBackward"), script.module("a"):
-        with script.operator("aten::conv2d", sequence=3):
-            script.alloc(0x10, 1)
-            script.free(0x10, 1)
+    with (
+        script.phase("backward"),
+        script.node("CheckpointFunctionBackward"),
+        script.module("a"),
+        script.operator("aten::conv2d", sequence=3),
+    ):
+        script.alloc(0x10, 1)
+        script.free(0x10, 1)
     assert category_of(script) == Category.WORKSPACE
     assert recomputed(script.ledger()) == {0x10: False}
 
@@ -365,9 +369,13 @@ def test_a_marked_bucket_is_communication():
 )
 def test_a_mark_is_stronger_than_where_a_block_was_born(kind, category):
     script = Script()
-    with script.phase("backward"), script.node("CheckpointFunctionBackward"), script.module("a"):
-        with script.operator("aten::mul", sequence=1):
-            script.alloc(0x10, 1)
+    with (
+        script.phase("backward"),
+        script.node("CheckpointFunctionBackward"),
+        script.module("a"),
+        script.operator("aten::mul", sequence=1),
+    ):
+        script.alloc(0x10, 1)
     script.mark(kind, "x", 0x10)
     assert category_of(script) == category
     assert recomputed(script.ledger()) == {0x10: False}

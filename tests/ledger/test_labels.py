@@ -1,7 +1,6 @@
 """Joining marks to blocks, by address and lifetime."""
 
 from helpers import MarkKind, Script
-
 from vramscope.ledger.blocks import pair_events
 from vramscope.ledger.labels import deciding_marks
 

@@ -6,11 +6,11 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from helpers import BASE_TOTAL, MarkKind, Script, assert_agrees, recording_of, with_resized_event, without_event
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from helpers import BASE_TOTAL, MarkKind, Script, assert_agrees, recording_of, with_resized_event, without_event
 from vramscope.ledger.blocks import BEFORE
 from vramscope.ledger.categories import Category
 from vramscope.ledger.ledger import Ledger, Moment
@@ -305,7 +305,10 @@ def test_a_module_that_holds_something_through_the_whole_window_has_a_peak():
         first = script.alloc(0x20, 5)
     ledger = script.ledger()
     peaks = ledger.peaks_by_module(ledger.is_category(Category.ACTIVATIONS), first, first + 1)
-    assert {path: peak for path, peak in zip(ledger.module_paths, peaks.tolist(), strict=True) if peak} == {"a": 10, "b": 5}
+    assert {path: peak for path, peak in zip(ledger.module_paths, peaks.tolist(), strict=True) if peak} == {
+        "a": 10,
+        "b": 5,
+    }
 
 
 # -- retention --------------------------------------------------------------------------------------------------------

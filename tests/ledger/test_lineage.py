@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from helpers import Script
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers import Script
 from vramscope.ledger.lineage import nearest, trace_lineage
 from vramscope.recording.recording import ScopeKind
 
@@ -91,7 +91,12 @@ def test_reentrant_checkpointing_is_no_operator():
 
 def test_a_scope_belongs_to_the_innermost_module():
     script = Script()
-    with script.module(""), script.operator("aten::add") as own, script.module("a.b"), script.operator("aten::mm") as deep:
+    with (
+        script.module(""),
+        script.operator("aten::add") as own,
+        script.module("a.b"),
+        script.operator("aten::mm") as deep,
+    ):
         pass
     with script.operator("aten::mul") as outside:
         pass
@@ -120,7 +125,11 @@ def test_of_several_operators_with_one_number_the_last_made_the_node():
     # An operator that makes no node (its inputs need no gradient) carries the number that the next node will get.
     with script.module("first"), script.operator("aten::mul", sequence=7):
         pass
-    with script.module("second"), script.operator("aten::linear", sequence=7), script.operator("aten::addmm", sequence=7):
+    with (
+        script.module("second"),
+        script.operator("aten::linear", sequence=7),
+        script.operator("aten::addmm", sequence=7),
+    ):
         pass
     with script.module("third"), script.operator("aten::mul", sequence=8):
         pass
@@ -160,7 +169,11 @@ def test_a_module_inside_a_node_keeps_its_own_path():
 
 def test_a_module_run_inside_a_node_recomputes():
     script = Script()
-    with script.node("CheckpointFunctionBackward") as node, script.module("a") as module, script.operator("aten::mm") as op:
+    with (
+        script.node("CheckpointFunctionBackward") as node,
+        script.module("a") as module,
+        script.operator("aten::mm") as op,
+    ):
         pass
     lineage = trace_lineage(script.recording())
     assert lineage.recomputing_module[[node, module, op]].tolist() == [False, True, True]
@@ -207,7 +220,9 @@ def test_only_accumulation_nodes_accumulate():
     ]
 
 
-@pytest.mark.parametrize("name", ["c10d::allreduce_", "nccl:all_reduce", "gloo:broadcast", "_c10d_functional::all_reduce"])
+@pytest.mark.parametrize(
+    "name", ["c10d::allreduce_", "nccl:all_reduce", "gloo:broadcast", "_c10d_functional::all_reduce"]
+)
 def test_collectives_are_known_by_name(name):
     script = Script()
     with script.operator(name), script.operator("aten::empty") as inside:

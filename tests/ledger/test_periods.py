@@ -1,8 +1,8 @@
 """Steps and phases as the events see them."""
 
 import numpy as np
-from helpers import Script
 
+from helpers import Script
 from vramscope.ledger.periods import NO_PHASE, PHASE_CODE, find_periods
 from vramscope.recording.recording import PhaseName
 
@@ -80,7 +80,7 @@ def test_codes_are_none_outside_the_recording():
     assert codes.tolist() == [NO_PHASE, PHASE_CODE[PhaseName.BACKWARD], NO_PHASE]
 
 
-def test_named_phases_within_a_window():
+def test_named_phases_of_some_steps():
     script = Script()
     for index in range(3):
         with script.step(index):
@@ -126,4 +126,3 @@ def test_no_events_at_all():
     periods = find_periods(script.recording())
     assert (periods.steps[0].first, periods.steps[0].last) == (0, 0)
     assert periods.phase_of_event.tolist() == [NO_PHASE]
-

@@ -1,9 +1,9 @@
 """A pass in figures: what every view shows."""
 
 import torch
-from helpers import MarkKind, Script, recording_of
 from torch import nn
 
+from helpers import MarkKind, Script, recording_of
 from vramscope.ledger.categories import Category
 from vramscope.ledger.summary import PassSummary, steady_window, summarize, summarize_ledger
 from vramscope.recording.recording import ScopeKind
@@ -12,8 +12,8 @@ from vramscope.recording.recording import ScopeKind
 def canonical(steps: int = 3) -> Script:
     """A model of two modules: a (weight 100 bytes) and b (weight 40 bytes, no bias), its inputs 16 bytes.
 
-    Each step keeps 30 bytes of a and 12 of b for backward, passes 8 bytes of a along, and makes both gradients. The cold
-    step makes momentum for both, with a step counter of 4 bytes for a.
+    Each step keeps 30 bytes of a and 12 of b for backward, passes 8 bytes of a along, and makes both gradients. The
+    cold step makes momentum for both, with a step counter of 4 bytes for a.
     """
     script = Script()
     script.modules = [["", "Net"], ["a", "Linear"], ["b", "Linear"], ["c", "ReLU"]]
@@ -107,7 +107,8 @@ def test_the_peak_of_each_phase():
 
 def test_the_cold_step_stands_beside():
     cold = summarize(canonical().recording()).cold
-    # state is not there yet at the end of backward (156 + 42 + 140), but is at the optimizer's temporary, without the 30
+    # state is not there yet at the end of backward (156 + 42 + 140), but is at the optimizer's temporary, without the
+    # 30
     assert cold.peak_bytes == max(156 + 42 + 140, HELD + 12 + 140 + 6)
     assert cold.by_category[Category.OPTIMIZER_STATE] == 144
     assert cold.by_category[Category.OPTIMIZER_TEMPORARIES] == 6

@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from cli.command import refused, vramscope
 
+from cli.command import refused, vramscope
 from vramscope.allocator.settings import parse_settings
 from vramscope.ledger.categories import Category
 from vramscope.ledger.ledger import Ledger

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from predict.medium import BATCH, VOCABULARY, WARM_UPS, AdamW, Medium, cross_entropy
 
+from predict.medium import BATCH, VOCABULARY, WARM_UPS, AdamW, Medium, cross_entropy
 from vramscope.allocator.replay import Replay, replay
 from vramscope.allocator.snapshot.model import Action
 from vramscope.allocator.snapshot.reader import read_snapshot

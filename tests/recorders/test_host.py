@@ -11,11 +11,11 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from helpers import recording_of
 from torch import nn
 from torch.nn.modules import module as hooks_of_torch
 from torch.utils.checkpoint import checkpoint
 
+from helpers import recording_of
 from vramscope.errors import RecordingError
 from vramscope.recorders import host
 from vramscope.recorders.boundaries import boundaries
@@ -71,7 +71,7 @@ def open_files() -> int:
     return psutil.Process().num_fds()
 
 
-# -- samples from process to process -------------------------------------------------------------------------------------
+# -- samples from process to process ----------------------------------------------------------------------------------
 
 
 def test_samples_survive_json() -> None:
@@ -110,7 +110,7 @@ def test_a_cut_or_foreign_text_is_refused() -> None:
             HostSamples.from_json(text)
 
 
-# -- meters ----------------------------------------------------------------------------------------------------------------
+# -- meters -----------------------------------------------------------------------------------------------------------
 
 
 @needs_kernel_peak
@@ -142,7 +142,7 @@ def test_without_the_kernels_files_rss_is_sampled_and_said_to_be(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(host, "_CLEAR_REFS", str(tmp_path / "missing"))
-    before = open_files() if hasattr(psutil.Process(), "num_fds") else 0
+    before = open_files()
     with host_recorder() as recorder:
         with recorder.step(0):
             pass
@@ -213,7 +213,7 @@ def test_tracing_that_somebody_else_began_goes_on() -> None:
         tracemalloc.stop()
 
 
-# -- boundaries --------------------------------------------------------------------------------------------------------------
+# -- boundaries -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", HostKind)
@@ -304,7 +304,7 @@ def test_it_passes_the_boundaries_of_the_profiler_recorder(model: nn.Module) -> 
     assert found.labels.count("module+ inner") == found.labels.count("module- inner") > 0
 
 
-# -- nothing stays behind --------------------------------------------------------------------------------------------------
+# -- nothing stays behind ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", HostKind)

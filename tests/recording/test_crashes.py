@@ -143,9 +143,9 @@ def test_files_are_on_the_disk_before_they_get_their_name(tmp_path: Path, monkey
         done.append(("synced", os.fstat(descriptor).st_ino))
 
     def noted_rename(source: Path, target: Path) -> None:
-        done.append(("renamed", os.stat(source).st_ino))
+        done.append(("renamed", source.stat().st_ino))
         rename(source, target)
-        done.append(("into", os.stat(os.path.dirname(target)).st_ino))
+        done.append(("into", target.parent.stat().st_ino))
 
     monkeypatch.setattr(os, "fsync", noted_sync)
     monkeypatch.setattr(os, "replace", noted_rename)

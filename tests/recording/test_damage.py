@@ -339,6 +339,7 @@ FORGED_EVENTS = {
     "plain 64-bit columns": npy(np.zeros((8, 6), dtype=np.int64)),
     "too few columns": npy(PLANES[:7]),
     "a flat shape": npy(PLANES.reshape(-1)),
+    "a shape without rows": npy(PLANES[:, :, 0]),
     "Fortran order": npy(np.asfortranarray(PLANES)),
     "a shape larger than the data": npy_header((8, 8, 2**40)) + bytes(384),
     "a shape beyond 64 bits": npy_header((8, 8, 2**70)) + bytes(384),
@@ -410,7 +411,9 @@ def test_forged_facts_of_the_header_are_refused(tmp_path: Path, changes: dict[st
     refusal(seal(tmp_path / "forged.vram", members))
 
 
-@pytest.mark.parametrize("strings", [b"{}", b"[1, 2, 3]", b'["step"]', b"[", b"\xff", b"9" * 5000])
+@pytest.mark.parametrize(
+    "strings", [b"{}", b"[1, 2, 3]", b'["step"]', b"[", b"\xff", b"9" * 5000, b"[" * 100_000], ids=len
+)
 def test_forged_strings_are_refused(tmp_path: Path, strings: bytes):
     members = with_part(step_recording(), lambda inner: inner.update({"strings.json": strings}))
     refusal(seal(tmp_path / "forged.vram", members))
@@ -445,18 +448,44 @@ def test_a_mark_that_does_not_fit_its_part_is_refused(tmp_path: Path):
         )
 
 
-def test_a_packed_member_is_refused(tmp_path: Path):
-    path = seal(tmp_path / "forged.vram", members_of(step_recording()))
-    content = path.read_bytes()
+def test_a_member_that_the_listing_does_not_know_is_refused(tmp_path: Path):
+    members = members_of(step_recording())
+    path = seal(tmp_path / "forged.vram", members)
+    replace_listing(path, {name: hashlib.sha256(content).hexdigest() for name, content in members.items()})
+    assert_same(read_recording(path), step_recording())
+    for name in members:
+        replace_listing(path, {other: hashlib.sha256(members[other]).hexdigest() for other in members if other != name})
+        assert refusal(path) == f"its {name} is damaged"
+
+
+def replace_listing(path: Path, digests: dict[str, str]) -> None:
+    """Rewrite a sealed file with another `members.json`, and a checksum that fits it."""
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
+    members["members.json"] = json.dumps({"sha256": digests}).encode()
+    rewrite(path, members, zipfile.ZIP_STORED)
+
+
+def rewrite(path: Path, members: dict[str, bytes], kind: int) -> None:
+    """A sealed file of these members, packed in this way behind the first, with a right checksum."""
     with zipfile.ZipFile(path, "w") as archive:
         for name, member in members.items():
-            kind = zipfile.ZIP_STORED if name == "meta.json" else zipfile.ZIP_DEFLATED
-            archive.writestr(zipfile.ZipInfo(name), member, kind)
+            archive.writestr(zipfile.ZipInfo(name), member, zipfile.ZIP_STORED if name == "meta.json" else kind)
         archive.comment = b"0" * 64
     content = path.read_bytes()[:-64]
     path.write_bytes(content + hashlib.sha256(content).hexdigest().encode())
+
+
+@pytest.mark.parametrize("commit", [b"", b"[]", b"{", b"[" * 100_000], ids=len)
+def test_a_mark_that_is_no_object_is_refused(tmp_path: Path, commit: bytes):
+    refusal(seal(tmp_path / "forged.vram", {**members_of(step_recording()), "part-00000.json": commit}))
+
+
+def test_a_packed_member_is_refused(tmp_path: Path):
+    path = seal(tmp_path / "forged.vram", members_of(step_recording()))
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    rewrite(path, members, zipfile.ZIP_DEFLATED)
     assert refusal(path) == "its members.json is packed in a way vramscope does not write"
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vramscope.errors import RecordingError
@@ -30,6 +30,7 @@ def write_unsealed(path: Path, parts: list[Recording]) -> Path:
     return path.with_name(path.name + ".part")
 
 
+@settings(max_examples=40)
 @given(st.lists(recordings(Source.SNAPSHOT), min_size=2, max_size=4))
 def test_rows_of_all_parts_stand_one_after_another(parts: list[Recording]):
     with tempfile.TemporaryDirectory() as folder:
@@ -177,5 +178,16 @@ def test_a_folder_that_is_sealed_while_it_is_read_is_refused(tmp_path: Path):
     reader = iterate_parts(tmp_path / "a.vram.part")
     next(reader)
     writer.seal()
-    with pytest.raises(RecordingError, match=r"a\.vram\.part: .*while it was read: read it again"):
+    with pytest.raises(RecordingError, match=r"a\.vram\.part: a part of it vanished while it was read: read it again"):
+        list(reader)
+
+
+def test_a_folder_that_is_being_removed_while_it_is_read_is_refused(tmp_path: Path):
+    folder = write_unsealed(tmp_path / "a.vram", [step_recording(step) for step in range(4)])
+    reader = iterate_parts(folder)
+    next(reader)
+    # what sealing and abandoning do, in their order; parts 0 and 1 alone would pass for a recording of two steps
+    for name in ("meta.json", "part-00002.json", "part-00002.npz", "part-00003.json"):
+        (folder / name).unlink()
+    with pytest.raises(RecordingError, match="it was sealed or removed while it was read: read it again"):
         list(reader)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vramscope.errors import RecordingError
@@ -34,6 +34,7 @@ def test_any_recording_survives(recording: Recording):
         assert_same(read_recording(path), recording)
 
 
+@settings(max_examples=40)
 @given(st.lists(recordings(Source.VIRTUAL), min_size=1, max_size=4))
 def test_sealed_and_unsealed_are_the_same(parts: list[Recording]):
     with tempfile.TemporaryDirectory() as folder:
@@ -72,16 +73,29 @@ def test_equal_recordings_make_equal_files(tmp_path: Path):
 
 
 def test_a_header_given_beforehand_holds_for_all_parts(tmp_path: Path):
-    part = replace(step_recording(), environment={"torch": "2.14"}, workload={"batch": 9}, notes=("late",))
+    part = replace(step_recording(), environment={"torch": "2.14"}, workload={"batch": 9}, notes=("early", "late"))
     header = Header(
         Source.PROFILER, environment={"python": "3.11"}, workload={"name": "mlp", "batch": 8}, notes=("early",)
     )
     with RecordingWriter(tmp_path / "headed.vram", header) as writer:
         writer.append(part)
-    recording = read_recording(tmp_path / "headed.vram")
+    (recording,) = iterate_parts(tmp_path / "headed.vram")
     assert recording.environment == {"python": "3.11", "torch": "2.14"}
     assert recording.workload == {"name": "mlp", "batch": 9}
     assert recording.notes == ("early", "late")
+
+
+def test_keys_that_json_makes_equal_do_not_make_a_file_unreadable(tmp_path: Path):
+    recording = replace(step_recording(), workload={"sizes": {1: "number", "1": "text", "x": (1, 2)}})
+    write_recording(recording, tmp_path / "keys.vram")
+    assert read_recording(tmp_path / "keys.vram").workload == {"sizes": {"1": "text", "x": [1, 2]}}
+
+
+def test_a_part_from_another_source_is_refused(tmp_path: Path):
+    with RecordingWriter(tmp_path / "a.vram") as writer:
+        writer.append(step_recording())
+        with pytest.raises(ValueError, match="a part from the virtual cannot continue a recording from the profiler"):
+            writer.append(replace(step_recording(), source=Source.VIRTUAL))
 
 
 def test_text_paths_are_paths(tmp_path: Path):

@@ -1,6 +1,7 @@
 """What the operating system refuses while a recording is written: one line, and nothing half-written left behind."""
 
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -35,9 +36,11 @@ def test_a_folder_at_the_path_is_refused(tmp_path: Path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.vram"]
 
 
-def test_a_device_at_the_path_is_refused():
-    # renaming a file to it would replace the device itself, if the user may
-    assert refusal(Path(os.devnull)) == f"{os.devnull}: exists and is no file: choose another output name"
+def test_a_pipe_at_the_path_is_refused(tmp_path: Path):
+    # as is a device: renaming a file to it would replace the device itself, if the user may
+    os.mkfifo(tmp_path / "a.vram")
+    assert refusal(tmp_path / "a.vram") == f"{tmp_path / 'a.vram'}: exists and is no file: choose another output name"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.vram"]
 
 
 def test_a_file_for_a_folder_is_refused(tmp_path: Path):
@@ -217,7 +220,7 @@ def test_a_file_system_that_cannot_sync_folders_is_written_to(tmp_path: Path, mo
     sync = os.fsync
 
     def sync_files_only(descriptor: int) -> None:
-        if os.path.isdir(f"/proc/self/fd/{descriptor}"):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
             raise OSError(22, "Invalid argument")
         sync(descriptor)
 

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from vramscope.cli.options import common_options, workload_options, workload_values
-from vramscope.cli.output import check_file, prepare_folder, write_text
+from vramscope.cli.output import make_folder, prepare_outputs, write_text
 from vramscope.cli.progress import progress_bar
 from vramscope.ledger.comparison import Comparison, compare_recordings
 from vramscope.recording.file import write_recording
@@ -41,10 +41,7 @@ def compare_command(
     TARGET is a built-in model (mlp, resnet18, vit_b16, gpt2, lstm), package.module:factory, path/to/file.py:factory,
     or hf:NAME-OR-FOLDER, timm:NAME, torchvision:NAME.
     """
-    if folder is not None:
-        prepare_folder(folder)
-    if json_path is not None:
-        check_file(json_path)
+    prepare_outputs(folder, json_path)
     plan = RecordingPlan(target, workload_values(workload), lines, host, verbose)
     total = len(PASSES) * len(plan.roles) * (workload["steps"] + ANNOUNCEMENTS_BESIDES_STEPS)
     with progress_bar(total, quiet) as bar:
@@ -52,6 +49,7 @@ def compare_command(
         comparison = compare_recordings(recordings)
     document = to_text(comparison_document(comparison, "compare"))
     if folder is not None:
+        make_folder(folder)
         for name, recording in recordings.items():
             write_recording(recording, folder / f"{name}.vram")
         write_text(str(folder / "compare.json"), document)

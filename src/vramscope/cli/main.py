@@ -1,7 +1,9 @@
 """The `vramscope` command: finds the subcommand, and turns every error into one line and an exit code."""
 
+import difflib
 import importlib
 import os
+import signal
 import sys
 import tempfile
 import traceback
@@ -14,8 +16,9 @@ from vramscope.errors import VramscopeError
 
 COMMANDS = {
     "compare": ("vramscope.cli.compare:compare_command", "Inference and training of a model side by side."),
-    "fit": ("vramscope.cli.fit:fit_command", "The largest batch that fits a GPU, and what each remedy would save."),
     "estimate": ("vramscope.cli.estimate:estimate_command", "What a GPU that is not there would use."),
+    "fit": ("vramscope.cli.fit:fit_command", "The largest batch that fits a GPU, and what each remedy would save."),
+    "snapshot": ("vramscope.cli.snapshot:snapshot_command", "Read and replay a CUDA memory snapshot."),
 }
 """Each command, where it is and what it does; its module is imported only when the command itself is used."""
 DEFECT, INTERRUPTED = 3, 130
@@ -36,6 +39,15 @@ class LazyCommands(click.Group):
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the first argument names; a near miss is answered with the right name."""
+        near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+        if args[0] not in COMMANDS and near:
+            raise click.UsageError(f"no such command {args[0]!r}: did you mean {near[0]!r}?", ctx)
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing any."""
         with formatter.section("Commands"):
@@ -51,12 +63,18 @@ def cli() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave the process with its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    signal.signal(signal.SIGTERM, _terminate)
     code = run(given)
     try:
         sys.stdout.flush()
     except BrokenPipeError:  # the reader has seen enough: `vramscope … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
+
+
+def _terminate(number: int, frame: object) -> None:
+    """End as an interrupt does: children are ended and temporary files removed on the way out."""
+    raise SystemExit(128 + number)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -105,6 +123,12 @@ def _report_defect(error: Exception, debug: bool) -> int:
     with tempfile.NamedTemporaryFile("w", prefix="vramscope-defect-", suffix=".txt", delete=False) as report:
         report.write(f"vramscope {__version__}, Python {sys.version}\n{text}")
     return _fail(
-        f"a defect in vramscope, not in your model: {type(error).__name__}: {error}; the report is in {report.name}",
+        f"a defect in vramscope, not in your model: {_last_line(error)}; the report is in {report.name}",
         DEFECT,
     )
+
+
+def _last_line(error: Exception) -> str:
+    """The error without the traceback that a child's report begins with."""
+    lines = str(error).strip().splitlines() or [""]
+    return lines[-1] if len(lines) > 1 else f"{type(error).__name__}: {lines[0]}"

@@ -27,10 +27,8 @@ _WORKLOAD_OPTIONS = (
     click.option("--checkpoint", is_flag=True, help="Recompute activations in backward instead of keeping them."),
     click.option(
         "--optimizer",
-        default="adamw",
-        show_default=True,
         metavar="NAME[:KEY=VALUE,…]",
-        help="Any of torch.optim, such as sgd:momentum=0.9.",
+        help="Any of torch.optim, such as sgd:momentum=0.9 [default: the Workload's own, or adamw].",
     ),
     click.option("--foreach/--no-foreach", default=None, help="The optimizer's multi-tensor form."),
     click.option("--fused/--no-fused", default=None, help="The optimizer's fused form."),
@@ -38,7 +36,13 @@ _WORKLOAD_OPTIONS = (
     click.option(
         "--steps", type=click.IntRange(1), default=2, show_default=True, help="Steady steps after one cold step."
     ),
-    click.option("--seed", type=int, default=0, show_default=True, help="Of weights, inputs and dropout."),
+    click.option(
+        "--seed",
+        type=click.IntRange(0, 2**63 - 1),
+        default=0,
+        show_default=True,
+        help="Of weights, inputs and dropout.",
+    ),
 )
 _COMMON_OPTIONS = (
     click.option("--json", "json_path", metavar="PATH", help="Write the figures as JSON; - is standard output."),

@@ -1,26 +1,52 @@
 """Where results go: standard output, a JSON file, a folder."""
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 
 import click
 
 from vramscope.errors import OutputError
+from vramscope.views.atomic import atomic_path
 
 
-def prepare_folder(path: Path) -> None:
-    """Make a folder for results, before any work is done for it.
+def check_folder(path: Path) -> None:
+    """Refuse a folder that could not be made or written to later; nothing is made yet.
 
     Raises:
-        OutputError: it cannot be made or written to.
+        OutputError: it, or the nearest folder above it that exists, is no folder or not writable.
     """
+    existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
+        with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
         raise OutputError(f"cannot write to the folder {path}: {error.strerror}; give another with --out") from error
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder for results.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {path}: {error.strerror}; give another with --out") from error
+
+
+def prepare_outputs(folder: Path | None, json_path: str | None) -> None:
+    """Refuse places that could not be written to, before any work is done for them.
+
+    Raises:
+        OutputError: the folder or the JSON file cannot be written.
+    """
+    if folder is not None:
+        check_folder(folder)
+    if json_path is not None:
+        check_file(json_path)
 
 
 def check_file(path: str) -> None:
@@ -31,7 +57,9 @@ def check_file(path: str) -> None:
     """
     if path == "-":
         return
-    folder = Path(path).absolute().parent
+    folder = Path(path).resolve().parent
+    if Path(path).exists() and not Path(path).is_file() and not Path(path).is_dir():
+        return  # a device or a pipe
     if Path(path).is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
         raise OutputError(f"cannot write {path}: {folder} must be an existing folder that you may write to")
 
@@ -43,13 +71,13 @@ def write_text(path: str, text: str) -> None:
         OutputError: the file cannot be written.
     """
     if path == "-":
-        click.echo(text, nl=False)
+        try:
+            click.echo(text, nl=False)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputError(f"standard output cannot be written: {error.strerror}") from error
         return
-    target = Path(path)
-    part = target.with_name(target.name + ".part")
-    try:
+    with atomic_path(Path(path)) as part:
         part.write_text(text, encoding="utf-8")
-        part.replace(target)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OutputError(f"cannot write {path}: {error.strerror}") from error

@@ -25,5 +25,7 @@ class Steps:
 def progress_bar(total: int, quiet: bool) -> Iterator[Steps]:
     """A bar of ``total`` notches, gone when the work is done; ``quiet`` shows none."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet) as progress:
+    console = Console(stderr=True)
+    disable = quiet or not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=disable) as progress:
         yield Steps(progress, total)

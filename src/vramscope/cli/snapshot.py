@@ -1,14 +1,18 @@
 """``vramscope snapshot``: what a CUDA memory snapshot says, and what other allocator settings would have done."""
 
-import json
 from pathlib import Path
 
 import click
 
 from vramscope.allocator.report import SnapshotReport, build_report
+from vramscope.allocator.snapshot.importer import import_snapshot
+from vramscope.allocator.snapshot.model import Snapshot
 from vramscope.allocator.snapshot.reader import read_snapshot
-from vramscope.errors import OutputError
+from vramscope.cli.options import common_options
+from vramscope.cli.output import make_folder, prepare_outputs, write_text
+from vramscope.recording.file import write_recording
 from vramscope.units import parse_size
+from vramscope.views.json import to_text
 
 
 @click.command("snapshot")
@@ -24,20 +28,20 @@ from vramscope.units import parse_size
 @click.option(
     "--fits", "limit", metavar="SIZE", help="Would it fit if the allocator could reserve SIZE, such as 24GiB?"
 )
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for snapshot.json and the segment maps.")
-@click.option("--json", "json_path", metavar="PATH", help="Write the figures as JSON; - is stdout.")
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and what --json - asks for.")
-@click.option("-v", "--verbose", is_flag=True, help="List every allocation site.")
-@click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback with an error.")
+@click.option(
+    "-o", "--out", "folder", type=click.Path(path_type=Path), help="Keep recording, JSON and segment maps in DIR."
+)
+@common_options
 def snapshot_command(
     file: Path,
     settings: tuple[str, ...],
     sweep: bool,
     limit: str | None,
-    out: Path | None,
+    folder: Path | None,
     json_path: str | None,
     quiet: bool,
     verbose: bool,
+    debug: bool,
 ) -> None:
     """Read FILE, a pickle of torch.cuda.memory._dump_snapshot.
 
@@ -45,14 +49,14 @@ def snapshot_command(
     --fits the exit code is 1 if it does not fit as recorded, or under the settings given with --replay.
     """
     limit_bytes = None if limit is None else parse_size(limit)
-    report = build_report(read_snapshot(file), settings, sweep, limit_bytes)
-    text = _json_text(report) if json_path or out else ""
-    if out is not None:
-        _write_folder(report, text, out)
-    if json_path == "-":
-        click.echo(text, nl=False)
-    elif json_path:
-        _write(Path(json_path), text)
+    prepare_outputs(folder, json_path)
+    snapshot = read_snapshot(file)
+    report = build_report(snapshot, settings, sweep, limit_bytes)
+    text = _document(report) if json_path or folder else ""
+    if folder is not None:
+        _write_folder(snapshot, report, text, folder)
+    if json_path is not None:
+        write_text(json_path, text)
     if not quiet and json_path != "-":
         _print(report, verbose)
     if report.fits is False:
@@ -68,27 +72,18 @@ def _print(report: SnapshotReport, verbose: bool) -> None:
     print_snapshot(report, Console(highlight=False), verbose)
 
 
-def _json_text(report: SnapshotReport) -> str:
+def _document(report: SnapshotReport) -> str:
     from vramscope.views.snapshot_json import snapshot_json
 
-    return json.dumps(snapshot_json(report), indent=2, allow_nan=False) + "\n"
+    return to_text(snapshot_json(report))
 
 
-def _write_folder(report: SnapshotReport, text: str, folder: Path) -> None:
+def _write_folder(snapshot: Snapshot, report: SnapshotReport, text: str, folder: Path) -> None:
     from vramscope.views.snapshot_png import write_segment_map
 
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: the folder cannot be made: {error.strerror}; choose another with -o") from None
-    _write(folder / "snapshot.json", text)
+    make_folder(folder)
+    write_text(str(folder / "snapshot.json"), text)
+    write_recording(import_snapshot(snapshot), folder / "snapshot.vram")
     for device in report.summary.devices:
         title = f"{device.name} at its peak of allocated memory"
         write_segment_map(device.peak, title, folder / f"segments-cuda{device.device}.png")
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror}; choose another place") from None

@@ -64,13 +64,14 @@ def categorize(recording: Recording, blocks: Blocks, marks: Integers, lineage: L
     phase = periods.phase_code(blocks.birth)
     in_forward_operator = (lineage.operator[scope] >= 0) & (phase == PHASE_CODE[PhaseName.FORWARD])
     codes = np.full(len(blocks), CODE[Category.UNATTRIBUTED], dtype=np.int64)
-    # Inside a module's forward some allocations come before any operator: `x + 1` wraps the 1, dropout saves the
-    # generator.
-    codes[in_forward_operator | lineage.has_module[scope]] = CODE[Category.ACTIVATIONS]
+    # Inside a module's forward some allocations come before any operator: `x + 1` wraps the 1, dropout keeps the
+    # generator's state.
+    forward = in_forward_operator | lineage.has_module[scope] | lineage.made_node[scope] | lineage.compiled[scope]
+    codes[forward] = CODE[Category.ACTIVATIONS]
     codes[lineage.optimizer_step[scope] & (phase == PHASE_CODE[PhaseName.OPTIMIZER])] = CODE[
         Category.OPTIMIZER_TEMPORARIES
     ]
-    codes[lineage.node[scope] >= 0] = CODE[Category.ACTIVATION_GRADIENTS]
+    codes[lineage.in_backward[scope]] = CODE[Category.ACTIVATION_GRADIENTS]
     codes[find_recomputed(blocks, lineage, periods)] = CODE[Category.ACTIVATIONS]
     codes[_added_into_gradients(blocks, lineage)] = CODE[Category.GRADIENTS]
     codes[_inside_one_operator(blocks, lineage)] = CODE[Category.WORKSPACE]

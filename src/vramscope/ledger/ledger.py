@@ -36,6 +36,7 @@ class Ledger:
     def __init__(self, recording: Recording) -> None:
         """Compute the ledger; takes time linear in the number of events."""
         self.recording = recording
+        self._allocator_totals: dict[int, Integers] = {}
         self.blocks: Blocks = pair_events(recording)
         self.lineage: Lineage = trace_lineage(recording)
         self.periods: Periods = find_periods(recording)
@@ -67,9 +68,12 @@ class Ledger:
         Blocks older than the recording are added for as long as they lived: the allocator's total since then knows only
         of those that it reported.
         """
-        rows = self.event_rows[device]
-        total = self.recording.events.total[rows] - self.recording.devices[device].start_total
-        return total + self.initial_bytes(device) + self._silent_changes(self._every, device, rows)
+        if device not in self._allocator_totals:
+            rows = self.event_rows[device]
+            total = self.recording.events.total[rows] - self.recording.devices[device].start_total
+            silent = self._silent_changes(self._every, device, rows)
+            self._allocator_totals[device] = total + self.initial_bytes(device) + silent
+        return self._allocator_totals[device]
 
     def ledger_totals(self, device: int = 0) -> Integers:
         """The same from the ledger's blocks: what each event's block adds when it is born and takes when it dies."""
@@ -139,6 +143,13 @@ class Ledger:
         top = int(begin + np.argmax(running[begin:end]))
         return Moment(int(rows[top]), int(running[top])) if running[top] > before.bytes else before
 
+    def levels_of(self, chosen: Flags, events: Integers, device: int = 0) -> Integers:
+        """What the chosen blocks hold just after each of the given events."""
+        rows, change = self._changes(chosen, device)
+        initial = int(self.blocks.size[chosen & self._seeded(device)].sum())
+        running = np.append(0, np.cumsum(change)) + initial
+        return running[np.searchsorted(rows, events, side="right")] + self._silent_changes(chosen, device, events)
+
     def peaks_by_module(self, chosen: Flags, first: int, last: int, device: int = 0) -> Integers:
         """For each module (numbers of `module_paths`) the most that the chosen blocks of it ever held within a
         window."""
@@ -198,6 +209,12 @@ class Ledger:
     def is_category(self, category: Category) -> Flags:
         """Which blocks are of a category."""
         return self.category == CODE[category]
+
+    @cached_property
+    def kv_cache(self) -> Flags:
+        """Which blocks a model's output handed on as keys and values for its next token."""
+        kinds = np.append(self.recording.marks.kind, -1)[self.mark]
+        return (self.mark >= 0) & (kinds == MarkKind.KV_CACHE)
 
     @cached_property
     def retained(self) -> Flags:

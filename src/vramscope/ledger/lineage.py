@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vramscope.recording.recording import NO_SCOPE, UNKNOWN, Integers, Recording, ScopeKind
+from vramscope.recording.recording import LOSS_SCOPE, NO_SCOPE, UNKNOWN, Integers, Recording, ScopeKind
 
 Flags = npt.NDArray[np.bool_]
 _ACCUMULATE = "AccumulateGrad"
@@ -31,7 +31,7 @@ class Lineage:
     """String number of the path of the module whose computation this is; for a backward node, its forward
     operator's."""
     has_module: Flags
-    """Whether this is a model's forward: inside a module, or inside torch's reentrant checkpoint."""
+    """Whether this is a model's forward: inside a module, the loss, or torch's reentrant checkpoint."""
     recomputing_module: Flags
     """Inside a module's forward that runs inside a backward node."""
     recomputing_operator: Flags
@@ -40,8 +40,14 @@ class Lineage:
     """The nearest node accumulates into a parameter's gradient."""
     communication: Flags
     """Inside a collective."""
+    in_backward: Flags
+    """Part of a backward pass and not of an optimizer step that runs inside one."""
     optimizer_step: Flags
-    """Inside the scope that torch opens around every optimizer's step."""
+    """Inside the scope that torch opens around every optimizer's step, and not of a backward pass inside one."""
+    made_node: Flags
+    """Inside a forward operator whose backward node ran: it was part of a forward pass, whatever was announced."""
+    compiled: Flags
+    """Inside a compiled graph."""
     frame: Integers
     """Nearest Python line."""
 
@@ -62,16 +68,25 @@ def trace_lineage(recording: Recording) -> Lineage:
     below_module = nearest(parent, is_module | is_node)
     traced = is_operator & (np.append(scopes.sequence, UNKNOWN) >= 0)
     below_traced = nearest(parent, traced | is_node)
+    is_step = _named(recording, lambda name: name.startswith(_OPTIMIZER_STEP))
+    step_or_node = nearest(parent, is_step | is_node)
+    made_node = np.zeros(len(parent), dtype=np.bool_)
+    made_node[creators(recording)] = True
+    made_node[-1] = False
     return Lineage(
         operator=operator,
         node=node,
         module=module,
-        has_module=has_module | (nearest(parent, runs_modules) >= 0),
+        has_module=has_module
+        | (nearest(parent, runs_modules | _named(recording, lambda name: name == LOSS_SCOPE)) >= 0),
         recomputing_module=(node >= 0) & is_module[below_module],
         recomputing_operator=(node >= 0) & traced[below_traced],
         in_accumulation=(node >= 0) & _named(recording, lambda name: name == _ACCUMULATE)[node],
         communication=nearest(parent, _named(recording, lambda name: name.startswith(_COLLECTIVES))) >= 0,
-        optimizer_step=nearest(parent, _named(recording, lambda name: name.startswith(_OPTIMIZER_STEP))) >= 0,
+        in_backward=_is(is_node, step_or_node),
+        optimizer_step=_is(is_step, step_or_node),
+        made_node=nearest(parent, made_node) >= 0,
+        compiled=nearest(parent, kind == ScopeKind.COMPILED_GRAPH) >= 0,
         frame=nearest(parent, kind == ScopeKind.PYTHON_FRAME),
     )
 
@@ -91,6 +106,11 @@ def nearest(parent: Integers, wanted: Flags) -> Integers:
     return np.where(wanted[jump], jump, NO_SCOPE)
 
 
+def _is(wanted: Flags, found: Integers) -> Flags:
+    """Whether what was found is of the wanted kind."""
+    return (found >= 0) & wanted[found]
+
+
 def _outermost(parent: Integers, is_operator: Flags, boundary: Flags) -> Integers:
     """The operator furthest out from each scope with no boundary between them."""
     enclosing = nearest(parent, is_operator | boundary)[parent]
@@ -104,13 +124,13 @@ def _modules(recording: Recording, parent: Integers, is_module: Flags, is_node: 
     name = np.append(recording.scopes.name, 0)
     enclosing = nearest(parent, is_module)
     closest = nearest(parent, is_module | is_node)
-    creator = _creators(recording)
+    creator = creators(recording)
     # A backward node belongs where its forward operator ran; that operator may itself be a recomputation inside a node.
     source = np.where((closest >= 0) & is_node[closest], enclosing[creator[closest]], enclosing)
     return np.where(source >= 0, name[source], 0), source >= 0
 
 
-def _creators(recording: Recording) -> Integers:
+def creators(recording: Recording) -> Integers:
     """For every backward node the forward operator that made it: the last to begin with the node's sequence number.
 
     Operators carry the number that the next node will get, so several can carry the same; only the last one made a

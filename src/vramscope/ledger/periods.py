@@ -36,7 +36,8 @@ class Periods:
     def phase_code(self, events: Integers) -> Integers:
         """The code (`PHASE_CODE`) of the phase in which events happened; `NO_PHASE` for events outside the
         recording."""
-        codes = np.array([PHASE_CODE[PhaseName(phase.name)] for phase in self.phases] + [NO_PHASE], dtype=np.int64)
+        known: dict[str, int] = {str(phase): code for phase, code in PHASE_CODE.items()}
+        codes = np.array([known.get(phase.name, NO_PHASE) for phase in self.phases] + [NO_PHASE], dtype=np.int64)
         return codes[self.phase_rows(events)]
 
     def phase_rows(self, events: Integers) -> Integers:
@@ -46,7 +47,8 @@ class Periods:
 
     def named(self, name: str, steps: Sequence[Period]) -> tuple[Period, ...]:
         """The phases called ``name`` in some of the `steps`; in the whole recording where it has no steps at all."""
-        wanted = {self.steps.index(step) for step in steps} if self.steps else {NO_STEP}
+        rows = {step: row for row, step in enumerate(self.steps)}
+        wanted = {rows[step] for step in steps} if self.steps else {NO_STEP}
         return tuple(phase for phase in self.phases if phase.name == name and phase.step in wanted)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from vramscope.ledger.categories import CATEGORIES, Category
 from vramscope.ledger.ledger import Ledger
-from vramscope.ledger.lineage import _creators
+from vramscope.ledger.lineage import creators
 from vramscope.recording.recording import NO_SCOPE, Integers, Recording, ScopeKind
 
 NO_PYTHON_FRAME = "(no Python frame)"
@@ -56,7 +56,7 @@ def shown_frames(ledger: Ledger) -> Integers:
     recording, lineage = ledger.recording, ledger.lineage
     told = _telling_frames(recording)
     own = np.where(lineage.frame >= 0, told[lineage.frame], NO_SCOPE)
-    creator = _creators(recording)[lineage.node]
+    creator = creators(recording)[lineage.node]
     forward = _operator_frames(recording)[creator]
     recomputed = lineage.recomputing_module | lineage.recomputing_operator  # repeats the forward line, which is running
     in_backward = (lineage.node >= 0) & ~recomputed & (forward >= 0)

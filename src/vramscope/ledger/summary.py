@@ -10,7 +10,7 @@ from vramscope.ledger.host import HostSummary, host_summary
 from vramscope.ledger.ledger import Composition, Ledger, Moment
 from vramscope.ledger.periods import Period
 from vramscope.ledger.sites import Site, sites_at
-from vramscope.recording.recording import Integers, PhaseName, Recording
+from vramscope.recording.recording import DEVICE_MEMORY, Integers, PhaseName, Recording
 
 SUMMARIZED_PHASES = (PhaseName.FORWARD, PhaseName.BACKWARD, PhaseName.OPTIMIZER)
 
@@ -51,7 +51,8 @@ class Level:
 class Activations:
     """Activations kept for backward against those that come and go; bytes.
 
-    ``recomputed_bytes_at_peak`` counts activations that checkpointing computed again and that were alive at the peak.
+    ``recomputed_bytes_at_peak`` counts activations that checkpointing computed again and that were alive at the peak,
+    ``kv_cache_bytes_at_peak`` the keys and values that a transformer keeps for its next token.
     """
 
     retained_bytes: int
@@ -60,6 +61,7 @@ class Activations:
     transient_peak_bytes: int
     recomputed_peak_bytes: int
     recomputed_bytes_at_peak: int
+    kv_cache_bytes_at_peak: int
 
 
 @dataclass(frozen=True)
@@ -76,12 +78,25 @@ class ModuleRow:
 
 @dataclass(frozen=True)
 class DeviceSummary:
-    """One device's share of a pass; totals of several devices are never added up."""
+    """One device's share of a pass; totals of several devices are never added up. None stands for "not measured".
+
+    ``reserved_peak_bytes`` is what the allocator itself holds at most: on a CPU just what is allocated, for its
+    allocator keeps nothing back. ``process_used_bytes`` is the process's use of the device at its peak, on a CPU the
+    RSS.
+    """
 
     device: str
     name: str
     peak: Peak
     allocator: AllocatorCheck
+    reserved_peak_bytes: int
+    process_used_bytes: int | None
+    total_bytes: int | None
+
+    @property
+    def outside_allocator_bytes(self) -> int | None:
+        """What the process uses of the device beyond the allocator's tensors."""
+        return None if self.process_used_bytes is None else self.process_used_bytes - self.reserved_peak_bytes
 
 
 @dataclass(frozen=True)
@@ -89,8 +104,7 @@ class PassSummary:
     """A pass over its steady steps, the cold step beside it; bytes.
 
     ``gradients_peak_bytes`` is the gradients' own highest total, and ``optimizer_state`` what the optimizer holds at
-    the end by
-    the name of the state, step counters apart from moments.
+    the end by the name of the state, step counters apart from moments.
     """
 
     peak: Peak
@@ -129,6 +143,7 @@ def summarize_ledger(ledger: Ledger) -> PassSummary:
     cold = Window(ledger.steps[0].first, ledger.steps[0].last) if ledger.steps else window
     top = ledger.peak(window.first, window.last)
     recording = ledger.recording
+    host = host_summary(ledger, ledger.steps[0].first if ledger.steps else 0, window.last)
     return PassSummary(
         peak=_peak(ledger, top),
         allocator=_check(ledger, window),
@@ -139,18 +154,10 @@ def summarize_ledger(ledger: Ledger) -> PassSummary:
         optimizer_state=_optimizer_state(ledger, window),
         modules=_modules(ledger, window),
         sites=sites_at(ledger, top.event),
-        host=host_summary(ledger, ledger.steps[0].first if ledger.steps else 0, window.last),
-        devices=tuple(
-            DeviceSummary(
-                device.name,
-                device.description,
-                _peak(ledger, ledger.peak(window.first, window.last, number), number),
-                _check(ledger, window, number),
-            )
-            for number, device in enumerate(recording.devices)
-        ),
+        host=host,
+        devices=tuple(_device(ledger, window, number, host) for number in range(len(recording.devices))),
         steady_steps=max(len(ledger.steps) - 1, 0),
-        notes=recording.notes,
+        notes=(*recording.notes, *_remarks(ledger)),
         complete=recording.complete,
     )
 
@@ -162,12 +169,13 @@ def steady_window(ledger: Ledger) -> Window:
 
 
 def _peak(ledger: Ledger, moment: Moment, device: int = 0) -> Peak:
+    by_category = ledger.composition(moment.event, device)
     return Peak(
-        bytes=moment.bytes,
+        bytes=sum(by_category.values()),  # the ledger's word; AllocatorCheck has the allocator's
         phase=ledger.phase_at(moment.event),
         module=ledger.module_at(moment.event),
         operator=ledger.operator_at(moment.event),
-        by_category=ledger.composition(moment.event, device),
+        by_category=by_category,
         requested_by_category=ledger.composition(moment.event, device, requested=True),
     )
 
@@ -179,6 +187,31 @@ def _check(ledger: Ledger, window: Window, device: int = 0) -> AllocatorCheck:
         events=int(np.sum((rows >= window.first) & (rows < window.last))),
         max_disagreement_bytes=ledger.max_disagreement_bytes(device),
     )
+
+
+def _device(ledger: Ledger, window: Window, number: int, host: HostSummary | None) -> DeviceSummary:
+    device = ledger.recording.devices[number]
+    on_cpu = device.name == "cpu"
+    check = _check(ledger, window, number)
+    reserved = ledger.recording.events.reserved[ledger.event_rows[number]]
+    return DeviceSummary(
+        device=device.name,
+        name=device.description,
+        peak=_peak(ledger, ledger.peak(window.first, window.last, number), number),
+        allocator=check,
+        reserved_peak_bytes=check.peak_bytes if on_cpu or not len(reserved) else int(reserved.max()),
+        process_used_bytes=host.rss_peak_bytes if on_cpu and host is not None else None,
+        total_bytes=_counter(ledger.recording, DEVICE_MEMORY, number),
+    )
+
+
+def _counter(recording: Recording, name: str, device: int) -> int | None:
+    """The last value of a counter on a device, None if it was never read."""
+    counters = recording.counters
+    if name not in recording.strings:
+        return None
+    rows = np.flatnonzero((counters.name == recording.strings.index(name)) & (counters.device == device))
+    return int(counters.value[rows[-1]]) if len(rows) else None
 
 
 def _level(ledger: Ledger, moment: Moment) -> Level:
@@ -200,7 +233,7 @@ def _activations(ledger: Ledger, window: Window, top: Moment) -> Activations:
     retained = _retained_at_fullest(ledger, window)
     size = ledger.blocks.size
     transient = ledger.is_category(Category.ACTIVATIONS) & ~ledger.retained
-    at_peak = ledger.blocks.alive_after(top.event) & ledger.recomputed
+    alive = ledger.blocks.alive_after(top.event)
     retained_bytes = int(size[retained].sum())
     by_autograd = int(size[retained & ledger.held_by_autograd].sum())
     return Activations(
@@ -209,28 +242,29 @@ def _activations(ledger: Ledger, window: Window, top: Moment) -> Activations:
         held_by_python_bytes=retained_bytes - by_autograd,
         transient_peak_bytes=ledger.peak_of(transient, window.first, window.last).bytes,
         recomputed_peak_bytes=ledger.peak_of(ledger.recomputed, window.first, window.last).bytes,
-        recomputed_bytes_at_peak=int(size[at_peak].sum()),
+        recomputed_bytes_at_peak=int(size[alive & ledger.recomputed].sum()),
+        kv_cache_bytes_at_peak=int(size[alive & ledger.kv_cache].sum()),
     )
 
 
 def _retained_at_fullest(ledger: Ledger, window: Window) -> Flags:
     """The retained blocks alive at the beginning of that backward pass of the window which finds most of them."""
-    best = np.zeros(len(ledger.blocks), dtype=np.bool_)
-    for backward in ledger.periods.named(PhaseName.BACKWARD, window.steps):
-        alive = ledger.retained & ledger.blocks.alive_after(backward.first - 1)
-        if ledger.blocks.size[alive].sum() > ledger.blocks.size[best].sum():
-            best = alive
-    return best
+    chosen = ledger.retained & (ledger.blocks.device == 0)
+    begins = [backward.first for backward in ledger.periods.named(PhaseName.BACKWARD, window.steps)]
+    if not begins:
+        return np.zeros(len(ledger.blocks), dtype=np.bool_)
+    levels = ledger.levels_of(chosen, np.array(begins, dtype=np.int64) - 1)
+    return chosen & ledger.blocks.alive_after(begins[int(np.argmax(levels))] - 1)
 
 
 def _optimizer_state(ledger: Ledger, window: Window) -> dict[str, int]:
-    """Bytes of optimizer state alive at the window's end by the state's name."""
+    """Bytes of optimizer state alive at the window's end by the state's name; a list counts as one."""
     alive = ledger.blocks.alive_after(window.last - 1) & ledger.is_category(Category.OPTIMIZER_STATE)
     sums: dict[str, int] = {}
     for block in np.flatnonzero(alive).tolist():
-        name = ledger.recording.strings[int(ledger.recording.marks.name[ledger.mark[block]])]
+        name = ledger.recording.strings[int(ledger.recording.marks.name[ledger.mark[block]])].partition(".")[0]
         sums[name] = sums.get(name, 0) + int(ledger.blocks.size[block])
-    return sums
+    return dict(sorted(sums.items()))
 
 
 def _modules(ledger: Ledger, window: Window) -> tuple[ModuleRow, ...]:
@@ -260,3 +294,14 @@ def _sum_by_module(ledger: Ledger, chosen: Flags, size: Integers) -> Integers:
     sums = np.zeros(len(ledger.module_paths), dtype=np.int64)
     np.add.at(sums, ledger.module[chosen], size[chosen])
     return sums
+
+
+def _remarks(ledger: Ledger) -> list[str]:
+    """What the reader should know of how sure the figures are."""
+    lost = ledger.blocks.lost
+    if not np.any(lost):
+        return []
+    return [
+        f"{int(lost.sum())} blocks ({int(ledger.blocks.size[lost].sum())} bytes) were freed where no profiler looked, "
+        "on another thread: the allocator's own total still counts them, and so do these figures"
+    ]

@@ -12,7 +12,7 @@ from vramscope.errors import RecordingError
 from vramscope.recorders.labels import Label
 from vramscope.recorders.stamps import StampKind, parse
 from vramscope.recorders.window import STAMP_PREFIX
-from vramscope.recording.recording import NO_SCOPE, UNKNOWN, Device, Events, Integers, Marks, ScopeKind, Scopes
+from vramscope.recording.recording import LOSS_SCOPE, NO_SCOPE, UNKNOWN, Events, Integers, Marks, ScopeKind, Scopes
 
 NODE_PREFIX = "autograd::engine::evaluate_function: "
 """How torch names the engine's evaluation of one backward node (torch/csrc/autograd/engine.cpp)."""
@@ -92,6 +92,8 @@ class TreeReader:
             if kind == StampKind.BOOKEND:
                 self._add_bookend(node)
                 return None
+            if kind == StampKind.LOSS:
+                return self._append(node, parent, ScopeKind.USER, LOSS_SCOPE, UNKNOWN)
             if kind != StampKind.MODULE:
                 self.stamps.append((node.start_time_ns, kind, argument, node.start_tid))
                 return None
@@ -164,12 +166,17 @@ def convert(
             "the profiler's events are gone: another torch.profiler was started inside this profile; "
             "profilers of one process do not nest, so run without the other one"
         )
+    first, last = min(reader.bookends)[0], max(reader.bookends)[0]
     events = Events.from_rows(reader.events)
     events = events.take(np.argsort(events.time_ns, kind="stable"))
+    events = events.take(
+        (events.time_ns > first) & (events.time_ns < last)
+    )  # the rest is our own starting and stopping
     stamps = sorted(reader.stamps, key=lambda row: row[0])
     scopes = _with_periods(Scopes.from_rows(reader.scopes), stamps, strings)
     scopes, events = _with_lines(scopes, events, stamps, frames, strings)
     scopes, events = _pruned(scopes, events)
+    scopes = _with_operator_lines(scopes, stamps, frames, strings)
     marks = _marks(stamps, mark_batches, strings, numbers)
     return Tables(scopes, events, marks, sorted(reader.bookends), _seed_ends(stamps))
 
@@ -187,12 +194,23 @@ def _with_periods(scopes: Scopes, stamps: Sequence[tuple[int, str, str, int]], s
             parent = open_rows[-1] + len(scopes) if open_rows else NO_SCOPE
             open_rows.append(len(rows))
             rows.append([parent, begins[StampKind(kind)], name, time_ns, UNKNOWN, thread, UNKNOWN, int(value)])
-        elif kind in (StampKind.STEP_END, StampKind.PHASE_END) and open_rows:
-            rows[open_rows.pop()][4] = time_ns
+        elif kind in (StampKind.STEP_END, StampKind.PHASE_END):
+            ended = strings.number("step" if kind == StampKind.STEP_END else argument.partition(" ")[2])
+            if any(rows[index][2] == ended for index in open_rows):
+                _end(rows, open_rows, ended, time_ns)
     last = max((row[0] for row in stamps), default=0)
     for index in open_rows:  # a run that was interrupted
         rows[index][4] = last
     return Scopes.concatenate([scopes, Scopes.from_rows([tuple(row) for row in rows])])
+
+
+def _end(rows: list[list[int]], open_rows: list[int], name: int, time_ns: int) -> None:
+    """End the innermost open period of a name, and whatever was left open inside it."""
+    while True:
+        index = open_rows.pop()
+        rows[index][4] = time_ns
+        if rows[index][2] == name:
+            return
 
 
 def _with_lines(
@@ -226,19 +244,46 @@ def _with_lines(
     return Scopes.concatenate([scopes, Scopes.from_rows(rows)]), Events(**{**columns, "scope": owner})
 
 
+def _with_operator_lines(
+    scopes: Scopes,
+    stamps: Sequence[tuple[int, str, str, int]],
+    frames: Sequence[tuple[str, int]],
+    strings: StringTable,
+) -> Scopes:
+    """Give each forward operator that made a backward node the line on which it began, as a scope below it.
+
+    Views and operators in place allocate nothing whose event could tell it, and yet their nodes allocate.
+    """
+    lines = [(time_ns, int(argument)) for time_ns, kind, argument, _ in stamps if kind == StampKind.LINE]
+    if not lines:
+        return scopes
+    nodes = scopes.sequence[(scopes.kind == ScopeKind.AUTOGRAD_NODE) & (scopes.sequence >= 0)]
+    made_node = np.flatnonzero((scopes.kind == ScopeKind.OPERATOR) & np.isin(scopes.sequence, nodes))
+    times = np.array([time_ns for time_ns, _ in lines], dtype=np.int64)
+    position = np.searchsorted(times, scopes.start_ns[made_node], side="right") - 1
+    rows: list[_ScopeRow] = []
+    for row, where in zip(made_node.tolist(), position.tolist(), strict=True):
+        frame = lines[where][1] if where >= 0 else UNKNOWN
+        if frame >= 0:
+            moment, thread = int(scopes.start_ns[row]), int(scopes.thread[row])
+            name = strings.number(frames[frame][0])
+            rows.append((row, ScopeKind.PYTHON_FRAME, name, moment, moment, thread, UNKNOWN, frames[frame][1]))
+    return Scopes.concatenate([scopes, Scopes.from_rows(rows)])
+
+
 def _pruned(scopes: Scopes, events: Events) -> tuple[Scopes, Events]:
     """Drop the scopes that say nothing of any event: most operators allocate nothing.
 
-    Kept are the ancestors of events, all steps, phases and modules, and the forward operators whose sequence number a
-    kept
-    backward node carries.
+    Kept are the ancestors of events, all steps, phases and modules, and of forward operators and backward nodes with
+    one sequence number both sides when one is kept: a node tells what its operator was, and the other way round.
     """
     keep = np.isin(scopes.kind, (ScopeKind.STEP, ScopeKind.PHASE, ScopeKind.MODULE))
     keep[events.scope[events.scope >= 0]] = True
     _keep_ancestors(keep, scopes.parent)
-    backward = keep & (scopes.kind == ScopeKind.AUTOGRAD_NODE) & (scopes.sequence >= 0)
-    forward = (scopes.kind != ScopeKind.AUTOGRAD_NODE) & (scopes.sequence >= 0)
-    keep |= forward & np.isin(scopes.sequence, scopes.sequence[backward])
+    numbered = scopes.sequence >= 0
+    is_node = scopes.kind == ScopeKind.AUTOGRAD_NODE
+    linked = np.intersect1d(scopes.sequence[numbered & is_node], scopes.sequence[numbered & ~is_node])
+    keep |= numbered & np.isin(scopes.sequence, np.intersect1d(scopes.sequence[keep & numbered], linked))
     _keep_ancestors(keep, scopes.parent)
     renumbered = np.append(np.cumsum(keep) - 1, NO_SCOPE)  # the last place serves index -1
     kept = scopes.take(keep)
@@ -281,8 +326,3 @@ def _marks(
                 names = (strings.number(item.name), strings.number(item.owner))
                 rows.append((time_ns, item.address, item.kind, *names, item.size, device))
     return Marks.from_rows(rows)
-
-
-def device_row(device: torch.device, description: str, bookends: Sequence[tuple[int, int]]) -> Device:
-    """A device of the recording with the allocator's totals at both ends, read from the bookends."""
-    return Device(str(device), description, bookends[0][1], bookends[-1][1])

@@ -6,8 +6,10 @@ Every hook is removed by ``remove()``; none changes a value, keeps a tensor or f
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack
 from functools import wraps
+from itertools import chain, count
 from threading import get_ident
 from typing import Any, Protocol
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +27,8 @@ class ModuleObserver(Protocol):
     def module_entered(self, path: str) -> Any:
         """A watched module's forward begins; what is returned comes back when it ends."""
 
-    def module_left(self, token: Any) -> None:
-        """The forward that gave ``token`` has ended, normally or by an exception."""
+    def module_left(self, token: Any, output: Any) -> None:
+        """The forward that gave ``token`` has ended; ``output`` is None after an exception."""
 
 
 class ModuleHooks:
@@ -34,38 +36,60 @@ class ModuleHooks:
 
     def __init__(self, observer: ModuleObserver) -> None:
         self._observer = observer
-        self._paths: dict[int, str] = {}
-        self._kept: list[nn.Module] = []  # keeps the ids in _paths valid
+        self._paths: dict[int, tuple[ref[nn.Module], str]] = {}  # by id; a watched module may die and its id come back
+        self._roots: dict[str, ref[nn.Module]] = {}
         self._tokens: dict[int, list[Any]] = {}  # thread -> tokens of its open forwards, None for modules not watched
         self._handles = [
             register_module_forward_pre_hook(self._before),
             register_module_forward_hook(self._after, always_call=True),
         ]
 
-    def watch(self, model: nn.Module) -> None:
-        """Report the modules of ``model`` from now on; a module with several paths goes by its first."""
-        self._kept.append(model)
-        for path, module in model.named_modules():
-            self._paths.setdefault(id(module), path)
+    def watch(self, model: nn.Module) -> str:
+        """Report the modules of ``model`` from now on; a module with several paths goes by its first.
+
+        Returns:
+            the path of the model itself: empty for the first model, made of the class's name for one beside it.
+        """
+        root = self._free_root(type(model).__name__)
+        self._roots[root] = ref(model)
+        for path, module in model.named_modules(prefix=root):
+            if self._path_of(module) is None:
+                self._paths[id(module)] = (ref(module), path)
+        return root
+
+    def _free_root(self, name: str) -> str:
+        candidates = chain(("", name), (f"{name}_{number}" for number in count(2)))
+        return next(root for root in candidates if self._roots.get(root, _gone)() is None)
 
     def remove(self) -> None:
         """Take the hooks away and forget the modules."""
         for handle in self._handles:
             handle.remove()
         self._paths.clear()
-        self._kept.clear()
         self._tokens.clear()
 
     def _before(self, module: nn.Module, args: Any) -> None:
-        path = self._paths.get(id(module))
+        if torch.compiler.is_compiling():
+            return  # a constant to the compiler, which then drops the hook instead of breaking the graph
+        path = self._path_of(module)
         token = None if path is None else (self._observer.module_entered(path),)
         self._tokens.setdefault(get_ident(), []).append(token)
 
+    def _path_of(self, module: nn.Module) -> str | None:
+        known = self._paths.get(id(module))
+        return known[1] if known is not None and known[0]() is module else None
+
     def _after(self, module: nn.Module, args: Any, output: Any) -> None:
+        if torch.compiler.is_compiling():
+            return
         tokens = self._tokens.get(get_ident())
         token = tokens.pop() if tokens else None
         if token is not None:
-            self._observer.module_left(token[0])
+            self._observer.module_left(token[0], output)
+
+
+def _gone() -> None:
+    """What a reference to a dead model gives."""
 
 
 class GradientHooks:
@@ -75,11 +99,10 @@ class GradientHooks:
         self._on_gradient = on_gradient
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
 
-    def watch(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> None:
-        """Watch the parameters that require a gradient."""
-        for name, parameter in parameters:
-            if parameter.requires_grad:
-                self._handles.append(parameter.register_post_accumulate_grad_hook(self._hook(name)))
+    def watch(self, name: str, parameter: nn.Parameter) -> None:
+        """Watch a parameter, if it requires a gradient."""
+        if parameter.requires_grad and parameter.is_leaf:
+            self._handles.append(parameter.register_post_accumulate_grad_hook(self._hook(name)))
 
     def remove(self) -> None:
         """Take the hooks off the parameters."""

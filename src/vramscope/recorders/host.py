@@ -239,7 +239,7 @@ class HostRecorder:
         self._sample(self._names.setdefault(path, (f"module+ {path}", f"module- {path}"))[0])
         return path
 
-    def module_left(self, token: str) -> None:
+    def module_left(self, token: str, output: Any) -> None:
         """A watched module has ended."""
         self._sample(self._names[token][1])
 

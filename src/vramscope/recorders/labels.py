@@ -1,14 +1,18 @@
 """Labels: what live objects say an address holds. Every storage is named once, by its first path."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from vramscope.recording.recording import MarkKind
+
+_CACHE = "past_key_values"
 
 
 class Label(NamedTuple):
@@ -26,7 +30,9 @@ class Label(NamedTuple):
 
 
 def plain_tensors(tensor: Tensor) -> Iterator[Tensor]:
-    """The tensors that hold a tensor's memory: itself, or the inner ones of a wrapper subclass (quantized, DTensor)."""
+    """The tensors that hold a tensor's memory: itself, the inner ones of a wrapper (quantized, DTensor), or none."""
+    if is_lazy(tensor):
+        return
     if is_traceable_wrapper_subclass(tensor):
         names, _ = tensor.__tensor_flatten__()
         for name in names:
@@ -61,14 +67,17 @@ def address_of(storage: torch.UntypedStorage) -> int:
 def label_tensor(kind: MarkKind, name: str, tensor: Tensor, owner: str = "") -> Iterator[Label]:
     """Labels for the storages of one tensor; none for storages that hold no memory."""
     for part in plain_tensors(tensor):
-        storage = part.untyped_storage()
+        try:
+            storage = part.untyped_storage()
+        except NotImplementedError:  # a tensor without memory of its own, such as torch.func's wrappers
+            continue
         address = address_of(storage)
         if address:
             yield Label(kind, name, owner, address, storage.nbytes(), part.device, storage)
 
 
 def nested_tensors(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Every tensor in a nest of mappings, sequences and objects such as model outputs, with a dotted name."""
+    """Every tensor in a nest of mappings, sequences, sets and dataclasses, with a dotted name."""
     if isinstance(value, Tensor):
         yield name, value
     elif isinstance(value, Mapping):
@@ -77,6 +86,9 @@ def nested_tensors(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
     elif isinstance(value, list | tuple | set | frozenset):
         for index, item in enumerate(value):
             yield from nested_tensors(item, f"{name}.{index}" if name else str(index))
+    elif is_dataclass(value) and not isinstance(value, type):
+        for part in fields(value):
+            yield from nested_tensors(getattr(value, part.name), f"{name}.{part.name}" if name else part.name)
 
 
 def label_model(model: nn.Module) -> Iterator[Label]:
@@ -87,10 +99,10 @@ def label_model(model: nn.Module) -> Iterator[Label]:
         yield from label_tensor(MarkKind.BUFFER, name, buffer)
 
 
-def label_optimizer_state(optimizer: Optimizer, parameter_names: Mapping[int, str]) -> Iterator[Label]:
+def label_optimizer_state(optimizer: Optimizer, name_of: Callable[[Tensor], str]) -> Iterator[Label]:
     """Labels for what ``optimizer.state`` holds; ``name`` is the state's key, ``owner`` the parameter's name."""
     for parameter, state in optimizer.state.items():
-        owner = parameter_names.get(id(parameter), "") if isinstance(parameter, Tensor) else ""
+        owner = name_of(parameter) if isinstance(parameter, Tensor) else ""
         for name, tensor in nested_tensors(state):
             yield from label_tensor(MarkKind.OPTIMIZER_STATE, name, tensor, owner)
 
@@ -100,3 +112,22 @@ def label_gradients(parameters: Iterable[tuple[str, Tensor]]) -> Iterator[Label]
     for name, parameter in parameters:
         if parameter.grad is not None:
             yield from label_tensor(MarkKind.GRADIENT, name, parameter.grad, name)
+
+
+def label_kv_cache(output: Any) -> Iterator[Label]:
+    """Labels for the keys and values that a model's output hands on to the next token, in Hugging Face's form."""
+    held = output.get(_CACHE) if isinstance(output, Mapping) else getattr(output, _CACHE, None)
+    for name, tensor in _cached_tensors(held, _CACHE):
+        yield from label_tensor(MarkKind.KV_CACHE, name, tensor)
+
+
+def _cached_tensors(cache: Any, name: str) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a cache: a nest, or an object of caches, layers, keys and values."""
+    yield from nested_tensors(cache, name)
+    for part in ("self_attention_cache", "cross_attention_cache"):
+        inner = getattr(cache, part, None)
+        if inner is not None:
+            yield from _cached_tensors(inner, f"{name}.{part}")
+    for index, layer in enumerate(getattr(cache, "layers", ())):
+        parts = {part: getattr(layer, part, None) for part in ("keys", "values")}
+        yield from nested_tensors(parts, f"{name}.{index}")

@@ -164,8 +164,7 @@ def _join(ours: Integers, theirs: Integers, frames: Integers) -> _Join:
         theirs: [m, k] keys of the other run.
         frames: [m] frames of the other run.
     """
-    _, inverse = np.unique(np.concatenate([ours, theirs]), axis=0, return_inverse=True)
-    key = inverse.reshape(-1)
+    key = _row_numbers(np.concatenate([ours, theirs]))
     own_key, their_key = key[: len(ours)], key[len(ours) :]
     count = len(key)  # as many places as there can be keys
     own_count, their_count = (np.bincount(keys, minlength=count) for keys in (own_key, their_key))
@@ -179,6 +178,15 @@ def _join(ours: Integers, theirs: Integers, frames: Integers) -> _Join:
     frame[paired & clear] = frames[partner]
     extra = _places(their_key, their_count) >= own_count[their_key]
     return _Join(frame, ~paired, paired & ~clear, extra)
+
+
+def _row_numbers(table: Integers) -> Integers:
+    """Equal numbers for equal rows, column by column: several times faster than sorting rows as wholes."""
+    numbers = np.zeros(len(table), dtype=np.int64)
+    for column in table.T:
+        distinct, dense = np.unique(column, return_inverse=True)
+        _, numbers = np.unique(numbers * len(distinct) + dense, return_inverse=True)
+    return numbers
 
 
 def _places(key: Integers, count: Integers) -> Integers:

@@ -55,9 +55,11 @@ class LineTracer:
         self._previous: Any = None  # whatever sys.gettrace gives
         self._running: list[tuple[FrameType, Any]] = []  # frames that ran already, and what traced them before
         self._shown = NO_LINE
+        self._tracing = False
 
     def start(self) -> None:
         """Trace this thread from now on, the frames that are running already included."""
+        self._tracing = True
         self._previous = sys.gettrace()
         frame: FrameType | None = sys._getframe(1)
         while frame is not None:
@@ -70,6 +72,9 @@ class LineTracer:
 
     def stop(self) -> None:
         """Stop tracing and give back the trace function that was there before."""
+        if not self._tracing:
+            return
+        self._tracing = False
         sys.settrace(self._previous)
         for frame, trace in self._running:
             frame.f_trace = trace

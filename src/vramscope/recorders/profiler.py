@@ -7,30 +7,33 @@ modules, so that an event's ancestors name its module; stamps put steps, phases 
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from types import CodeType, FrameType
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from threading import get_ident
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from vramscope.recorders.conversion import StringTable, Tables, convert, device_row
-from vramscope.recorders.environment import describe_device, describe_environment
+from vramscope.errors import UsageError
+from vramscope.recorders.conversion import StringTable, Tables, convert
+from vramscope.recorders.devices import allocated_bytes, recorded_device
+from vramscope.recorders.environment import describe_device, describe_environment, device_memory
 from vramscope.recorders.hooks import BackwardHook, GradientHooks, ModuleHooks, OptimizerHooks, remove_all
 from vramscope.recorders.labels import (
     Label,
-    label_gradients,
-    label_model,
+    label_kv_cache,
     label_optimizer_state,
     label_tensor,
     nested_tensors,
 )
 from vramscope.recorders.lines import LineTracer
+from vramscope.recorders.phases import Phases
 from vramscope.recorders.seeds import SeedWatch
 from vramscope.recorders.stamps import StampKind, label, open_scope, stamp
+from vramscope.recorders.watching import WatchedModels
 from vramscope.recorders.window import ProfilerWindow
-from vramscope.recording.recording import Counters, MarkKind, PhaseName, Recording, Source
+from vramscope.recording.recording import DEVICE_MEMORY, Counters, Device, MarkKind, PhaseName, Recording, Source
 
 _CPU = torch.device("cpu")
 
@@ -38,26 +41,25 @@ _CPU = torch.device("cpu")
 class ProfilerRecorder:
     """Records what happens between `start` and `finish` on the calling thread and the autograd threads it uses.
 
-    Modules, gradients and optimizer states are labelled for the models that are watched. The caller may announce phases
-    through `phase`; those it does not announce are found: a forward pass begins with a watched model's forward and
-    lasts
-    until a backward pass, an optimizer step or, without gradients, its own end.
+    Modules, gradients and optimizer states are labelled for the models that are watched, and nothing is kept alive. The
+    caller may announce phases through `phase`; those it does not announce are found: a forward pass begins with a
+    watched model's forward and lasts until a backward pass, an optimizer step or, without gradients, its own end.
     """
 
     _source = Source.PROFILER
 
     def __init__(self, device: torch.device = _CPU, *, lines: bool = False) -> None:
-        self.device = device
-        self._devices = [device] if device == _CPU else [device, _CPU]
-        self._window = ProfilerWindow(use_cuda=device.type == "cuda")
+        self.device = recorded_device(device)
+        self._devices = [_CPU] if self.device == _CPU else [self.device, _CPU]
+        self._start_totals: dict[torch.device, int] = {}
+        self._window = ProfilerWindow(use_cuda=self.device.type == "cuda")
         self._tracer = LineTracer() if lines else None
         self._batches: list[list[Label]] = []
-        self._parameter_names: dict[int, str] = {}
-        self._watched: list[nn.Module] = []
+        self._unread: list[str] = []
         self._seeded = SeedWatch(self._devices)
-        self._phases: list[str] = []
-        self._found_forward = False
-        self._found_optimizer: tuple[int, CodeType] | None = None
+        self._phases = Phases(self._phase_begins, self._phase_ends)
+        self._thread = get_ident()
+        self._roots: set[str] = set()
         self._running = False
         self._hooks: list[ModuleHooks | GradientHooks | OptimizerHooks | BackwardHook] = []
 
@@ -66,14 +68,17 @@ class ProfilerRecorder:
     def start(self, seeds: Iterable[Label] = ()) -> None:
         """Begin recording; ``seeds`` are the labels of live objects that are older than the recording."""
         self._seeded.watch(seeds)
+        self._thread = get_ident()
         self._window.start()
         self._running = True
         try:
             self._module_hooks = ModuleHooks(self)
             self._gradient_hooks = GradientHooks(self._on_gradient)
+            self._watched = WatchedModels(self._gradient_hooks.watch)
             self._hooks = [self._module_hooks, self._gradient_hooks]
             self._hooks.append(OptimizerHooks(self._before_optimizer, self._after_optimizer))
             self._hooks.append(BackwardHook(self._around_backward))
+            self._start_totals = self._gpu_totals()
             _bookend()
             self.mark(self._seeded.labels)
             if self._tracer is not None:
@@ -93,8 +98,6 @@ class ProfilerRecorder:
             remove_all(self._hooks)
         finally:
             self._hooks = []
-            self._parameter_names.clear()
-            self._watched.clear()
             self._window.stop()
 
     def finish(self, workload: Mapping[str, Any] | None = None, notes: Sequence[str] = ()) -> Recording:
@@ -103,43 +106,67 @@ class ProfilerRecorder:
         Raises:
             RecordingError: another profiler took the events away.
         """
-        while self._phases:
-            self._end_phase()
-        self.mark(label_gradients(self._gradient_owners()))
+        self._phases.end_down_to(0)
+        self._mark_holdings()
         if self._tracer is not None:
             self._tracer.stop()
         _bookend()
-        modules = self._module_types()
+        end_totals = self._gpu_totals()
         self.abandon()
         strings = StringTable()
+        counters = self._device_counters(strings)
         tables = self._convert(strings)
         return Recording(
             source=self._source,
             scopes=tables.scopes,
             events=tables.events,
             marks=tables.marks,
-            counters=Counters.from_rows([]),
+            counters=counters,
             seeds=self._seeded.rows(tables.seed_ends),
             strings=strings.strings(),
-            devices=tuple(device_row(d, describe_device(d), tables.bookends) for d in self._devices),
+            devices=tuple(self._device_row(device, tables, end_totals) for device in self._devices),
             environment=describe_environment(),
-            workload={**(workload or {}), "modules": modules},
-            notes=tuple(notes),
+            workload={**(workload or {}), "modules": self._watched.module_types},
+            notes=(*notes, *self._remarks()),
         )
 
     def _convert(self, strings: StringTable) -> Tables:
         frames = self._tracer.frames if self._tracer is not None else []
         return convert(self._window.roots(), strings, self._devices, self._batches, frames)
 
+    def _device_counters(self, strings: StringTable) -> Counters:
+        """How much memory every device has."""
+        name = strings.number(DEVICE_MEMORY)
+        return Counters.from_rows(
+            [(0, name, number, device_memory(device)) for number, device in enumerate(self._devices)]
+        )
+
+    def _remarks(self) -> list[str]:
+        """What the reader should know of labels that are missing."""
+        if not self._unread:
+            return []
+        return [f"{len(self._unread)} times objects could not be looked at, so labels are missing: {self._unread[0]}"]
+
+    def _gpu_totals(self) -> dict[torch.device, int]:
+        return {device: allocated_bytes(device) for device in self._devices if device != _CPU}
+
+    def _device_row(self, device: torch.device, tables: Tables, end_totals: Mapping[torch.device, int]) -> Device:
+        """A device with its allocator's totals at both ends: the CPU's from the bookends, a GPU's as it gives them."""
+        if device == _CPU:
+            return Device(str(device), describe_device(device), tables.bookends[0][1], tables.bookends[-1][1])
+        return Device(str(device), describe_device(device), self._start_totals[device], end_totals[device])
+
     # -- what the caller announces ----------------------------------------------------------------------------------
 
     def watch(self, model: nn.Module) -> None:
-        """Label a model's parameters and buffers now, and its modules, gradients and optimizer states from now on."""
-        self._watched.append(model)
-        self._module_hooks.watch(model)
-        self._gradient_hooks.watch(model.named_parameters())
-        self._parameter_names.update((id(parameter), name) for name, parameter in model.named_parameters())
-        self.mark(label_model(model))
+        """Label a model's parameters and buffers now, and its modules, gradients and optimizer states from now on.
+
+        The first model's paths are its own; those of further models begin with their class's name.
+        """
+        root = self._module_hooks.watch(model)
+        self._roots.add(root)
+        self._watched.watch(model, root)
+        self.mark(self._watched.fresh_labels())
 
     def mark_inputs(self, tensors: Any) -> None:
         """Label every tensor in a nest as the workload's own input."""
@@ -148,8 +175,12 @@ class ProfilerRecorder:
         )
 
     def mark(self, labels: Iterable[Label]) -> None:
-        """Record labels as true at this moment."""
-        batch = [item._replace(storage=None) for item in labels]  # a kept storage would stay alive
+        """Record labels as true at this moment; what cannot be looked at is passed over, and a note says so."""
+        try:
+            batch = [item._replace(storage=None) for item in labels]  # a kept storage would stay alive
+        except Exception as error:  # noqa: BLE001 - objects of the program may raise anything, and it must not meet that
+            self._unread.append(f"{type(error).__name__}: {error}")
+            return
         if batch:
             stamp(StampKind.MARKS, len(self._batches))
             self._batches.append(batch)
@@ -157,32 +188,40 @@ class ProfilerRecorder:
     @contextmanager
     def step(self, index: int) -> Iterator[None]:
         """A step of the workload; step 0 is the cold one."""
+        if not isinstance(index, int) or index < 0:
+            raise UsageError(f"a step is numbered from 0, not {index!r}")
+        self._phases.end_found()
         stamp(StampKind.STEP_BEGIN, index)
         try:
-            yield
+            with self._phases.around():
+                yield
         finally:
             stamp(StampKind.STEP_END)
 
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """A phase, possibly inside another one (an optimizer that calls back for the loss)."""
-        self._begin_phase(name)
-        depth = len(self._phases)
-        try:
-            yield
-        finally:
-            while len(self._phases) >= depth:
-                self._end_phase()
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """A phase, possibly inside another one (an optimizer that calls back for the loss).
 
-    def _begin_phase(self, name: str, value: int = 0) -> None:
+        Raises:
+            UsageError: there is no phase of this name.
+        """
+        if name not in set(PhaseName):
+            raise UsageError(f"no phase is called {name!r}: give one of {', '.join(PhaseName)}")
+        return self._phases.announced(name)
+
+    def _phase_begins(self, name: str, value: int) -> None:
         self._note_ended_seeds()
-        self._phases.append(name)
         stamp(StampKind.PHASE_BEGIN, f"{value} {name}")
 
-    def _end_phase(self) -> None:
-        stamp(StampKind.PHASE_END, self._phases.pop())
+    def _phase_ends(self, name: str) -> None:
+        stamp(StampKind.PHASE_END, f"0 {name}")
         self._note_ended_seeds()
-        self._found_forward = False
+        if self._running:
+            self._mark_holdings()
+
+    def _mark_holdings(self) -> None:
+        """Label what the models hold by now: buffers are bound anew, parameters are cast, moved and replaced."""
+        self.mark(self._watched.fresh_labels())
+        self.mark(self._watched.gradient_labels())
 
     def _note_ended_seeds(self) -> None:
         """Put on the clock that blocks older than the recording are gone; nothing else tells."""
@@ -194,78 +233,50 @@ class ProfilerRecorder:
 
     def module_entered(self, path: str) -> Any:
         """Open the module's scope; a forward pass begins with a model's own forward."""
-        self._end_failed_optimizer()
-        if not path and not self._phases:
-            self._begin_phase(PhaseName.FORWARD)
-            self._found_forward = True
+        if path in self._roots and self._is_own_thread():
+            self._phases.forward_begins()
         return path, open_scope(label(StampKind.MODULE, path))
 
-    def module_left(self, token: Any) -> None:
+    def module_left(self, token: Any, output: Any) -> None:
         """Close the module's scope; without gradients there is no loss to wait for, and the forward pass ends too."""
         path, scope = token
         scope.__exit__(None, None, None)
-        if not path and not torch.is_grad_enabled():
-            self._end_found_forward()
-
-    def _end_found_forward(self) -> None:
-        if self._found_forward:
-            self._end_phase()
+        if path not in self._roots or not self._is_own_thread():
+            return
+        self.mark(label_kv_cache(output))
+        if not torch.is_grad_enabled():
+            self._phases.forward_ends()
 
     @contextmanager
     def _around_backward(self, roots: Iterable[Tensor], builds_graph: bool) -> Iterator[None]:
         """A backward pass; the gradients it starts from belong to it although no node made them."""
-        self._end_failed_optimizer()
-        self._end_found_forward()
-        announced = self._phases[-1:] == [PhaseName.BACKWARD] and not builds_graph
-        nested = torch._C._current_autograd_node() is not None  # on this thread: part of the outer backward pass
-        if not announced and not nested:
-            self._begin_phase(PhaseName.BACKWARD, int(builds_graph))
-        self.mark(item for root in roots for item in label_tensor(MarkKind.ROOT_GRADIENT, "", root))
-        try:
+        if not self._is_own_thread():
             yield
-        finally:
-            if not announced and not nested:
-                self._end_phase()
+            return
+        self._phases.end_found()
+        announced = self._phases.current == PhaseName.BACKWARD and not builds_graph
+        nested = torch._C._current_autograd_node() is not None  # on this thread: part of the outer backward pass
+        phase = self._phases.announced(PhaseName.BACKWARD, int(builds_graph)) if not announced and not nested else None
+        with phase or nullcontext():
+            self.mark(item for root in roots for item in label_tensor(MarkKind.ROOT_GRADIENT, "", root))
+            yield
 
     def _before_optimizer(self, optimizer: Optimizer) -> None:
-        self._end_failed_optimizer()
-        self._end_found_forward()
-        self.mark(label_gradients(self._gradient_owners()))
-        if self._phases[-1:] != [PhaseName.OPTIMIZER]:
-            self._begin_phase(PhaseName.OPTIMIZER)
-            caller = sys._getframe(2)  # torch's wrapper of step, by way of the hook
-            self._found_optimizer = (id(caller), caller.f_code)
+        if self._is_own_thread():
+            self.mark(self._watched.gradient_labels())
+            self._phases.optimizer_begins(sys._getframe(2))  # torch's wrapper of step, by way of the hook
 
     def _after_optimizer(self, optimizer: Optimizer) -> None:
-        self.mark(label_optimizer_state(optimizer, self._parameter_names))
-        if self._found_optimizer is not None:
-            self._found_optimizer = None
-            self._end_phase()
+        if self._is_own_thread():
+            self.mark(label_optimizer_state(optimizer, self._watched.name_of))
+            self._phases.optimizer_ends()
 
-    def _end_failed_optimizer(self) -> None:
-        """End the phase of a step that raised: torch says that a step begins, but not that it ended so."""
-        if self._found_optimizer is None:
-            return
-        frame: FrameType | None = sys._getframe(1)
-        while frame is not None:
-            if (id(frame), frame.f_code) == self._found_optimizer:
-                return  # the step is still running: this is its closure
-            frame = frame.f_back
-        self._found_optimizer = None
-        self._end_phase()
+    def _is_own_thread(self) -> bool:
+        """Whether this is the thread that is recorded; autograd's own threads only run what it asked for."""
+        return get_ident() == self._thread
 
     def _on_gradient(self, name: str, gradient: Tensor) -> None:
         self.mark(label_tensor(MarkKind.GRADIENT, name, gradient, name))
-
-    def _gradient_owners(self) -> Iterator[tuple[str, Tensor]]:
-        for model in self._watched:
-            yield from model.named_parameters()
-
-    # -- what goes into the recording besides -----------------------------------------------------------------------
-
-    def _module_types(self) -> list[list[str]]:
-        """[path, class name] of every watched module, first paths only."""
-        return [[path, type(module).__name__] for model in self._watched for path, module in model.named_modules()]
 
 
 def _bookend() -> None:

@@ -24,6 +24,7 @@ class StampKind(StrEnum):
     SEEDS_GONE = "seeds-gone"
     BOOKEND = "bookend"
     MODULE = "module"
+    LOSS = "loss"
     VIRTUAL = "virtual"
     HIDDEN = "hidden"
     USER = "user"
@@ -51,3 +52,8 @@ def open_scope(name: str) -> "_RecordFunctionFast":
     scope = _RecordFunctionFast(name)
     scope.__enter__()
     return scope
+
+
+def loss_scope() -> "_RecordFunctionFast":
+    """A context that says: what runs here is the loss, and so part of the forward pass."""
+    return _RecordFunctionFast(label(StampKind.LOSS))

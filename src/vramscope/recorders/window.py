@@ -54,7 +54,7 @@ class ProfilerWindow:
 @contextlib.contextmanager
 def _quiet_stderr() -> Iterator[None]:
     """Hold back the profiler library's own ``USDT:`` lines; whatever else is written meanwhile is passed on."""
-    sys.stderr.flush()
+    _flush()
     try:
         saved = os.dup(2)
     except OSError:  # the process has no stderr at all
@@ -65,10 +65,15 @@ def _quiet_stderr() -> Iterator[None]:
         try:
             yield
         finally:
-            sys.stderr.flush()
+            _flush()
             os.dup2(saved, 2)
             os.close(saved)
             held.seek(0)
             rest = b"".join(line for line in held if not line.startswith(b"USDT:"))
             if rest:
                 os.write(2, rest)
+
+
+def _flush() -> None:
+    if sys.stderr is not None:  # a daemon has none
+        sys.stderr.flush()

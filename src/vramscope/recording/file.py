@@ -6,8 +6,8 @@ While it is made, ``NAME.vram.part`` is a folder; every file in it is whole or n
 - ``part-00000.npz`` and so on, one for each finished step: five tables of 64-bit columns, their strings and facts;
 - ``part-00000.json`` and so on: the checksum of a part. It is written last, and a part without it does not count.
 
-At the end ``NAME.vram`` takes the folder's place: a zip of the same members and of ``members.json``, their checksums. Its
-last 64 bytes are the checksum of all bytes before them. Nothing in it is a pickle.
+At the end ``NAME.vram`` takes the folder's place: a zip of the same members and of ``members.json``, their checksums.
+Its last 64 bytes are the checksum of all bytes before them. Nothing in it is a pickle.
 """
 
 from vramscope.recording.header import FORMAT_VERSION, Header

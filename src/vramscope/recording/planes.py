@@ -1,8 +1,8 @@
 """A table as one array of bytes that deflate packs well.
 
-The array has the shape (columns, 8, rows): each column's differences from row to row, zigzag encoded (0, -1, 1, -2 become
-0, 1, 2, 3), little-endian, with all first bytes together, then all second bytes and so on. Most of those byte planes are
-zeros or repeat: deflate makes of them about half of what it makes of the plain columns.
+The array has the shape (columns, 8, rows): each column's differences from row to row, zigzag encoded (0, -1, 1, -2
+become 0, 1, 2, 3), little-endian, with all first bytes together, then all second bytes and so on. Most of those byte
+planes are zeros or repeat: deflate makes of them about half of what it makes of the plain columns.
 """
 
 import io

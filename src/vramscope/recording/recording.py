@@ -10,6 +10,10 @@ import numpy.typing as npt
 
 from vramscope.errors import RecordingError
 
+DEVICE_MEMORY = "device_memory"
+"""Counter: the bytes of memory that a device has."""
+LOSS_SCOPE = "vramscope: loss"
+"""User scope in which the workload's own loss function runs: part of the forward pass, though of no module."""
 Integers = npt.NDArray[np.int64]
 NO_SCOPE = -1
 """Index that stands for "no scope": an event outside every scope, or a root scope's parent."""
@@ -108,7 +112,8 @@ class Scopes(_Columns):
 
     ``name`` indexes the string table; ``thread`` is the recorder's thread number; ``sequence`` is the autograd sequence
     number, `UNKNOWN` where there is none: a backward node carries that of the forward operator that made it. ``value``
-    is a step's index, a Python frame's line, and 0 elsewhere.
+    is a step's index, a Python frame's line, and 0 elsewhere. A Python frame is named ``file|function``; it is the
+    innermost scope of what it allocates, and its caller, where that is known, is its parent.
     """
 
     parent: Integers

@@ -15,13 +15,17 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: the file cannot be written or moved into place.
     """
-    temporary = path.parent / f".{secrets.token_hex(8)}.part"
+    target = path.resolve()  # a link stays, and what it leads to is replaced
+    special = target.exists() and not target.is_file()  # a device or pipe is written to, never replaced
+    temporary = target if special else target.parent / f".{secrets.token_hex(8)}.part"
     try:
         yield temporary
-        temporary.replace(path)
+        if not special:
+            temporary.replace(target)
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(f"cannot write {path}: {reason}; give a folder that you may write to") from error
     finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        if not special:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)

@@ -38,21 +38,29 @@ def pass_document(summary: PassSummary, predicted: bool = False) -> dict[str, An
         "optimizer_state": dict(summary.optimizer_state),
         "modules": [asdict(row) for row in summary.modules],
         "sites": [asdict(site) for site in summary.sites],
+        "host": None if summary.host is None else asdict(summary.host),
         "devices": [_device(device) for device in summary.devices],
         "steady_steps": summary.steady_steps,
         "notes": list(summary.notes),
         "complete": summary.complete,
     }
-    if summary.host is not None:
-        document["host"] = asdict(summary.host)
     if predicted:
         document["predicted"] = True
     return document
 
 
 def to_text(document: Mapping[str, Any]) -> str:
-    """A document as text: indented, ending in a newline."""
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    """A document as text, ending in a newline; names that are no Unicode (file names may be so) are escaped."""
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    return text if text.isascii() or _is_unicode(text) else json.dumps(document, indent=2) + "\n"
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _peak(peak: Peak) -> dict[str, Any]:
@@ -70,6 +78,10 @@ def _device(device: DeviceSummary) -> dict[str, Any]:
         "peak": _peak(device.peak),
         "allocator": _check(device.allocator),
         "allocated_peak_bytes": device.allocator.peak_bytes,
+        "reserved_peak_bytes": device.reserved_peak_bytes,
+        "outside_allocator_bytes": device.outside_allocator_bytes,
+        "process_used_bytes": device.process_used_bytes,
+        "total_bytes": device.total_bytes,
     }
 
 

@@ -9,14 +9,14 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _LONGEST_NAME = 200
 
 
-def visible(name: str, encoding: str = "utf-8") -> str:
+def visible(name: str, encoding: str = "utf-8", longest: int | None = _LONGEST_NAME) -> str:
     """A name from somewhere else, made harmless: what cannot be seen or encoded, or turns text around, is escaped.
 
     Control and bidirectional characters, lone surrogates and odd spaces become text like ``\\x1b``; a very long name
     is cut in the middle.
     """
-    if len(name) > _LONGEST_NAME:
-        half = _LONGEST_NAME // 2
+    if longest is not None and len(name) > longest:
+        half = longest // 2
         name = f"{name[:half]}[{len(name) - 2 * half} more]{name[-half:]}"
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)
     return shown.encode(encoding, "backslashreplace").decode(encoding)
@@ -25,6 +25,14 @@ def visible(name: str, encoding: str = "utf-8") -> str:
 def category_label(category: Category) -> str:
     """A category's name for people."""
     return category.value.replace("_", " ")
+
+
+def share_text(part: int, whole: int, places: int = 1) -> str:
+    """A share in percent: nothing for nothing, and never 0 % for something."""
+    if not part or not whole:
+        return ""
+    least = 10.0 ** -(places + 2)
+    return f"<{least:.{places}%}" if 0 < part / whole < least / 2 else f"{part / whole:.{places}%}"
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-import torch
-
-from vramscope.errors import UnsupportedError, VramscopeError
+from vramscope.errors import VramscopeError
+from vramscope.recorders.devices import recorded_device
 from vramscope.recorders.host import HostRecorder
 from vramscope.recorders.profiler import ProfilerRecorder
 from vramscope.recorders.samples import HostKind
@@ -56,7 +55,7 @@ def _reply(replies: TextIO, **message: Any) -> None:
 
 
 def _run(request: Request, progress: Callable[[str], None]) -> None:
-    options = WorkloadOptions.from_json({**request.options, "device": resolve_device(request.options["device"])})
+    options = WorkloadOptions.from_json({**request.options, "device": str(recorded_device(request.options["device"]))})
     target = resolve(request.target)
     name = PassName(request.pass_name)
     if name is PassName.TRAINING:
@@ -70,27 +69,6 @@ def _run(request: Request, progress: Callable[[str], None]) -> None:
         kind = HostKind.RSS if request.role == Role.RSS else HostKind.PYTHON_HEAP
         samples = run_pass(target, options, name, HostRecorder(kind), progress)
         request.output.write_text(samples.to_json(), encoding="utf-8")
-
-
-def resolve_device(name: str) -> str:
-    """The device that ``--device`` means here.
-
-    Raises:
-        UnsupportedError: a GPU was asked for where torch has none, or a device that no recorder covers.
-    """
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    kind = name.partition(":")[0]
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise UnsupportedError(
-            f"--device {name}: this torch ({torch.__version__}) sees no CUDA GPU; "
-            "use --device cpu, or run where there is one"
-        )
-    if kind in ("mps", "xpu", "hpu", "mtia"):
-        raise UnsupportedError(
-            f"--device {name}: its allocator reports no events, so nothing can be recorded; use cpu or cuda"
-        )
-    return name
 
 
 if __name__ == "__main__":

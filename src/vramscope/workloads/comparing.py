@@ -1,8 +1,9 @@
 """Recording the passes of a comparison: every measurement in a fresh child, joined into one recording per pass."""
 
+import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ def _record_pass(plan: RecordingPlan, name: str, folder: Path, progress: Callabl
         request = Request(plan.target, name, role, plan.options, output)
         run_child(request, lambda text, role=role: progress(name, role, text), plan.echo_stderr)  # type: ignore[misc]
     recording = read_recording(outputs[Role.EVENTS])
+    recording = replace(recording, environment={**recording.environment, "command": sys.argv})  # not the child's own
     if plan.host:
         recording = with_host(recording, _samples(outputs[Role.RSS]), _samples(outputs[Role.PYTHON_HEAP]))
     if plan.lines:

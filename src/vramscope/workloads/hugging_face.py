@@ -62,7 +62,7 @@ def find_model(location: str) -> HuggingFaceSource:
         TargetError: transformers is not installed, or a folder is meant and is not there or has no ``config.json``.
     """
     target, path = f"hf:{location}", Path(location)
-    require_library(target, "transformers", "pip install vramscope[hf]")
+    require_library(target, "transformers", "pip install transformers")
     if location and path.is_dir() and not (path / "config.json").is_file():
         raise TargetError(f"{target}: the folder has no config.json: save one with config.save_pretrained(folder)")
     looks_like_path = location.startswith((".", "/", "~")) or location.count("/") > 1

@@ -8,6 +8,8 @@ from typing import Any, Protocol, TypeVar
 from torch import nn
 from torch.optim import Optimizer
 
+from vramscope.errors import WorkloadError
+from vramscope.workloads.messages import describe_error
 from vramscope.workloads.steps import inference_step, training_step
 from vramscope.workloads.targets import Target
 from vramscope.workloads.workload import PreparedWorkload, WorkloadOptions
@@ -74,18 +76,31 @@ def run_pass(
     try:
         progress("building the model")
         with recorder.phase(BUILD):
-            prepared = target.prepare(options, training=name is PassName.TRAINING)
-            optimizers = prepared.build_optimizers() if name is PassName.TRAINING else ()
+            prepared, optimizers = _build(target, options, name)
         recorder.watch(prepared.model)
+        if isinstance(prepared.loss, nn.Module):
+            recorder.watch(prepared.loss)
         recorder.mark_inputs(dict(prepared.input_tensors()))
         for index in range(options.steps + 1):
             progress(f"step {index + 1} of {options.steps + 1}")
             with recorder.step(index):
                 _step(prepared, optimizers, recorder)
-        return recorder.finish(workload_facts(prepared, optimizers, options, name), prepared.notes)
+        facts = workload_facts(prepared, optimizers, options, name)
+        return recorder.finish(facts, (*prepared.notes, *_remarks(prepared, name)))
     except BaseException:
         recorder.abandon()
         raise
+
+
+def _build(target: Target, options: WorkloadOptions, name: PassName) -> tuple[PreparedWorkload, Sequence[Optimizer]]:
+    """The workload, and for training its optimizers; what torch refuses (memory, above all) is the user's to mend."""
+    try:
+        prepared = target.prepare(options, training=name is PassName.TRAINING)
+        return prepared, prepared.build_optimizers() if name is PassName.TRAINING else ()
+    except (RuntimeError, MemoryError) as error:
+        raise WorkloadError(
+            f"{target.target} cannot be built: {describe_error(error)}; try a smaller --batch"
+        ) from error
 
 
 def _step(prepared: PreparedWorkload, optimizers: Sequence[Optimizer], recorder: PassRecorder[Any]) -> None:
@@ -93,6 +108,13 @@ def _step(prepared: PreparedWorkload, optimizers: Sequence[Optimizer], recorder:
         training_step(prepared, optimizers, recorder)
     else:
         inference_step(prepared, recorder)
+
+
+def _remarks(prepared: PreparedWorkload, name: PassName) -> list[str]:
+    """What the user should know of how the workload was run."""
+    if name is PassName.TRAINING and isinstance(prepared.loss, nn.Module) and any(prepared.loss.parameters()):
+        return ["the loss has parameters of its own, which no optimizer trains: give them to the Workload's optimizer"]
+    return []
 
 
 def workload_facts(
@@ -109,7 +131,7 @@ def workload_facts(
         "batch": prepared.batch,
         "seq": prepared.seq,
         "checkpoint": options.checkpoint,
-        "optimizer": prepared.optimizer,
+        "optimizer": " and ".join(dict.fromkeys(type(item).__name__ for item in optimizers)) or prepared.optimizer,
         "parameter_count": prepared.parameter_count,
         "seed": prepared.seed,
     }

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from vramscope.errors import VramscopeError, WorkloadError
+from vramscope.recorders.stamps import loss_scope
 from vramscope.workloads.messages import describe_error
 from vramscope.workloads.workload import AMP_DTYPES, CallArguments, PreparedWorkload
 
@@ -107,7 +108,8 @@ def _closure_step(prepared: PreparedWorkload, optimizers: Sequence[Optimizer], p
 def _forward(prepared: PreparedWorkload, phases: Phases) -> tuple[Any, Tensor]:
     with _phase(phases, FORWARD), _autocast(prepared):
         outputs = _call(prepared, prepared.training_inputs)
-        loss = _check_loss(prepared.loss(outputs, prepared.targets))
+        with loss_scope():
+            loss = _check_loss(prepared.loss(outputs, prepared.targets))
     return outputs, loss
 
 

@@ -20,6 +20,8 @@ from vramscope.workloads.models import BUILT_INS
 from vramscope.workloads.nests import map_tensors
 from vramscope.workloads.workload import CallArguments, PreparedWorkload, WorkloadOptions, unique_parameters
 
+_DEFAULT_OPTIMIZER = "adamw"
+
 
 @dataclass(frozen=True)
 class Target:
@@ -170,10 +172,10 @@ class _ChosenOptimizer:
 
 
 def _choose_optimizer(draft: Draft, options: WorkloadOptions) -> _ChosenOptimizer:
-    plan = optimizers.plan(options.optimizer, options.foreach, options.fused)
+    plan = optimizers.plan(options.optimizer or _DEFAULT_OPTIMIZER, options.foreach, options.fused)
     if draft.optimizer is None:
         return _ChosenOptimizer(plan.name, plan.build, plan.notes)
-    if options.optimizer != WorkloadOptions.optimizer:
+    if options.optimizer is not None:
         note = f"--optimizer {options.optimizer} replaces the Workload's own optimizer"
         return _ChosenOptimizer(plan.name, plan.build, lambda model: (note, *plan.notes(model)))
     if options.foreach is not None or options.fused is not None:

@@ -97,8 +97,7 @@ def _check_inputs(inputs: object) -> None:
 class WorkloadOptions:
     """What the command line asks of a workload; ``to_json`` carries it to child processes.
 
-    A default means "as the target has it": ``float32`` leaves a factory's model in the dtype it was built in, and
-    ``adamw`` gives way to a Workload's own optimizer.
+    A default means "as the target has it": ``float32`` leaves a factory's model in the dtype it was built in.
 
     Attributes:
         batch: samples in one step; None is the target's own default.
@@ -107,7 +106,7 @@ class WorkloadOptions:
         dtype: of parameters, buffers and floating-point inputs: float32, bfloat16 or float16.
         amp: dtype of ``torch.autocast`` around forward and loss, or None.
         checkpoint: recompute activations in backward instead of keeping them.
-        optimizer: see ``vramscope.workloads.optimizers.plan``.
+        optimizer: see ``vramscope.workloads.optimizers.plan``; None is the Workload's own, or AdamW where it has none.
         foreach: the optimizer's ``foreach`` option; None is torch's default.
         fused: the optimizer's ``fused`` option; None is torch's default.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
@@ -124,7 +123,7 @@ class WorkloadOptions:
     dtype: str = "float32"
     amp: str | None = None
     checkpoint: bool = False
-    optimizer: str = "adamw"
+    optimizer: str | None = None
     foreach: bool | None = None
     fused: bool | None = None
     device: str = "cpu"

@@ -45,7 +45,7 @@ def import_snapshot(snapshot: Snapshot, replays: dict[int, Replay] | None = None
     Blocks alive before a trace become seeds. Every allocation and free is an event at its recorded address; a free
     counts when it is requested, which is when the allocator's own total falls. Block sizes and totals are those of
     the replay, so they are the allocator's own where it is exact; anything else is noted and leaves the recording
-    incomplete. The innermost Python frame is an event's scope, ``file(line): function``, its callers the scope's
+    incomplete. The innermost Python frame is an event's scope, its callers the scope's
     parents. Library workspaces are marked.
 
     Args:
@@ -98,7 +98,7 @@ def _scope_tree(stacks: Stacks, strings: _Strings) -> tuple[Scopes, Integers]:
         for frame in reversed(stack.frames):
             scope = rows.setdefault((scope, frame), len(rows))
         scope_of_stack[number] = scope
-    names = [strings.number(f"{f.file}({f.line}): {f.function}") for f in stacks.frames]
+    names = [strings.number(f"{f.file}|{f.function}") for f in stacks.frames]
     chains = np.array(list(rows), np.int64).reshape(len(rows), 2)
     frames = chains[:, 1]
     tree = _table(

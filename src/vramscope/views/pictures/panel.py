@@ -83,13 +83,12 @@ def panel_of(name: str, ledger: Ledger) -> Panel:
     levels = np.concatenate([[list(before.values())], composition[chosen]])
     width = float(axis.places[-1]) or 1.0
     top = ledger.peak(window.first, window.last)
-    steps = [step for step in ledger.steps if window.first <= step.first < window.last]
     phases = [phase for phase in ledger.periods.phases if window.first <= phase.first < phase.last <= window.last]
     return Panel(
         name=name,
         positions=np.concatenate([[0.0], positions[chosen], [width]]),
         composition=levels[[*range(len(levels)), -1]],
-        steps=tuple(axis.span(f"step {step.value}", step.first, step.last) for step in steps),
+        steps=tuple(axis.span(f"step {step.value}", step.first, step.last) for step in window.steps),
         phases=tuple(axis.span(phase.name, phase.first, phase.last) for phase in phases[:_MOST_SPANS]),
         peak_position=axis.place(top.event),
         peak_bytes=top.bytes,
@@ -101,7 +100,7 @@ def panel_of(name: str, ledger: Ledger) -> Panel:
 def _axis(ledger: Ledger, window: Window) -> _Axis:
     times = ledger.recording.events.time_ns
     plain = _Axis(times, window, np.zeros(2), np.zeros(2))
-    begins = [plain.time(step.first) for step in ledger.steps if window.first <= step.first < window.last]
+    begins = [plain.time(step.first) for step in window.steps]
     end = plain.time(window.last)
     if not begins:
         begin = plain.time(window.first)

@@ -13,9 +13,9 @@ from vramscope.ledger.ledger import Composition
 from vramscope.views.palette import STACK_ORDER
 from vramscope.views.pictures.fills import fill_of
 from vramscope.views.pictures.words import add_titles, clipped, drawable
-from vramscope.views.text import Scale, category_label
+from vramscope.views.text import Scale, category_label, share_text
 
-_BAR = 0.34
+_BAR = 0.28
 """Width of a bar, where passes are 1 apart."""
 _GAP = 0.055
 """Least distance of two labels, as a share of the height."""
@@ -64,9 +64,9 @@ def _draw_labels(axes: Axes, place: int, composition: Composition, scale: Scale)
     for (category, middle), height in zip(middles.items(), heights, strict=True):
         axes.plot([edge + 0.01, edge + 0.035, edge + 0.05], [middle, height, height], color="#777777", lw=0.7)
         words = f"{category_label(category)}  {scale.text(composition[category])}  "
-        size = axes.text(edge + 0.06, height, words, va="center", fontsize=9.5)
+        size = axes.text(edge + 0.06, height, words, va="center", fontsize=9)
         share: dict[str, Any] = {"xycoords": size, "va": "bottom", "fontsize": 8, "color": "#666666"}
-        axes.annotate(f"{composition[category] / total:.0%}", (1, 0.1), **share)
+        axes.annotate(share_text(composition[category], total, places=0), (1, 0.1), **share)
     small = [c for c in composition if composition[c] and c not in middles]
     words = ", ".join(f"{category_label(c)} {scale.text(composition[c])}" for c in small)
     below: dict[str, Any] = {"xytext": (0, -22), "textcoords": "offset points", "fontsize": 7.5, "color": "#666666"}

@@ -13,7 +13,7 @@ def header(page: Page) -> Group:
     """The model, its size and circumstances, and the one sentence."""
     lines = [page.joined([_name(page), *_facts(page)]), _origin(page)]
     reason = explain(page.comparison, page.prose_scale)
-    return Group(*lines, *([Text(""), page.words(reason, "bold")] if reason is not None else []))
+    return Group(*lines, *([Text(""), page.sentence(reason, "bold")] if reason is not None else []))
 
 
 def _name(page: Page) -> Text:
@@ -54,9 +54,9 @@ def warnings(page: Page) -> Group | None:
         for device in summary.devices:
             check = device.allocator
             if check.max_disagreement_bytes or sum(device.peak.by_category.values()) != check.peak_bytes:
-                lines.append(page.name(_disagreement(name, device.device, check.max_disagreement_bytes), "bold red"))
+                lines.append(page.remark(_disagreement(name, device.device, check.max_disagreement_bytes), "bold red"))
         if not summary.complete:
-            lines.append(page.name(f"WARNING: the {name} recording is incomplete: its end is missing.", "bold red"))
+            lines.append(page.remark(f"WARNING: the {name} recording is incomplete: its end is missing.", "bold red"))
     return Group(Text(""), *lines) if lines else None
 
 
@@ -80,4 +80,4 @@ def notes(page: Page) -> Group | None:
 
 def _note(page: Page, note: str, names: list[str]) -> Text:
     everywhere = len(names) == len(page.passes)
-    return page.name(note if everywhere else f"{', '.join(names)}: {note}")
+    return page.remark(note if everywhere else f"{', '.join(names)}: {note}")

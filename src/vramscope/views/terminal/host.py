@@ -7,6 +7,7 @@ from rich.text import Text
 
 from vramscope.ledger.host import HostSummary
 from vramscope.views.terminal.page import Page, add_figures, ruled_table
+from vramscope.views.text import Scale
 
 
 def host(page: Page) -> Group | None:
@@ -17,12 +18,17 @@ def host(page: Page) -> Group | None:
     table = ruled_table(page, "resident (RSS)")
     add_figures(table, *map(page.header, found))
     hosts = found.values()
-    table.add_row("before the model", *(page.size(item.rss_before_bytes) for item in hosts))
-    table.add_row("+ tensors", *(page.size(item.tensor_bytes_at_peak) for item in hosts))
-    table.add_row("+ Python heap", *(page.size(item.python_heap_bytes_at_peak) for item in hosts))
-    table.add_row("+ native remainder", *(page.size(item.native_remainder_bytes) for item in hosts))
+    scale = Scale.fitting(max(item.rss_peak_bytes for item in hosts))  # a process is larger than a small model
+    parts = (
+        ("before the model", "rss_before_bytes"),
+        ("+ tensors", "tensor_bytes_at_peak"),
+        ("+ Python heap", "python_heap_bytes_at_peak"),
+        ("+ native remainder", "native_remainder_bytes"),
+    )
+    for words, part in parts:
+        table.add_row(words, *(page.size(getattr(item, part), scale) for item in hosts))
     table.add_section()
-    table.add_row("= peak", *(page.size(item.rss_peak_bytes) for item in hosts), style="bold")
+    table.add_row("= peak", *(page.size(item.rss_peak_bytes, scale) for item in hosts), style="bold")
     return page.section("Memory of the process", table, *_remarks(page, found))
 
 

@@ -1,5 +1,7 @@
 """What all parts of the terminal view share: the console, one unit for all figures, the look of sections and tables."""
 
+import re
+import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -11,12 +13,13 @@ from rich.text import Text
 
 from vramscope.ledger.comparison import Comparison
 from vramscope.ledger.summary import PassSummary
-from vramscope.views.text import Scale, visible
+from vramscope.views.text import Scale, share_text, visible
 
 _RULES = (2, 4)
 """Lines of a rich box that are drawn: below the header, and between sections."""
 _UNBOUNDED = 10_000
 """Columns of a console that is wide enough for every table."""
+_BEFORE_UNIT, _NO_BREAK = re.compile(r"(?<=\d) (?=([KMGT]i)?B\b)"), "\u00a0"
 _ASCII = str.maketrans({"·": "-", "✓": "=", "█": "#"})
 
 
@@ -73,6 +76,10 @@ class Page:
         """A name from user code: shown, never interpreted."""
         return Text(visible(name, self.console.encoding), style=style, overflow="fold")
 
+    def remark(self, remark: str, style: str = "") -> Text:
+        """A sentence that may hold names from user code: shown whole, never interpreted."""
+        return Text(visible(remark, self.console.encoding, longest=None), style=style, overflow="fold")
+
     def header(self, name: str) -> Text:
         """A pass's name above its column."""
         return self.name(name, "dim")
@@ -82,23 +89,26 @@ class Page:
         shown = text if self.is_unicode else visible(text.translate(_ASCII), self.console.encoding)
         return Text(shown, style=style)
 
+    def sentence(self, text: str, style: str = "") -> Text:
+        """A sentence over several lines, none of which ends between a figure and its unit."""
+        lines = textwrap.wrap(_BEFORE_UNIT.sub(_NO_BREAK, text), self.console.width)
+        return self.words("\n".join(lines).replace(_NO_BREAK, " "), style)
+
     def joined(self, parts: Iterable[Text]) -> Text:
         """Short facts on one line."""
         return self.words(" · ", "dim").join(parts)
 
-    def size(self, size_bytes: int, style: str = "") -> Text:
-        """A size; zero is dim."""
-        return Text(self.scale.text(size_bytes), style=style if size_bytes else "dim", no_wrap=True)
+    def size(self, size_bytes: int, scale: Scale | None = None, style: str = "") -> Text:
+        """A size, in the page's unit or another; zero is dim."""
+        return Text((scale or self.scale).text(size_bytes), style=style if size_bytes else "dim", no_wrap=True)
 
     def change(self, size_bytes: int) -> Text:
         """A difference with its sign; zero is dim."""
         return Text(self.scale.change(size_bytes), style="" if size_bytes else "dim", no_wrap=True)
 
     def share(self, part: int, whole: int) -> Text:
-        """A share of a whole; nothing for nothing, and never 0 % for something."""
-        ratio = part / whole if whole else 0.0
-        words = "" if not part else "<0.1%" if 0 < ratio < 0.0005 else f"{ratio:.1%}"
-        return Text(words, style="dim", no_wrap=True)
+        """A share of a whole."""
+        return Text(share_text(part, whole), style="dim", no_wrap=True)
 
     def section(self, title: str, *bodies: RenderableType, remark: str = "") -> Group:
         """A heading after an empty line, and what stands below it."""

@@ -79,12 +79,12 @@ def _category_row(page: Page, category: Category, extras: _Extras) -> list[Text]
 
 
 def _pass_cells(page: Page, peak: Peak, size_bytes: int, style: str, extras: _Extras) -> list[Text]:
-    cells = [page.size(size_bytes, style)]
+    cells = [page.size(size_bytes, style=style)]
     if extras.shares:
         cells.append(page.share(size_bytes, peak.bytes))
     if extras.bars:
         length = round(_BAR_CELLS * size_bytes / peak.bytes) if peak.bytes else 0
-        cells.append(page.words("█" * length, "blue"))
+        cells.append(page.words("█" * length, "cyan"))
     return cells
 
 
@@ -156,8 +156,10 @@ def phases(page: Page) -> Group:
     for phase in dict.fromkeys(name for summary in passes for name in summary.phases):
         table.add_row(page.name(phase), *(_level(page, summary.phases.get(phase)) for summary in passes))
     table.add_section()
-    table.add_row("steady steps", *(page.size(summary.peak.bytes) for summary in passes), style="bold")
-    table.add_row("cold step", *(page.size(summary.cold.peak_bytes) for summary in passes))
+    whole = "steady steps" if page.main.steady_steps else "all of it"
+    table.add_row(whole, *(page.size(summary.peak.bytes) for summary in passes), style="bold")
+    if page.main.steady_steps:
+        table.add_row("cold step", *(page.size(summary.cold.peak_bytes) for summary in passes))
     return page.section("Peak of each phase", table)
 
 

@@ -1,0 +1,88 @@
+"""Watched models: what their modules hold, looked at again whenever it may have changed, and kept alive by nobody."""
+
+from collections.abc import Callable, Iterable, Iterator
+from weakref import ref
+
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from vramscope.recorders.labels import Label, label_gradients, label_tensor
+from vramscope.recording.recording import MarkKind
+
+
+class WatchedModels:
+    """Parameters and buffers of the watched models, by name, each storage under the first path that holds it."""
+
+    def __init__(self, on_parameter: Callable[[str, nn.Parameter], None]) -> None:
+        self._on_parameter = on_parameter
+        self._modules: list[tuple[ref[nn.Module], str]] = []
+        self._parameters: dict[int, tuple[ref[Tensor], str]] = {}
+        self._seen: dict[str, tuple[int, int]] = {}
+        self.module_types: list[list[str]] = []
+        """[path, class name] of every module that was ever watched, in the order of the model."""
+
+    def watch(self, model: nn.Module, root: str) -> None:
+        """Look at a model's modules, with paths below ``root``, from now on."""
+        for path, module in model.named_modules(prefix=root):
+            self._modules.append((ref(module), path))
+            self.module_types.append([path, type(module).__name__])
+
+    def fresh_labels(self) -> Iterator[Label]:
+        """Labels for the parameters and buffers that were not there, or were elsewhere, when this was last asked."""
+        for module, path in self._live_modules():
+            for name, parameter in module._parameters.items():
+                if (
+                    parameter is not None
+                    and not is_lazy(parameter)
+                    and self._moved(name := _join(path, name), parameter)
+                ):
+                    yield from self._label_parameter(name, parameter)
+            for name, buffer in module._buffers.items():
+                if buffer is not None and self._moved(name := _join(path, name), buffer):
+                    yield from label_tensor(MarkKind.BUFFER, name, buffer)
+
+    def gradient_labels(self) -> Iterator[Label]:
+        """Labels for the gradients that parameters hold now."""
+        return label_gradients(self._named_parameters())
+
+    def name_of(self, parameter: Tensor) -> str:
+        """The name of a watched parameter, empty for any other tensor."""
+        known, name = self._parameters.get(id(parameter), (None, ""))
+        return name if known is not None and known() is parameter else ""
+
+    def _label_parameter(self, name: str, parameter: nn.Parameter) -> Iterator[Label]:
+        if not self.name_of(parameter):
+            self._parameters[id(parameter)] = (ref(parameter), name)
+            self._on_parameter(name, parameter)
+        yield from label_tensor(MarkKind.PARAMETER, self.name_of(parameter), parameter)
+
+    def _moved(self, name: str, tensor: Tensor) -> bool:
+        place = (id(tensor), _address(tensor))
+        if self._seen.get(name) == place:
+            return False
+        self._seen[name] = place
+        return True
+
+    def _live_modules(self) -> Iterator[tuple[nn.Module, str]]:
+        for weak, path in self._modules:
+            module = weak()
+            if module is not None:
+                yield module, path
+
+    def _named_parameters(self) -> Iterable[tuple[str, Tensor]]:
+        for weak, name in list(self._parameters.values()):
+            parameter = weak()
+            if parameter is not None:
+                yield name, parameter
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _address(tensor: Tensor) -> int:
+    """Where a tensor's memory is; 0 for tensors that have no single address (sparse, wrapped, not built yet)."""
+    try:
+        return tensor.data_ptr()
+    except (RuntimeError, NotImplementedError, ValueError):
+        return 0

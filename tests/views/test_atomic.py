@@ -1,0 +1,29 @@
+"""Files that are there whole or not at all."""
+
+from pathlib import Path
+
+import pytest
+
+from vramscope.errors import OutputError
+from vramscope.views.atomic import atomic_path
+
+
+def test_the_file_appears_at_the_end(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "file") as temporary:
+        temporary.write_text("whole")
+        assert not (tmp_path / "file").exists()
+    assert {entry.name: entry.read_text() for entry in tmp_path.iterdir()} == {"file": "whole"}
+
+
+def test_after_a_failure_the_old_file_is_left(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("old")
+    with pytest.raises(KeyboardInterrupt), atomic_path(tmp_path / "file") as temporary:
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+    assert {entry.name: entry.read_text() for entry in tmp_path.iterdir()} == {"file": "old"}
+
+
+def test_a_full_disk_is_told_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"cannot write .*: No space left on device"), atomic_path(tmp_path / "file"):
+        raise OSError(28, "No space left on device")
+    assert list(tmp_path.iterdir()) == []
