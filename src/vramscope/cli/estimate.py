@@ -10,7 +10,7 @@ import click
 
 from vramscope.allocator.settings import parse_settings
 from vramscope.cli.options import common_options, workload_options, workload_values
-from vramscope.cli.output import check_file, prepare_folder, write_text
+from vramscope.cli.output import make_folder, prepare_outputs, write_text
 from vramscope.cli.progress import progress_bar
 from vramscope.errors import UsageError
 from vramscope.ledger.comparison import Comparison, compare_recordings
@@ -58,10 +58,8 @@ def estimate_command(
     if target is None:
         raise UsageError("estimate needs a TARGET: such as gpt2, or hf: and a name or folder")
     gpu = find_gpu(gpu_name)
-    if folder is not None:
-        prepare_folder(folder)
-    if json_path is not None:
-        check_file(json_path)
+    check_device(workload["device"])
+    prepare_outputs(folder, json_path)
     comparison, uses = _predict(target, gpu, allocator, workload, quiet)
     document = to_text(_document(comparison, gpu, uses))
     if folder is not None:
@@ -70,6 +68,16 @@ def estimate_command(
         write_text(json_path, document)
     if not quiet and json_path != "-":
         _print(comparison, gpu, uses, top, verbose)
+
+
+def check_device(name: str) -> None:
+    """Refuse ``--device``: a prediction is for the GPU that ``--gpu`` names.
+
+    Raises:
+        UsageError: a device was given.
+    """
+    if name != "auto":
+        raise UsageError(f"--device {name} does nothing in a prediction: --gpu names the GPU; leave it out")
 
 
 def gpu_table() -> str:
@@ -118,6 +126,7 @@ def _document(comparison: Comparison, gpu: "Gpu", uses: "dict[str, GpuUse]") -> 
 def _write_folder(comparison: Comparison, document: str, folder: Path) -> None:
     from vramscope.views.png import write_peaks, write_timeline  # matplotlib takes long to load
 
+    make_folder(folder)
     for name, ledger in comparison.ledgers.items():
         write_recording(ledger.recording, folder / f"{name}.vram")
     write_text(str(folder / "estimate.json"), document)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vramscope.allocator.settings import parse_settings
+from vramscope.cli.estimate import check_device
 from vramscope.cli.options import common_options, workload_options, workload_values
 from vramscope.cli.output import check_file, write_text
 from vramscope.cli.progress import progress_bar
@@ -50,6 +51,7 @@ def fit_command(
     """
     if workload["batch"] is not None:
         raise UsageError("--batch is what fit looks for: leave it out, or use estimate")
+    check_device(workload["device"])
     gpu = find_gpu(gpu_name)
     limit_bytes = (parse_size(vram) if vram else gpu.memory_bytes) - parse_size(headroom)
     if json_path is not None:
