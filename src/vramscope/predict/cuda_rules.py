@@ -37,6 +37,7 @@ def cuda_rules(gpu: Gpu) -> Mapping[OpOverload, Rule]:
         **ARTEFACTS,
         **SUBSTITUTES,
         **dict.fromkeys(_MATRIX_PRODUCTS, products.rule),
+        **dict.fromkeys(_in_place_foreach(), nothing_new),
         # native_dropout_cuda, aten/src/ATen/native/cuda/Dropout.cu: the mask before the result
         aten.native_dropout.default: in_order(1, 0),
         **dict.fromkeys((aten.sum.dim_IntList, aten.sum.default, aten.mean.dim, aten.mean.default), reduces(gpu)),
@@ -48,6 +49,24 @@ def cuda_rules(gpu: Gpu) -> Mapping[OpOverload, Rule]:
         aten._scaled_dot_product_efficient_attention_backward.default: efficient_attention_backward,
         aten.lift_fresh.default: on_the_host,
     }
+
+
+def _in_place_foreach() -> list[OpOverload]:
+    names = (name.removeprefix("aten::") for name in torch._C._dispatch_get_all_op_names())
+    packets = {name.partition(".")[0] for name in names if name.startswith("_foreach_")}
+    found = [getattr(aten, packet) for packet in sorted(packets) if packet.endswith("_")]
+    return [getattr(packet, overload) for packet in found for overload in packet.overloads()]
+
+
+def nothing_new(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """In-place operators over lists of tensors allocate nothing: they need not even be described.
+
+    Source: ``multi_tensor_apply`` in aten/src/ATen/native/cuda/MultiTensorApply.cuh passes addresses as kernel
+    arguments. Step counters, tensors of no dimension, are on the host, and their values are read.
+    """
+    if any(tensor.dim() == 0 for tensor in args[0]):
+        return mode.run(func, *args, **kwargs)
+    return None
 
 
 def reduces(gpu: Gpu) -> Rule:
