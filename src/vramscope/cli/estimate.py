@@ -112,7 +112,10 @@ def _predict(
 
 def _document(comparison: Comparison, gpu: "Gpu", uses: "dict[str, GpuUse]") -> dict[str, Any]:
     document = comparison_document(comparison, "estimate")
+    from vramscope.predict.estimate import EXPECTED_ERROR
+
     document["gpu"] = asdict(gpu)
+    document["expected_error"] = EXPECTED_ERROR
     for name, use in uses.items():
         device = document["passes"][name]["devices"][0]
         device["reserved_peak_bytes"] = use.reserved_bytes
@@ -137,6 +140,7 @@ def _write_folder(comparison: Comparison, document: str, folder: Path) -> None:
 def _print(comparison: Comparison, gpu: "Gpu", uses: "dict[str, GpuUse]", top: int, verbose: bool) -> None:
     from rich.console import Console
 
+    from vramscope.predict.estimate import EXPECTED_ERROR
     from vramscope.views.terminal import print_comparison
 
     print_comparison(comparison, Console(), top=top, verbose=verbose)
@@ -148,3 +152,4 @@ def _print(comparison: Comparison, gpu: "Gpu", uses: "dict[str, GpuUse]", top: i
             f"  {name}: allocated {format_size(use.allocated_bytes)}, reserved {format_size(use.reserved_bytes)}, "
             f"process {low} to {high}: {words[use.fits]}"
         )
+    click.echo(f"expected error: {EXPECTED_ERROR}")
