@@ -54,3 +54,16 @@ install_vramscope() {
         fail "could not install from setup.cfg and constraints.txt: see pip's message above"
     fingerprint "$extras" >"$stamp"
 }
+
+# The tests of the HTML page need a Chromium; they skip, saying so, where there is none and none can be installed.
+offer_chromium() {
+    if command -v chromium chromium-browser google-chrome google-chrome-stable >/dev/null; then
+        return
+    fi
+    if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+        say "Installing Chromium for the tests of the HTML page"
+        { apt-get install -y -qq --no-install-recommends chromium ||
+            { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; }; } >/dev/null 2>&1 ||
+            say "Chromium cannot be installed here: its tests will be skipped"
+    fi
+}

@@ -18,7 +18,7 @@ import pytest
 SOURCE = Path(importlib.util.find_spec("vramscope").origin).parent
 
 BASICS = {"errors", "units"}
-MIDDLE = {"recording", "ledger", "allocator", "recorders", "views", "predict", "workloads", "experiments"}
+MIDDLE = {"recording", "ledger", "allocator", "recorders", "views", "predict", "workloads", "experiments", "findings"}
 MAY_IMPORT = {
     "errors": set(),
     "units": {"errors"},
@@ -26,22 +26,26 @@ MAY_IMPORT = {
     "ledger": BASICS | {"recording"},
     "allocator": BASICS | {"recording"},
     "recorders": BASICS | {"recording"},
-    "views": BASICS | {"recording", "ledger", "allocator"},
+    # what experiments found, said without torch, so that views can show it
+    "findings": BASICS | {"ledger"},
+    "views": BASICS | {"recording", "ledger", "allocator", "findings"},
     "workloads": BASICS | {"recording", "recorders"},
     "predict": BASICS | {"recording", "ledger", "allocator", "recorders", "workloads"},
-    "experiments": BASICS | {"recording", "ledger", "allocator", "recorders", "workloads", "predict"},
+    "experiments": BASICS | {"recording", "ledger", "allocator", "recorders", "workloads", "predict", "findings"},
     # the Python API, beside the command line
     "profiling": BASICS | {"recording", "recorders", "ledger"},
     # the public names; each house below imports its neighbours by their own names instead
     "__init__": BASICS | MIDDLE | {"profiling"},
     "integrations": BASICS | MIDDLE | {"__init__"},
-    "pytest_plugin": BASICS | MIDDLE | {"__init__"},
+    # what the pytest plugin stands on
+    "testing": BASICS | {"recording", "ledger", "recorders", "views"},
+    "pytest_plugin": BASICS | MIDDLE | {"__init__", "profiling", "testing"},
     "cli": BASICS | MIDDLE | {"__init__"},
     "__main__": {"cli"},
 }
 # What every house may take from the package itself.
 FACTS_OF_THE_PACKAGE = {"__version__"}
-WITHOUT_TORCH = ("errors", "units", "recording", "ledger", "allocator", "views")
+WITHOUT_TORCH = ("errors", "units", "recording", "ledger", "allocator", "findings", "views")
 TORCH_FAMILY = {"torch", "torchvision", "torchaudio", "timm", "transformers", "lightning", "peft", "bitsandbytes"}
 MACHINE_PATH = re.compile(r"(?<![\w.~-])/(?:home|root|work|tmp|Users|mnt|opt)/|\b[A-Z]:\\")
 

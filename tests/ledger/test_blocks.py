@@ -83,6 +83,13 @@ def test_a_seed_whose_free_was_told_needs_no_finding():
     assert not pair_events(script.recording()).silent.any()
 
 
+def test_a_seed_that_outlives_the_recording_did_not_go_silently():
+    script = Script()
+    script.seed(0x10, 100)
+    script.alloc(0x20, 1)
+    assert not pair_events(script.recording()).silent.any()
+
+
 def test_a_free_without_an_allocation_is_a_block_from_before():
     script = Script()
     script.alloc(0x20, 8)

@@ -103,6 +103,17 @@ def test_a_window_begins_with_the_state_before_its_first_event():
     assert ledger.peak(4, 5) == Moment(event=3, bytes=90)
 
 
+def test_a_window_that_only_gets_back_to_where_it_began_has_its_peak_at_the_beginning():
+    script = Script()
+    script.alloc(0x10, 10)
+    script.free(0x10, 10)
+    script.alloc(0x10, 10)
+    ledger = script.ledger()
+    assert ledger.peak(1, 3) == Moment(event=0, bytes=10)
+    everything = np.ones(len(ledger.blocks), dtype=np.bool_)
+    assert ledger.peak_of(everything, 1, 3) == Moment(event=0, bytes=10)
+
+
 def test_a_window_ends_before_its_last_row():
     assert three_blocks().ledger().peak(0, 3) == Moment(event=1, bytes=40)
 

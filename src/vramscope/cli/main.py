@@ -18,6 +18,9 @@ COMMANDS = {
     "compare": ("vramscope.cli.compare:compare_command", "Inference and training of a model side by side."),
     "estimate": ("vramscope.cli.estimate:estimate_command", "What a GPU that is not there would use."),
     "fit": ("vramscope.cli.fit:fit_command", "The largest batch that fits a GPU, and what each remedy would save."),
+    "experiments": ("vramscope.cli.experiments:experiments_command", "Six questions about networks, measured."),
+    "report": ("vramscope.cli.report:report_command", "A recording again, in another form."),
+    "diff": ("vramscope.cli.diff:diff_command", "What changed between two recordings; a gate."),
     "snapshot": ("vramscope.cli.snapshot:snapshot_command", "Read and replay a CUDA memory snapshot."),
 }
 """Each command, where it is and what it does; its module is imported only when the command itself is used."""

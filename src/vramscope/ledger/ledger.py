@@ -153,21 +153,36 @@ class Ledger:
     def peaks_by_module(self, chosen: Flags, first: int, last: int, device: int = 0) -> Integers:
         """For each module (numbers of `module_paths`) the most that the chosen blocks of it ever held within a
         window."""
+        return self.peaks_by_group(self.module, len(self.module_paths), chosen, first, last, device)
+
+    def peaks_by_group(
+        self, group: Integers, count: int, chosen: Flags, first: int, last: int, device: int = 0
+    ) -> Integers:
+        """The most that the chosen blocks of each group ever held within a window, each group at its own moment.
+
+        Args:
+            group: for each block the number of its group, in ``[0, count)``.
+            count: how many groups there are.
+            chosen: which blocks count.
+            first: first event of the window.
+            last: the event after the window's last one.
+            device: whose blocks.
+        """
         rows, change = self._changes(chosen, device)
-        module = self.module[self.blocks.of_event[rows]]
-        order = np.lexsort((rows, module))
+        number = group[self.blocks.of_event[rows]]
+        order = np.lexsort((rows, number))
         running = np.cumsum(change[order])
-        starts = np.searchsorted(module[order], np.arange(len(self.module_paths)))
-        base = np.append(0, running)[starts]  # the running sum before each module's first event
+        starts = np.searchsorted(number[order], np.arange(count))
+        base = np.append(0, running)[starts]  # the running sum before each group's first event
         older = chosen & self._seeded(device)
-        seeded = np.zeros(len(self.module_paths), dtype=np.int64)
-        np.add.at(seeded, self.module[older], self.blocks.size[older])
-        level = running - base[module[order]] + seeded[module[order]]
+        seeded = np.zeros(count, dtype=np.int64)
+        np.add.at(seeded, group[older], self.blocks.size[older])
+        level = running - base[number[order]] + seeded[number[order]]
         inside = (rows[order] >= first) & (rows[order] < last)
-        peaks = np.zeros(len(self.module_paths), dtype=np.int64)
+        peaks = np.zeros(count, dtype=np.int64)
         held = chosen & (self.blocks.device == device) & self.blocks.alive_after(first - 1)
-        np.add.at(peaks, self.module[held], self.blocks.size[held])  # what each module holds when the window begins
-        np.maximum.at(peaks, module[order][inside], level[inside])
+        np.add.at(peaks, group[held], self.blocks.size[held])  # what each group holds when the window begins
+        np.maximum.at(peaks, number[order][inside], level[inside])
         return peaks
 
     def _changes(self, chosen: Flags, device: int) -> tuple[Integers, Integers]:

@@ -1,0 +1,94 @@
+"""`vramscope diff A B`: what changed between two recordings, and a gate on it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vramscope.cli.output import check_file, write_text
+from vramscope.cli.passes import load_comparison, pass_option
+from vramscope.errors import UsageError
+
+if TYPE_CHECKING:
+    from vramscope.ledger.diff import Diff
+
+REGRESSION = 1
+
+
+@click.command("diff")
+@click.argument("before", type=click.Path(path_type=Path))
+@click.argument("after", type=click.Path(path_type=Path))
+@click.option(
+    "--fail-over",
+    "fail_over",
+    multiple=True,
+    metavar="[NAME:]VALUE",
+    help="Exit with 1 if a figure grew by more: 5%, peak:5%, activations:20MiB, module=PATH:0; repeatable.",
+)
+@click.option("--format", "form", type=click.Choice(["terminal", "json", "markdown"]), default="terminal")
+@click.option("-o", "--out", default="-", metavar="PATH", help="Write there; - is standard output.")
+@click.option("--json", "json_path", metavar="PATH", help="Write the figures as JSON as well; - is standard output.")
+@click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="Rows of the longer tables.")
+@pass_option
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and what --json - asks for.")
+@click.option("--debug", is_flag=True, help="Show a traceback with an error.")
+def diff_command(
+    before: Path,
+    after: Path,
+    fail_over: tuple[str, ...],
+    form: str,
+    out: str,
+    json_path: str | None,
+    top: int,
+    pass_name: str | None,
+    quiet: bool,
+    debug: bool,
+) -> int:
+    """Compare two recordings, or two folders that `compare -o` wrote: what appeared, went, grew and shrank.
+
+    NAME is peak (the default), a category, or module=PATH, which takes in everything below that module.
+    """
+    from vramscope.ledger.diff import diff_comparisons  # numpy takes long to load, and --help needs none
+    from vramscope.ledger.thresholds import parse_threshold
+
+    thresholds = [parse_threshold(text) for text in fail_over]
+    _check_outputs(form, out, json_path)
+    diff = diff_comparisons(load_comparison(before, pass_name), load_comparison(after, pass_name), thresholds)
+    if json_path is not None:
+        _json(diff, json_path, top)
+    if json_path != "-" and not (quiet and out == "-"):
+        _RENDER[form](diff, out, top)
+    return REGRESSION if diff.regressions else 0
+
+
+def _check_outputs(form: str, out: str, json_path: str | None) -> None:
+    if form == "terminal" and out != "-":
+        raise UsageError("--out goes with --format json or markdown: the terminal view is for standard output")
+    for path in (out, json_path):
+        if path is not None:
+            check_file(path)
+
+
+def _terminal(diff: "Diff", out: str, top: int) -> None:
+    from rich.console import Console
+
+    from vramscope.views.terminal.diff import print_diff
+
+    print_diff(diff, Console(), top=top)
+
+
+def _json(diff: "Diff", out: str, top: int) -> None:
+    from vramscope.views.diff_json import diff_document
+    from vramscope.views.json import to_text
+
+    write_text(out, to_text(diff_document(diff)))
+
+
+def _markdown(diff: "Diff", out: str, top: int) -> None:
+    from vramscope.views.markdown import diff_markdown
+
+    write_text(out, diff_markdown(diff, top=top))
+
+
+_RENDER: dict[str, Callable[["Diff", str, int], None]] = {"terminal": _terminal, "json": _json, "markdown": _markdown}

@@ -1,0 +1,163 @@
+"""`vramscope report FILE`: a recording again, in another form."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vramscope.cli.output import check_file, check_folder, make_folder, write_text
+from vramscope.cli.passes import load_comparison, pass_option
+from vramscope.errors import UsageError
+
+if TYPE_CHECKING:
+    from vramscope.ledger.comparison import Comparison
+
+FORMATS = ("terminal", "json", "csv", "png", "html", "perfetto", "snapshot")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to render, and how."""
+
+    comparison: "Comparison"
+    out: Path | None
+    source: Path
+    top: int
+    verbose: bool
+
+    def beside(self, extension: str) -> Path:
+        """Where a file goes: where the user says, or beside the recording, under its name."""
+        if self.out is not None:
+            return self.out
+        if self.source.is_dir() and not self.source.name.endswith(".part"):
+            return self.source / f"report.{extension}"
+        return self.source.with_name(f"{self.source.name.removesuffix('.part').removesuffix('.vram')}.{extension}")
+
+
+@click.command("report")
+@click.argument("recording", type=click.Path(path_type=Path))
+@click.option("--format", "form", type=click.Choice(FORMATS))
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Write there (png: a folder) [default: see below].")
+@click.option(
+    "--top", type=click.IntRange(1), default=10, show_default=True, help="Rows of the terminal's long tables."
+)
+@pass_option
+@click.option("-q", "--quiet", is_flag=True, help="Do not say which files were written.")
+@click.option("-v", "--verbose", is_flag=True, help="Every figure in bytes, every category and module.")
+@click.option("--debug", is_flag=True, help="Show a traceback with an error.")
+def report_command(
+    recording: Path,
+    form: str | None,
+    out: Path | None,
+    top: int,
+    pass_name: str | None,
+    quiet: bool,
+    verbose: bool,
+    debug: bool,
+) -> None:
+    """Render RECORDING again: a .vram file, an unsealed .vram.part, or a folder that `compare -o` wrote.
+
+    \b
+    terminal   tables (the default)
+    json       the figures of `compare --json`
+    csv        every figure in a row of its own
+    png        timeline.png, peaks.png and modules.png
+    html       one interactive page that opens offline; needs plotly
+    perfetto   a trace for ui.perfetto.dev: memory counters, phases, modules
+    snapshot   a pickle for pytorch.org/memory_viz; one pass
+
+    terminal, json and csv go to standard output; the others beside the recording, under its name.
+    """
+    form = form or "terminal"
+    if out is not None:
+        _check(form, out)
+    job = Job(load_comparison(recording, pass_name), out, recording, top, verbose)
+    for path in _RENDER[form](job):
+        if not quiet:
+            click.echo(f"wrote {path}", err=True)
+
+
+def _check(form: str, out: Path) -> None:
+    """Refuse an output before any work is done for it."""
+    if form == "terminal":
+        raise UsageError("--out goes with a --format other than terminal, which is for standard output")
+    if form == "png":
+        check_folder(out)
+    else:
+        check_file(str(out))
+
+
+def _terminal(job: Job) -> list[Path]:
+    from rich.console import Console
+
+    from vramscope.views.terminal import print_comparison
+
+    print_comparison(job.comparison, Console(), top=job.top, verbose=job.verbose)
+    return []
+
+
+def _json(job: Job) -> list[Path]:
+    from vramscope.views.json import comparison_document, to_text
+
+    return _text(job, to_text(comparison_document(job.comparison, "report")))
+
+
+def _csv(job: Job) -> list[Path]:
+    from vramscope.views.csv import comparison_csv
+
+    return _text(job, comparison_csv(job.comparison))
+
+
+def _text(job: Job, text: str) -> list[Path]:
+    write_text("-" if job.out is None else str(job.out), text)
+    return [] if job.out is None or str(job.out) == "-" else [job.out]
+
+
+def _png(job: Job) -> list[Path]:
+    from vramscope.views.png import write_modules, write_peaks, write_timeline
+
+    folder = job.out or (job.source if job.source.is_dir() else job.source.parent)
+    make_folder(folder)
+    writers = {"timeline.png": write_timeline, "peaks.png": write_peaks, "modules.png": write_modules}
+    for name, write in writers.items():
+        write(job.comparison, folder / name)
+    return [folder / name for name in writers]
+
+
+def _html(job: Job) -> list[Path]:
+    from vramscope.views.html import write_html
+
+    path = job.beside("html")
+    write_html(job.comparison, path)
+    return [path]
+
+
+def _perfetto(job: Job) -> list[Path]:
+    from vramscope.views.perfetto import write_perfetto
+
+    path = job.beside("perfetto.json")
+    write_perfetto(job.comparison, path)
+    return [path]
+
+
+def _snapshot(job: Job) -> list[Path]:
+    from vramscope.views.snapshot import write_snapshot
+
+    if len(job.comparison.ledgers) > 1:
+        raise UsageError(f"a snapshot is of one pass: add --pass {' or --pass '.join(job.comparison.ledgers)}")
+    path = job.beside("pickle")
+    write_snapshot(next(iter(job.comparison.ledgers.values())), path)
+    return [path]
+
+
+_RENDER: dict[str, Callable[[Job], list[Path]]] = {
+    "terminal": _terminal,
+    "json": _json,
+    "csv": _csv,
+    "png": _png,
+    "html": _html,
+    "perfetto": _perfetto,
+    "snapshot": _snapshot,
+}

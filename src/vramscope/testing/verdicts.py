@@ -1,0 +1,93 @@
+"""Whether a test stays within its limits, and what to say where it does not."""
+
+from collections.abc import Iterator, Sequence
+
+from vramscope.ledger.thresholds import Figure, Threshold
+from vramscope.testing.figures import Sizes, TestFigures
+from vramscope.testing.limits import LeakLimit, MemoryLimit
+from vramscope.units import format_size
+
+_MOST_PARTS = 6
+
+
+def judge_memory(limit: MemoryLimit, figures: TestFigures) -> str | None:
+    """What is wrong, None where nothing is."""
+    category = limit.category
+    used = figures.peak_bytes if category is None else figures.category_peaks[category]
+    if used <= limit.size_bytes:
+        return None
+    what = "in all" if category is None else f"of {category.replace('_', ' ')}"
+    words = (
+        f"the test held {_exact(used)} {what} on {figures.device}, {_exact(used - limit.size_bytes)} more than "
+        f"limit_vram allows: {_exact(limit.size_bytes)}"
+    )
+    return "\n".join([words, *_breakdown(figures)])
+
+
+def judge_leaks(limit: LeakLimit, figures: TestFigures) -> str | None:
+    """What is wrong, None where nothing is."""
+    if figures.leaked_bytes <= limit.size_bytes:
+        return None
+    words = (
+        f"{_exact(figures.leaked_bytes)} that the test allocated on {figures.device} are still there after it, "
+        f"{_exact(figures.leaked_bytes - limit.size_bytes)} more than limit_vram_leaks allows: "
+        f"{_exact(limit.size_bytes)}"
+    )
+    return "\n".join([words, f"  left: {_parts(figures.leaked_by_category)}"])
+
+
+def judge_growth(threshold: Threshold, before: TestFigures, after: TestFigures) -> str | None:
+    """What grew too much since the baseline, None where nothing did."""
+    old, new = _figure(threshold, before), _figure(threshold, after)
+    allowed = threshold.allowed_bytes(old)
+    if new <= allowed:
+        return None
+    name = threshold.name.replace("_", " ") if threshold.figure is not Figure.MODULE else f"module {threshold.name!r}"
+    words = (
+        f"{name} grew from {_exact(old)} to {_exact(new)} since the baseline, more than {_exact(allowed)} "
+        f"(--vramscope-fail-over {threshold.text})"
+    )
+    return "\n".join([words, *_grown(before.module_peaks, after.module_peaks), *_breakdown(after)])
+
+
+def _figure(threshold: Threshold, figures: TestFigures) -> int:
+    if threshold.figure is Figure.PEAK:
+        return figures.peak_bytes
+    sizes = figures.category_peaks if threshold.figure is Figure.CATEGORY else figures.module_peaks
+    return sizes.get(threshold.name, 0)
+
+
+def _grown(before: Sizes, after: Sizes) -> Iterator[str]:
+    """The modules that grew, without those that merely contain one that grew as much."""
+    growth = {path: size - before.get(path, 0) for path, size in after.items() if size > before.get(path, 0)}
+    told = {
+        path: size
+        for path, size in growth.items()
+        if not any(other != path and _is_below(other, path) and growth[other] >= size for other in growth)
+    }
+    for path, size in sorted(told.items(), key=lambda item: (-item[1], item[0]))[:_MOST_PARTS]:
+        now = f"{_exact(before.get(path, 0))} to {_exact(after[path])}"
+        yield (
+            f"  module {path!r}: +{format_size(size)} ({now})" if path else f"  the model itself: +{format_size(size)}"
+        )
+
+
+def _is_below(path: str, above: str) -> bool:
+    return not above or path.startswith(f"{above}.")
+
+
+def _breakdown(figures: TestFigures) -> Sequence[str]:
+    modules = {path or "(no submodule)": size for path, size in figures.modules.items()}
+    return [f"  at the peak: {_parts(figures.by_category)}", f"  by module: {_parts(modules)}"]
+
+
+def _parts(sizes: Sizes) -> str:
+    """The largest parts, and what the others sum to."""
+    ranked = sorted(((size, name) for name, size in sizes.items() if size), reverse=True)
+    words = [f"{name} {format_size(size)}" for size, name in ranked[:_MOST_PARTS]]
+    rest = ranked[_MOST_PARTS:]
+    return ", ".join([*words, *([f"{len(rest)} others {format_size(sum(size for size, _ in rest))}"] if rest else [])])
+
+
+def _exact(size_bytes: int) -> str:
+    return f"{size_bytes:,} B" if size_bytes < 1024 else f"{format_size(size_bytes)} ({size_bytes:,} B)"

@@ -1,0 +1,71 @@
+"""The CSV view: one tidy table, a figure in each row, for spreadsheets and data frames."""
+
+import csv
+import io
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from vramscope.ledger.comparison import Comparison
+from vramscope.ledger.ledger import Ledger
+from vramscope.ledger.module_tree import module_tree
+from vramscope.ledger.operators import operator_rows
+from vramscope.ledger.summary import PassSummary
+from vramscope.views.text import visible
+
+EXTENSION = "csv"
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""A cell that begins so is a formula to a spreadsheet."""
+
+
+class Row(NamedTuple):
+    """``name`` is what the figure is of within its table; ``detail`` a module's type, or a line's category."""
+
+    pass_name: str
+    table: str
+    name: str
+    detail: str
+    figure: str
+    value: int
+
+
+def comparison_csv(comparison: Comparison) -> str:
+    """Every figure of every pass; the rows of one table and figure sum to what the JSON view says."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(("pass", *Row._fields[1:]))
+    for name, summary in comparison.passes.items():
+        for row in _rows(name, summary, comparison.ledgers[name]):
+            writer.writerow([cell(value) if isinstance(value, str) else value for value in row])
+    return stream.getvalue()
+
+
+def cell(text: str) -> str:
+    """A text that shows as it is, and that no spreadsheet runs."""
+    shown = visible(text)
+    return f"'{shown}" if shown.startswith(_FORMULA) else shown
+
+
+def _rows(name: str, summary: PassSummary, ledger: Ledger) -> Iterator[Row]:
+    yield Row(name, "peak", "", summary.peak.phase or "", "bytes", summary.peak.bytes)
+    yield Row(name, "peak", "", "allocator", "bytes", summary.allocator.peak_bytes)
+    for category, size in summary.peak.by_category.items():
+        yield Row(name, "category", category, "", "bytes_at_peak", size)
+        yield Row(
+            name, "category", category, "", "requested_bytes_at_peak", summary.peak.requested_by_category[category]
+        )
+    for phase, level in summary.phases.items():
+        yield Row(name, "phase", phase, "", "peak_bytes", level.peak_bytes)
+    yield from _tables(name, summary, ledger)
+
+
+def _tables(name: str, summary: PassSummary, ledger: Ledger) -> Iterator[Row]:
+    for node in module_tree(ledger, summary):
+        for figure, size in vars(node.own).items():
+            yield Row(name, "module", node.path, node.type, figure, size)
+        yield Row(name, "module", node.path, node.type, "transient_peak_bytes", node.transient_peak_bytes)
+    for operator in operator_rows(ledger):
+        for figure in ("bytes_at_peak", "peak_bytes", "allocated_bytes", "allocations"):
+            yield Row(name, "operator", operator.name, "", figure, getattr(operator, figure))
+    for site in summary.sites:
+        place = f"{site.file}:{site.line}" if site.line else site.file
+        yield Row(name, "site", place, site.category, "bytes_at_peak", site.bytes_at_peak)

@@ -1,0 +1,53 @@
+"""Verdicts in words, the same wherever they are shown."""
+
+from vramscope.ledger.diff import Change, Verdict
+from vramscope.ledger.thresholds import Figure, Threshold
+from vramscope.units import format_size
+from vramscope.views.text import visible
+
+
+def verdict_words(verdict: Verdict) -> str:
+    """What a threshold found, in one line."""
+    name = figure_words(verdict.threshold)
+    limit = f"{exact(verdict.threshold.allowed_bytes(verdict.before_bytes))} (+{verdict.threshold.growth})"
+    if verdict.before_bytes == verdict.after_bytes:
+        return f"{verdict.pass_name}: {name} {exact(verdict.after_bytes)} as before"
+    moved = f"{exact(verdict.before_bytes)} to {exact(verdict.after_bytes)}"
+    if not verdict.is_regression:
+        return f"{verdict.pass_name}: {name} {moved}, within {limit}"
+    where = f"; most of it in module {module_words(verdict.module)}" if verdict.module is not None else ""
+    return f"{verdict.pass_name}: {name} grew from {moved}, more than {limit}{where}"
+
+
+def figure_words(threshold: Threshold) -> str:
+    """What a threshold watches."""
+    if threshold.figure is Figure.MODULE:
+        return f"module {path_words(threshold.name)} with all below it"
+    return threshold.name.replace("_", " ")
+
+
+def module_words(change: Change) -> str:
+    """A module and by how much it grew."""
+    return f"{path_words(change.name)} (+{format_size(change.growth_bytes)})"
+
+
+def path_words(path: str) -> str:
+    """A module's path; the root has a name as well."""
+    return visible(path) if path else "(the model itself)"
+
+
+def percent_words(before_bytes: int, after_bytes: int) -> str:
+    """A growth in percent, or what happened where there is no percentage."""
+    if before_bytes == after_bytes:
+        return ""
+    if not before_bytes:
+        return "new"
+    if not after_bytes:
+        return "gone"
+    percent = 100 * (after_bytes - before_bytes) / before_bytes
+    return f"{percent:+,.1f}%" if abs(percent) >= 0.05 else f"{'+' if percent > 0 else '-'}<0.1%"
+
+
+def exact(size_bytes: int) -> str:
+    """A size for people and, where that rounds, for machines."""
+    return f"{size_bytes:,} B" if size_bytes < 1024 else f"{format_size(size_bytes)} ({size_bytes:,} B)"

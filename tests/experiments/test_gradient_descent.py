@@ -1,0 +1,59 @@
+"""Signs, step sizes, and what optimizers store."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from vramscope.experiments.gradient_descent import (
+    MINUS,
+    PLUS,
+    STABLE,
+    TOO_LARGE,
+    follow,
+    judge_minus,
+    judge_state,
+    quadratic,
+)
+from vramscope.findings import Verdict
+
+PARAMETER_BYTES = 4 * 2 * (64 * 64 + 64)  # two float32 layers of 64 x 64 and their biases
+
+
+def test_minus_descends() -> None:
+    assert follow(quadratic(), MINUS, STABLE, 10).always_falls
+
+
+def test_plus_ascends() -> None:
+    assert follow(quadratic(), PLUS, STABLE, 10).always_rises
+
+
+def test_a_step_too_long_ascends_in_spite_of_minus() -> None:
+    # along the steepest axis each step multiplies w by 1 - 2.5
+    run = follow(quadratic(), MINUS, TOO_LARGE, 20)
+    assert run.losses[-1] > run.losses[0]
+
+
+def test_the_sources_claim_holds(measured: Callable[[str], Any]) -> None:
+    assert judge_minus(measured("gradient-descent")).verdict is Verdict.HOLDS
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "state"),
+    [
+        ("sgd", {}),
+        ("sgd:momentum=0.9", {"momentum_buffer": PARAMETER_BYTES}),
+        # a float32 counter for each of four tensors
+        ("adam", {"exp_avg": PARAMETER_BYTES, "exp_avg_sq": PARAMETER_BYTES, "step": 16}),
+        ("adamw", {"exp_avg": PARAMETER_BYTES, "exp_avg_sq": PARAMETER_BYTES, "step": 16}),
+    ],
+)
+def test_the_state_is_as_many_copies_to_the_byte(
+    optimizer: str, state: dict[str, int], measured: Callable[[str], Any]
+) -> None:
+    assert measured("gradient-descent").profiles[optimizer].state_bytes() == state
+
+
+def test_another_number_of_copies_is_not_borne_out(measured: Callable[[str], Any]) -> None:
+    claim = judge_state(measured("gradient-descent"), copies={"adam": 1})
+    assert claim.checks["Adam: 1 copies"] is False

@@ -1,0 +1,69 @@
+"""Operators, the tree of modules, and the largest blocks."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helpers import Script
+from views.samples import ACTIVATION, WEIGHT, comparison, training
+from vramscope.ledger.blocks import BEFORE
+from vramscope.ledger.categories import Category
+from vramscope.ledger.largest import NO_BLOCK, describe_block, largest_alive
+from vramscope.ledger.ledger import Ledger
+from vramscope.ledger.module_tree import module_tree
+from vramscope.ledger.operators import NO_OPERATOR, OperatorRow, operator_rows
+
+
+def test_operators_sum_to_the_peak() -> None:
+    for name, summary in comparison().passes.items():
+        rows = operator_rows(comparison().ledgers[name])
+        assert sum(row.bytes_at_peak for row in rows) == summary.peak.bytes
+
+
+def test_what_operators_hold() -> None:
+    rows = {row.name: row for row in operator_rows(Ledger(training()))}
+    # the steady step: both activations together at the end of forward, one of them left at the peak
+    assert rows["aten::linear"] == OperatorRow("aten::linear", ACTIVATION, 2 * ACTIVATION, 2 * ACTIVATION, 2)
+    assert rows["aten::mm"] == OperatorRow("aten::mm", 2 * WEIGHT, 2 * WEIGHT, 2 * WEIGHT, 2)
+    # the weights were made outside every operator, before the steady step
+    assert rows[NO_OPERATOR] == OperatorRow(NO_OPERATOR, 2 * WEIGHT, 2 * WEIGHT, 0, 0)
+
+
+def test_the_tree_adds_up() -> None:
+    found = comparison(names=("body.first", "body.deep.second"))
+    nodes = {node.path: node for node in module_tree(found.ledgers["training"], found.passes["training"])}
+    # "body" and "body.deep" are no rows of the summary, and are there all the same, above what they hold
+    assert list(nodes) == ["", "body", "body.first", "body.deep", "body.deep.second"]
+    assert nodes["body.deep.second"].parent == "body.deep"
+    assert nodes["body"].inclusive.parameter_bytes == 2 * WEIGHT
+    assert nodes["body.deep"].inclusive.retained_bytes == ACTIVATION
+    assert nodes[""].inclusive.gradient_bytes == 2 * WEIGHT
+    assert nodes["body"].own.parameter_bytes == 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 50)), max_size=40), st.integers(1, 4))
+def test_the_largest_blocks_are_those_of_a_plain_search(actions: list[tuple[int, int]], count: int) -> None:
+    script, held = Script(), dict[int, int]()
+    script.seed(0x900, 7)
+    for place, size in actions:
+        address = 0x100 * (place + 1)
+        if address in held:
+            script.free(address, held.pop(address))
+        else:
+            held[address] = size
+            script.alloc(address, size)
+    ledger = script.ledger()
+    events = np.arange(BEFORE, len(ledger))
+    found = largest_alive(ledger, events, count)
+    for event, blocks in zip(events.tolist(), found.tolist(), strict=True):
+        sizes = sorted(ledger.blocks.size[ledger.blocks.alive_after(event)].tolist(), reverse=True)
+        assert [int(ledger.blocks.size[block]) for block in blocks if block != NO_BLOCK] == sizes[:count]
+
+
+def test_a_block_in_words() -> None:
+    ledger = Ledger(training())
+    blocks = [describe_block(ledger, row) for row in range(len(ledger.blocks))]
+    weight = next(facts for facts in blocks if facts.label == "second.weight" and facts.phase == "build")
+    assert (weight.size_bytes, weight.category, weight.module) == (WEIGHT, Category.PARAMETERS, "second")
+    activation = next(facts for facts in blocks if facts.category == Category.ACTIVATIONS)
+    assert (activation.module, activation.operator, activation.phase) == ("first", "aten::linear", "forward")

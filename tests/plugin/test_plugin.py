@@ -1,0 +1,400 @@
+"""The pytest plugin, as a project uses it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from plugin.runs import figures, outcomes, run_pytest
+from vramscope.recording.file import read_recording
+
+# float32: four bytes for each of the thousand numbers
+SUITE = """
+import unittest
+import pytest
+import torch
+from torch import nn
+
+KEPT = []
+
+@pytest.mark.limit_vram("3999 B")
+def test_over():
+    torch.zeros(1000)
+
+@pytest.mark.limit_vram("4000 B")
+def test_at():
+    torch.zeros(1000)
+
+@pytest.mark.limit_vram("4001 B")
+def test_under():
+    torch.zeros(1000)
+
+@pytest.mark.limit_vram_leaks("399 B")
+def test_leak():
+    KEPT.append(torch.zeros(100))
+
+@pytest.mark.limit_vram_leaks("400 B")
+def test_leak_within():
+    KEPT.append(torch.zeros(100))
+
+@pytest.mark.limit_vram_leaks("0 B")
+def test_no_leak_of_a_model():
+    model = nn.Sequential(nn.Linear(10, 20), nn.ReLU(), nn.Linear(20, 5))
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.ones(4, 10)).sum().backward()
+    optimizer.step()
+
+@pytest.mark.xfail(strict=True, reason="too much")
+@pytest.mark.limit_vram("1 B")
+def test_expected_to_fail():
+    torch.zeros(1000)
+
+@pytest.mark.skip(reason="not now")
+@pytest.mark.limit_vram("1 B")
+def test_skipped():
+    torch.zeros(1000)
+
+@pytest.mark.limit_vram("4000 B")
+@pytest.mark.parametrize("count", [1000, 1001])
+def test_parametrized(count):
+    torch.zeros(count)
+
+@pytest.fixture
+def large():
+    return torch.zeros(100_000)
+
+@pytest.mark.limit_vram("4000 B")
+def test_fixtures_do_not_count(large):
+    torch.zeros(1000)
+
+@pytest.mark.limit_vram("100 B")
+class TestClass:
+    def test_inherits(self):
+        torch.zeros(1000)
+
+    @pytest.mark.limit_vram("4000 B")
+    def test_overrides(self):
+        torch.zeros(1000)
+
+@pytest.mark.limit_vram("1000 B")
+class TestCase(unittest.TestCase):
+    def test_case(self):
+        torch.zeros(1000)
+
+@pytest.mark.limit_vram("799 B", category="parameters")
+def test_category():
+    # Linear(10, 20): 220 parameters of four bytes
+    nn.Linear(10, 20)(torch.ones(1, 10))
+
+@pytest.mark.limit_vram("880 B", category="parameters")
+def test_category_within():
+    nn.Linear(10, 20)(torch.ones(1, 10))
+
+@pytest.mark.limit_vram("1 B")
+def test_fails_by_itself():
+    tensor = torch.zeros(1000)
+    assert not tensor.any(), "fine"
+    raise ValueError("its own failure")
+
+CACHE = {}
+
+def cached():
+    if "table" not in CACHE:
+        CACHE["table"] = torch.zeros(5000)
+
+@pytest.mark.limit_vram("4000 B", warmup=1)
+def test_warmed_up():
+    cached()
+    torch.zeros(1000)
+    CACHE.setdefault("runs", []).append(1)
+    assert len(CACHE["runs"]) <= 2
+
+@pytest.mark.limit_vram("30 KB")
+def test_profiles_a_block(vramscope):
+    before = torch.zeros(1000)
+    model = nn.Linear(10, 20)
+    with vramscope.profile(model) as profile:
+        model(torch.ones(4, 10)).sum().backward()
+    assert profile.ledger.max_disagreement_bytes() == 0
+    assert profile.summary.peak.by_category["parameters"] == 880
+
+@pytest.mark.limit_vram("4000 B")
+def test_block_counts_for_the_limit(vramscope):
+    with vramscope.profile():
+        torch.zeros(2000)
+
+def test_unmarked(vramscope):
+    with vramscope.profile() as profile:
+        torch.zeros(1000)
+    assert profile.summary.peak.bytes == 4000
+"""
+EXPECTED = {
+    **dict.fromkeys(("test_at", "test_under", "test_leak_within", "test_no_leak_of_a_model"), "PASSED"),
+    **dict.fromkeys(("test_over", "test_leak", "test_parametrized[1001]", "TestClass::test_inherits"), "FAILED"),
+    **dict.fromkeys(("TestCase::test_case", "test_category", "test_fails_by_itself"), "FAILED"),
+    **dict.fromkeys(("test_parametrized[1000]", "test_fixtures_do_not_count", "TestClass::test_overrides"), "PASSED"),
+    **dict.fromkeys(("test_category_within", "test_warmed_up", "test_profiles_a_block", "test_unmarked"), "PASSED"),
+    "test_block_counts_for_the_limit": "FAILED",
+    "test_expected_to_fail": "XFAIL",
+}
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("suite")
+    (folder / "test_suite.py").write_text(SUITE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def plain_run(suite: Path) -> str:
+    """The suite with every output: the other tests look at what it wrote."""
+    options = ("--vramscope", "--vramscope-json", "out.json", "--vramscope-report", "report", "--junitxml", "junit.xml")
+    return run_pytest(suite, *options, "--vramscope-save", "base.json", code=1)
+
+
+def test_outcomes(plain_run: str) -> None:
+    assert {name: found for name, found in outcomes(plain_run).items() if "SKIPPED" not in found} == EXPECTED
+
+
+def test_messages_say_what_and_where(plain_run: str) -> None:
+    for words in (
+        "the test held 3.9 KiB (4,000 B) in all on cpu, 1 B more than limit_vram allows: 3.9 KiB (3,999 B)",
+        "400 B that the test allocated on cpu are still there after it, 1 B more than limit_vram_leaks allows: 399 B",
+        "the test held 880 B of parameters on cpu, 81 B more than limit_vram allows: 799 B",
+        "its own failure",
+    ):
+        assert words in plain_run
+
+
+def test_the_table_lists_the_heaviest_first(plain_run: str, suite: Path) -> None:
+    table = plain_run.partition("memory of tests (vramscope)")[2].splitlines()[2:12]
+    listed = [line.partition("::")[2].split(" (")[0] for line in table]
+    ranked = sorted(figures(suite / "out.json").values(), key=lambda test: (-test["peak_bytes"], test["test"]))
+    assert listed == [test["test"].partition("::")[2] for test in ranked[:10]]
+
+
+def test_the_figures_add_up(plain_run: str, suite: Path) -> None:
+    found = figures(suite / "out.json")
+    assert found["test_at"]["peak_bytes"] == 4000
+    assert found["test_leak"]["leaked_bytes"] == 400
+    for test in found.values():
+        assert sum(test["by_category"].values()) == test["peak_bytes"]
+        assert sum(test["modules"].values()) == test["peak_bytes"]
+        assert sum(test["leaked_by_category"].values()) == test["leaked_bytes"]
+
+
+def test_junit_agrees_with_the_terminal(plain_run: str, suite: Path) -> None:
+    found = ElementTree.parse(suite / "junit.xml").iter("testcase")
+    cases = {"::".join([*case.get("classname", "").split(".")[1:], case.get("name", "")]): case for case in found}
+    failed = {name for name, case in cases.items() if case.find("failure") is not None}
+    assert failed == {name for name, found in EXPECTED.items() if found == "FAILED"}
+    for name, test in figures(suite / "out.json").items():
+        properties = {p.get("name"): p.get("value") for p in cases[name].iter("property")}
+        assert properties["vramscope_peak_bytes"] == str(test["peak_bytes"])
+
+
+def test_the_report_has_every_recording(plain_run: str, suite: Path) -> None:
+    page = (suite / "report" / "index.html").read_text()
+    for name, test in figures(suite / "out.json").items():
+        assert name in page
+        assert f'data-bytes="{test["peak_bytes"]}"' in page
+        recording = read_recording(suite / "report" / test["recording"])
+        assert len(recording.events)
+    assert "<script" not in page
+
+
+def test_workers_of_xdist_are_merged(plain_run: str, suite: Path) -> None:
+    pytest.importorskip("xdist")
+    text = run_pytest(suite, "-n", "2", "--vramscope", "--vramscope-json", "two.json", code=1)
+    assert {name: found for name, found in outcomes(text).items() if "SKIPPED" not in found} == EXPECTED
+    one, two = figures(suite / "out.json"), figures(suite / "two.json")
+    assert {name: test["peak_bytes"] for name, test in one.items()} == {
+        name: test["peak_bytes"] for name, test in two.items()
+    }
+
+
+def test_a_baseline_of_itself_has_no_regression(plain_run: str, suite: Path) -> None:
+    text = run_pytest(
+        *(suite, "-k", "test_at or test_under", "--vramscope-compare", "base.json"),
+        *("--vramscope-fail-over", "0%", "--vramscope-fail-over", "activations:0"),
+        code=0,
+    )
+    assert text.count("same") == 2
+
+
+BAD_MARKERS = """
+import pytest
+
+@pytest.mark.limit_vram("5 parsecs")
+def test_unit(): ...
+
+@pytest.mark.limit_vram("5 MBs of junk")
+def test_junk(): ...
+
+@pytest.mark.limit_vram(5)
+def test_number(): ...
+
+@pytest.mark.limit_vram("5 MB", catgory="activations")
+def test_option(): ...
+
+@pytest.mark.limit_vram("5 MB", category="activation")
+def test_category(): ...
+
+@pytest.mark.limit_vram("5 MB", device="tpu")
+def test_device(): ...
+
+@pytest.mark.limit_vram_leaks("0 B", warmup=-1)
+def test_warmup(): ...
+"""
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "1")])
+def test_malformed_markers_are_refused_at_collection(tmp_path: Path, workers: tuple[str, ...]) -> None:
+    (tmp_path / "test_bad.py").write_text(BAD_MARKERS)
+    text = run_pytest(tmp_path, *workers, code=4)
+    for words in (
+        "'5 parsecs' is not a size",
+        "'5 MBs of junk'",
+        "takes one size as text",
+        "'catgory'",
+        "did you mean",
+    ):
+        assert words in text
+    assert text.count("vramscope: test_bad.py::") == 7
+    assert "Traceback" not in text
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--vramscope-compare", "missing.json"), "cannot read the baseline"),
+        (("--vramscope-compare", "test_fine.py"), "no JSON"),
+        (("--vramscope-compare", "other.json"), "no baseline of vramscope's"),
+        (("--vramscope-compare", "torn.json"), "damaged"),
+        (("--vramscope-fail-over", "5%"), "--vramscope-compare"),
+        (("--vramscope-default-limit", "5 MBs"), "'5 MBs' is not a size"),
+        (("--vramscope-top", "many"), "--vramscope-top many"),
+        (("--vramscope-json", "nowhere/x.json"), "nowhere"),
+    ],
+)
+def test_malformed_options_end_with_4(tmp_path: Path, options: tuple[str, ...], words: str) -> None:
+    (tmp_path / "test_fine.py").write_text("def test_fine(): ...")
+    (tmp_path / "other.json").write_text("[1, 2]")
+    (tmp_path / "torn.json").write_text('{"schema": "vramscope/1", "tool": "pytest", "tests": [{"test": "a"}]}')
+    text = run_pytest(tmp_path, *options, code=4)
+    assert words in text
+    assert "Traceback" not in text
+
+
+@pytest.mark.parametrize("spelling", ["vramscope-{}", "vramscope_{}"])
+def test_ini_options_are_honoured(tmp_path: Path, spelling: str) -> None:
+    (tmp_path / "test_one.py").write_text("import torch\ndef test_one():\n    torch.zeros(1000)\n")
+    options = {"json": "out.json", "top": "1", "default-limit": "3999 B"}
+    lines = [f"{spelling.format(name).replace('-', spelling[9])} = {value}" for name, value in options.items()]
+    (tmp_path / "pytest.ini").write_text("\n".join(["[pytest]", "vramscope = true", *lines]))
+    text = run_pytest(tmp_path, code=1)
+    assert "1 B more than limit_vram allows" in text
+    assert "memory of tests (vramscope)" in text
+    assert figures(tmp_path / "out.json")["test_one"]["peak_bytes"] == 4000
+    run_pytest(tmp_path, "--vramscope-default-limit", "4000 B", code=0)
+
+
+def test_torch_is_loaded_only_when_it_is_used(tmp_path: Path) -> None:
+    (tmp_path / "test_light.py").write_text(
+        "import sys\ndef test_light():\n    assert not {'torch', 'numpy'} & set(sys.modules)\n"
+    )
+    run_pytest(tmp_path, "-p", "no:memray", code=0)
+
+
+def test_limits_do_not_depend_on_order(tmp_path: Path) -> None:
+    (tmp_path / "test_order.py").write_text(
+        "import pytest, torch\nOLD = []\n"
+        "def test_fills():\n    OLD.append(torch.zeros(10_000))\n"
+        '@pytest.mark.limit_vram("4000 B")\ndef test_empties():\n    OLD.clear()\n    torch.zeros(1000)\n'
+    )
+    run_pytest(tmp_path, "--vramscope", code=0)
+    run_pytest(tmp_path, "--vramscope", "-k", "empties", code=0)
+
+
+def test_hostile_names_are_text(tmp_path: Path) -> None:
+    (tmp_path / "test_names.py").write_text(
+        "import pytest, torch\n"
+        '@pytest.mark.parametrize("x", [1], ids=["</script><script>alert(1)</script>"])\n'
+        "def test_name(x):\n"
+        "    model = torch.nn.Module()\n"
+        "    model.add_module('</td><img src=x>\\u202e', torch.nn.Linear(2, 2))\n"
+        "    list(model.children())[0](torch.ones(1, 2))\n"
+    )
+    run_pytest(tmp_path, "--vramscope-report", "report", "--vramscope", code=0)
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "<script" not in page
+    assert "&lt;/script&gt;" in page
+
+
+def test_together_with_memray_and_benchmark(tmp_path: Path) -> None:
+    pytest.importorskip("pytest_memray")
+    pytest.importorskip("pytest_benchmark")
+    (tmp_path / "test_all.py").write_text(
+        "import pytest, torch\n"
+        '@pytest.mark.limit_memory("100 MB")\n@pytest.mark.limit_vram("4000 B")\n'
+        "def test_both():\n    torch.zeros(1000)\n"
+        '@pytest.mark.limit_memory("100 MB")\n@pytest.mark.limit_vram("3999 B")\n'
+        "def test_over():\n    torch.zeros(1000)\n"
+        '@pytest.mark.limit_vram("8000 B")\n'  # the result of one round is there until the next one's is
+        "def test_fast(benchmark):\n    benchmark.pedantic(torch.zeros, (1000,), rounds=3)\n"
+    )
+    text = run_pytest(tmp_path, "--memray", "--vramscope", code=1)
+    assert outcomes(text) == {"test_both": "PASSED", "test_over": "FAILED", "test_fast": "PASSED"}
+
+
+@pytest.mark.parametrize("version", [8, 9])
+def test_pytest_8_and_9(version: int, tmp_path_factory: pytest.TempPathFactory, suite: Path) -> None:
+    here = int(pytest.__version__.partition(".")[0])
+    path = ""
+    if version != here:
+        target = tmp_path_factory.mktemp(f"pytest{version}")
+        command = [sys.executable, "-m", "pip", "install", "-q", "--target", str(target)]
+        wanted = f"pytest>={version},<{version + 1}"
+        if subprocess.run([*command, wanted], capture_output=True, check=False, timeout=300).returncode:
+            pytest.skip(f"pytest {version} cannot be installed here")
+        path = str(target)
+    import vramscope
+
+    source = str(Path(vramscope.__file__).parents[1])
+    said = run_pytest(suite, "--version", PYTHONPATH=f"{path}:{source}")
+    assert f"pytest {version}." in said
+    chosen = ("-k", "TestClass or test_parametrized or test_leak or test_expected", "-p", "no:xdist")
+    text = run_pytest(suite, *chosen, "--vramscope", code=1, PYTHONPATH=f"{path}:{source}")
+    found = outcomes(text)
+    assert len(found) == 7
+    assert found == {name: EXPECTED[name] for name in found}
+
+
+def test_without_an_option_or_marker_nothing_is_shown(tmp_path: Path) -> None:
+    (tmp_path / "test_none.py").write_text("def test_none(): ...")
+    assert "vramscope" not in run_pytest(tmp_path, code=0)
+
+
+def test_what_cannot_be_measured_fails_only_where_a_limit_hangs_on_it(tmp_path: Path) -> None:
+    (tmp_path / "test_profiler.py").write_text(
+        "import pytest, torch\n"
+        "@pytest.fixture\ndef profiler():\n    with torch.profiler.profile():\n        yield\n"
+        "def test_free(profiler): ...\n"
+        '@pytest.mark.limit_vram("1 MiB")\ndef test_limited(profiler): ...\n'
+        "def test_nothing(): ...\n"
+    )
+    text = run_pytest(tmp_path, "--vramscope", "--vramscope-json", "out.json", code=1)
+    assert outcomes(text) == {"test_free": "PASSED", "test_limited": "FAILED", "test_nothing": "PASSED"}
+    assert "vramscope cannot measure this test" in text
+    assert figures(tmp_path / "out.json")["test_nothing"]["peak_bytes"] == 0
+
+
+def test_an_empty_run_writes_its_files(tmp_path: Path) -> None:
+    (tmp_path / "test_none.py").write_text("import pytest\n@pytest.mark.skip\ndef test_none(): ...")
+    text = run_pytest(tmp_path, "--vramscope", "--vramscope-json", "out.json", code=0)
+    assert "no test was measured" in text
+    assert json.loads((tmp_path / "out.json").read_text())["tests"] == []

@@ -1,0 +1,96 @@
+"""What experiments found, as figure, page, JSON and summary; from a finding written by hand."""
+
+import io
+import struct
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from vramscope.findings import Claim, Finding, Origin, Panel, PanelKind, Picture, Series
+from vramscope.views.experiments.document import experiments_document
+from vramscope.views.experiments.figure import write_figure
+from vramscope.views.experiments.page import print_page
+from vramscope.views.experiments.summary import summary_markdown
+
+LINES = Panel(
+    "Lines",
+    "depth (layers)",
+    "error",
+    (Series("a", (1.0, 0.0, 1e-3), (2.0, 4.0, 64.0)), Series("b", (1.0, 2.0), (2.0, 4.0), (0.5, 1.0), (1.5, 3.0))),
+    levels={"limit": 0.5},
+    log_x=True,
+    log_y=True,
+)
+BARS = Panel("Bars", "model", "size (KiB)", (Series("c", (1.0, 2.0)),), PanelKind.BARS, ("x", "y"), {"one": 1.0})
+STACK = Panel(
+    "Stack",
+    "model",
+    "size (KiB)",
+    (Series("parameters", (1.0, 2.0)), Series("gradients", (0.0, 0.0))),
+    PanelKind.STACK,
+    ("x", "y"),
+)
+HOLDS = Claim("it is so", {"first": True}, "1 of 1", {"figure": 1})
+PARTLY = Claim("it is | always so", {"first": True, "second": False}, "1 of 2", {}, Origin.QUESTION, {"ratio": 2.5})
+FINDING = Finding("an-experiment", "Is it so?", "Mostly.", (HOLDS, PARTLY), {}, Picture("Mostly", (LINES, BARS, STACK)))
+SETTINGS = {"quick": False, "seed": 7, "device": "cpu", "device_name": "a processor"}
+ENVIRONMENT = {"threads": 2, "torch": "2.13.0", "python": "3.11.0"}
+
+
+def document() -> dict[str, Any]:
+    return experiments_document([FINDING], SETTINGS, ENVIRONMENT)
+
+
+def page() -> str:
+    printed = io.StringIO()
+    print_page(FINDING, Console(file=printed, width=100, no_color=True))
+    return printed.getvalue()
+
+
+@pytest.mark.parametrize("panel", [LINES, BARS, STACK], ids=lambda panel: panel.kind.value)
+def test_every_kind_of_panel_is_drawn(panel: Panel, tmp_path: Path) -> None:
+    path = tmp_path / "figure.png"
+    write_figure(replace(FINDING, picture=Picture("Mostly", (panel,))), path)
+    assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_a_figure_has_the_width_of_a_readme(tmp_path: Path) -> None:
+    write_figure(FINDING, tmp_path / "figure.png")
+    width, _ = struct.unpack(">II", (tmp_path / "figure.png").read_bytes()[16:24])
+    assert width == 1200
+
+
+def test_the_document_has_the_fixed_keys() -> None:
+    experiment = document()["experiments"][0]
+    assert {"name", "claims", "passes"} <= set(experiment)
+
+
+def test_the_document_gives_each_claim_its_verdict() -> None:
+    assert [claim["verdict"] for claim in document()["experiments"][0]["claims"]] == ["holds", "partly"]
+
+
+def test_the_page_says_which_part_is_not_so() -> None:
+    assert "not: second" in page()
+
+
+def test_the_page_shows_times_beside_the_evidence() -> None:
+    assert "1 of 2: ratio 2.5" in page()
+
+
+def test_the_summary_counts_the_verdicts() -> None:
+    assert "| [an-experiment](#an-experiment) | 1 | 1 | 0 |" in summary_markdown({"cpu": document()})
+
+
+def test_the_summary_shows_the_picture_of_its_folder() -> None:
+    assert "![Mostly](cpu/an-experiment.png)" in summary_markdown({"cpu": document()})
+
+
+def test_the_summary_says_how_it_was_made() -> None:
+    assert "`vramscope experiments --seed 7 --device cpu`" in summary_markdown({"cpu": document()})
+
+
+def test_a_bar_in_a_claim_does_not_break_the_table() -> None:
+    assert r"it is \| always so" in summary_markdown({"cpu": document()})
