@@ -72,7 +72,7 @@ def label_tensor(kind: MarkKind, name: str, tensor: Tensor, owner: str = "") -> 
         except NotImplementedError:  # a tensor without memory of its own, such as torch.func's wrappers
             continue
         address = address_of(storage)
-        if address:
+        if address and part.device.type != "meta":
             yield Label(kind, name, owner, address, storage.nbytes(), part.device, storage)
 
 

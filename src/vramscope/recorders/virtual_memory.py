@@ -70,6 +70,8 @@ class VirtualMemory:
         """Note the birth of every storage in an operator's result that was not there before."""
         if isinstance(value, Tensor):
             for part in plain_tensors(value):
+                if part.device.type == "meta":  # the program's own meta tensors take no memory for real either
+                    continue
                 self._see_storage(part.untyped_storage(), replaces)
         elif isinstance(value, list | tuple):
             for item in value:
