@@ -1,6 +1,6 @@
 """From the profiler's event tree to the Recording's tables. Facts are renamed and numbered here, never judged."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,7 +50,7 @@ class Tables:
 
 
 @dataclass
-class _Reader:
+class TreeReader:
     """Walks the tree once, collecting rows; parents come before children."""
 
     strings: StringTable
@@ -143,6 +143,7 @@ def convert(
     devices: Sequence[torch.device],
     mark_batches: Sequence[Sequence[Label]],
     frames: Sequence[tuple[str, int]],
+    read_with: Callable[[StringTable, Mapping[str, int]], TreeReader] = TreeReader,
 ) -> Tables:
     """Tables from an event tree.
 
@@ -152,12 +153,13 @@ def convert(
         devices: the devices whose events are wanted, in the order in which the recording numbers them.
         mark_batches: the labels that stamp number k of kind MARKS stands for.
         frames: (``file|function``, line) that stamp number k of kind LINE stands for.
+        read_with: makes what walks the tree.
 
     Raises:
         RecordingError: the window's bookends are missing: another profiler was started inside and took the events.
     """
     numbers = {str(device): index for index, device in enumerate(devices)}
-    reader = _Reader(strings, numbers)
+    reader = read_with(strings, numbers)
     reader.read(roots)
     if len(reader.bookends) < 2:
         raise RecordingError(

@@ -54,6 +54,16 @@ def _sparse_parts(tensor: Tensor) -> Iterator[Tensor]:
         yield from (tensor.ccol_indices(), tensor.row_indices(), tensor.values())
 
 
+def address_of(storage: torch.UntypedStorage) -> int:
+    """Where a storage's memory lies, 0 without any; a fake tensor's storage goes by where its description lies.
+
+    Fake tensors have storages on ``meta``: no memory, but one description each, which lives as long as they would.
+    """
+    if storage.device.type == "meta":
+        return storage._cdata if storage.nbytes() else 0
+    return storage.data_ptr()
+
+
 def label_tensor(kind: MarkKind, name: str, tensor: Tensor, owner: str = "") -> Iterator[Label]:
     """Labels for the storages of one tensor; none for storages that hold no memory."""
     for part in plain_tensors(tensor):
@@ -61,8 +71,8 @@ def label_tensor(kind: MarkKind, name: str, tensor: Tensor, owner: str = "") -> 
             storage = part.untyped_storage()
         except NotImplementedError:  # a tensor without memory of its own, such as torch.func's wrappers
             continue
-        address = storage.data_ptr()
-        if address:
+        address = address_of(storage)
+        if address and part.device.type != "meta":
             yield Label(kind, name, owner, address, storage.nbytes(), part.device, storage)
 
 

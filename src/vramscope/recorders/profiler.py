@@ -46,6 +46,8 @@ class ProfilerRecorder:
     watched model's forward and lasts until a backward pass, an optimizer step or, without gradients, its own end.
     """
 
+    _source = Source.PROFILER
+
     def __init__(self, device: torch.device = _CPU, *, lines: bool = False) -> None:
         self.device = recorded_device(device)
         self._devices = [_CPU] if self.device == _CPU else [self.device, _CPU]
@@ -113,10 +115,9 @@ class ProfilerRecorder:
         self.abandon()
         strings = StringTable()
         counters = self._device_counters(strings)
-        frames = self._tracer.frames if self._tracer is not None else []
-        tables = convert(self._window.roots(), strings, self._devices, self._batches, frames)
+        tables = self._convert(strings)
         return Recording(
-            source=Source.PROFILER,
+            source=self._source,
             scopes=tables.scopes,
             events=tables.events,
             marks=tables.marks,
@@ -128,6 +129,10 @@ class ProfilerRecorder:
             workload={**(workload or {}), "modules": self._watched.module_types},
             notes=(*notes, *self._remarks()),
         )
+
+    def _convert(self, strings: StringTable) -> Tables:
+        frames = self._tracer.frames if self._tracer is not None else []
+        return convert(self._window.roots(), strings, self._devices, self._batches, frames)
 
     def _device_counters(self, strings: StringTable) -> Counters:
         """How much memory every device has."""

@@ -25,6 +25,9 @@ class StampKind(StrEnum):
     BOOKEND = "bookend"
     MODULE = "module"
     LOSS = "loss"
+    VIRTUAL = "virtual"
+    HIDDEN = "hidden"
+    USER = "user"
 
 
 def label(kind: StampKind, argument: object = "") -> str:

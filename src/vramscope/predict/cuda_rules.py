@@ -1,0 +1,212 @@
+"""Where an operator on CUDA allocates otherwise than on the CPU: one rule per operator family.
+
+Each rule is derived from PyTorch's own source, which it names; none holds a figure taken from a recording. Operators
+without a rule allocate as their fake results say.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+
+from vramscope.predict.gpus import Gpu
+from vramscope.predict.reductions import Reduction, reduction_scratch
+from vramscope.recorders.artefacts import ARTEFACTS, in_engine
+from vramscope.recorders.cpu_rules import in_order
+from vramscope.recorders.substitutes import SUBSTITUTES
+from vramscope.recorders.virtual_mode import Rule, VirtualMode
+
+aten = torch.ops.aten
+FLOAT_BYTES, INDEX_BYTES = 4, 8
+_MATRIX_PRODUCTS = (
+    aten.mm.default,
+    aten.addmm.default,
+    aten.bmm.default,
+    aten.baddbmm.default,
+    aten.addmv.default,
+    aten.mv.default,
+)
+
+
+def cuda_rules(gpu: Gpu) -> Mapping[OpOverload, Rule]:
+    """The rules of a GPU, by operator."""
+    products = CublasWorkspaces(gpu.cublas_workspace_bytes)
+    return {
+        **ARTEFACTS,
+        **SUBSTITUTES,
+        **dict.fromkeys(_MATRIX_PRODUCTS, products.rule),
+        **dict.fromkeys(_in_place_foreach(), nothing_new),
+        # native_dropout_cuda, aten/src/ATen/native/cuda/Dropout.cu: the mask before the result
+        aten.native_dropout.default: in_order(1, 0),
+        **dict.fromkeys((aten.sum.dim_IntList, aten.sum.default, aten.mean.dim, aten.mean.default), reduces(gpu)),
+        aten.native_layer_norm.default: layer_norm,
+        aten.index_put.default: index_put,
+        aten._index_put_impl_.default: index_put,
+        aten.embedding_dense_backward.default: embedding_backward,
+        aten._scaled_dot_product_flash_attention_backward.default: flash_attention_backward,
+        aten._scaled_dot_product_efficient_attention_backward.default: efficient_attention_backward,
+        aten.lift_fresh.default: on_the_host,
+    }
+
+
+def _in_place_foreach() -> list[OpOverload]:
+    names = (name.removeprefix("aten::") for name in torch._C._dispatch_get_all_op_names())
+    packets = {name.partition(".")[0] for name in names if name.startswith("_foreach_")}
+    found = [getattr(aten, packet) for packet in sorted(packets) if packet.endswith("_")]
+    return [getattr(packet, overload) for packet in found for overload in packet.overloads()]
+
+
+def nothing_new(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """In-place operators over lists of tensors allocate nothing: they need not even be described.
+
+    Source: ``multi_tensor_apply`` in aten/src/ATen/native/cuda/MultiTensorApply.cuh passes addresses as kernel
+    arguments. Step counters, tensors of no dimension, are on the host, and their values are read.
+    """
+    if any(tensor.dim() == 0 for tensor in args[0]):
+        return mode.run(func, *args, **kwargs)
+    return None
+
+
+def reduces(gpu: Gpu) -> Rule:
+    """Sums and means: the result, and partial results where several thread blocks share one."""
+
+    def rule(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        result = mode.run(func, *args, **kwargs)
+        given, outputs = args[0], result.numel()
+        if outputs and given.numel() > outputs:
+            dimensions = args[1] if len(args) > 1 and args[1] else range(given.dim())
+            fastest = given.dim() - 1 in {dimension % given.dim() for dimension in dimensions}
+            everything = len(tuple(dimensions)) == given.dim()
+            reduction = Reduction(outputs, given.numel() // outputs, fastest, everything)
+            mode.memory.pass_through(reduction_scratch(reduction, gpu))
+        return result
+
+    return rule
+
+
+class CublasWorkspaces:
+    """One workspace per thread's handle, taken at the thread's first matrix product and never given back.
+
+    Source: ``getCurrentCUDABlasHandle`` and ``getWorkspaceMap`` in aten/src/ATen/cuda/CublasHandlePool.cpp. Forward
+    runs on
+    the program's thread, backward on one of the engine's.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._threads: set[bool] = set()
+
+    def rule(self, mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """A matrix product: the result first, then the handle that computes it."""
+        result = mode.run(func, *args, **kwargs)
+        if in_engine() not in self._threads:
+            self._threads.add(in_engine())
+            mode.memory.library_workspace(self._size)
+        return result
+
+
+def on_the_host(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """A tensor made from Python's numbers lies in host memory, as an optimizer's step counters do.
+
+    Source: ``_get_scalar_dtype`` and ``torch.tensor(0.0)`` in torch/optim/adam.py and its like.
+    """
+    result = mode.describe(func, *args, **kwargs)
+    mode.memory.ignore(result)
+    return result
+
+
+def layer_norm(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Mean and inverse deviation are float32 whatever the input is.
+
+    Source: ``layer_norm_cuda`` in aten/src/ATen/native/cuda/layer_norm_kernel.cu: ``acc_type`` of the input's type.
+    """
+    result, mean, deviation = mode.describe(func, *args, **kwargs)
+    if mean.dtype in (torch.bfloat16, torch.float16):
+        mean, deviation = (
+            mode.describe(aten._to_copy.default, part, dtype=torch.float32) for part in (mean, deviation)
+        )
+    mode.memory.see((result, mean, deviation))
+    return result, mean, deviation
+
+
+def index_put_scratch(indices: int) -> tuple[int, ...]:
+    """Bytes of the blocks that ``index_put_(accumulate=True)`` takes for ``indices`` positions, in order.
+
+    Source: ``index_put_with_sort_kernel`` and ``computeLinearIndex`` in aten/src/ATen/native/cuda/Indexing.cu and
+    IndexingUtils.h: wrapped indices, linear indices, sorted, original, range; each int64. The sort of CUB asks for at
+    least one byte (cub/device/dispatch/dispatch_radix_sort.cuh, single tile).
+    """
+    return (*(indices * INDEX_BYTES for _ in range(5)), 1)
+
+
+def index_put(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Indexing's backward: in place, with buffers to sort by; the wrapped indices go when the linear ones are there."""
+    accumulate = (len(args) > 3 and bool(args[3])) or bool(kwargs.get("accumulate"))
+    in_place = func is aten._index_put_impl_.default or (in_engine() and mode.memory.is_newest(args[0]))
+    result = args[0] if in_place else mode.run(func, *args, **kwargs)
+    if accumulate:
+        positions = max((index.numel() for index in args[1] if isinstance(index, Tensor)), default=0)
+        wrapped, *rest = index_put_scratch(positions)
+        mode.memory.pass_through(rest, before=wrapped)
+    return result
+
+
+def embedding_backward_scratch(indices: int, index_bytes: int) -> tuple[int, ...]:
+    """Bytes of the blocks that the gradient of an embedding takes besides itself, for ``indices`` tokens.
+
+    Source: ``embedding_dense_backward_cuda`` in aten/src/ATen/native/cuda/Embedding.cu: up to 3072 indices a kernel
+    works without sorting; beyond, sorted and original indices, the range, and CUB's temporary storage.
+    """
+    if indices <= 3072:
+        return ()
+    return (*(indices * index_bytes for _ in range(3)), 1)
+
+
+def embedding_backward(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """The gradient of ``nn.Embedding``'s weight."""
+    result = mode.run(func, *args, **kwargs)
+    mode.memory.pass_through(embedding_backward_scratch(args[1].numel(), args[1].element_size()))
+    return result
+
+
+def flash_backward_scratch(batch: int, heads: int, length: int, head_size: int) -> tuple[int, ...]:
+    """Bytes of flash attention's backward scratch: sums of the softmax's gradient, and the query gradient in float32.
+
+    Source: ``mha_bwd`` in aten/src/ATen/native/transformers/cuda/flash_attn/flash_api.cpp: ``softmax_d`` [batch, heads,
+    length up to 128] and ``dq_accum`` [batch, length up to 128, heads, head size up to 32].
+    """
+    rounded = -(-length // 128) * 128
+    width = -(-head_size // 32) * 32
+    return batch * heads * rounded * FLOAT_BYTES, batch * rounded * heads * width * FLOAT_BYTES
+
+
+def flash_attention_backward(
+    mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Any:
+    """Flash attention's backward: the three gradients, and scratch while it runs."""
+    result = mode.run(func, *args, **kwargs)
+    batch, heads, length, head_size = args[1].shape
+    mode.memory.pass_through(flash_backward_scratch(batch, heads, length, head_size))
+    return result
+
+
+def efficient_backward_scratch(gradient_bytes: int, batch: int, heads: int, length: int) -> tuple[int, ...]:
+    """Bytes of memory-efficient attention's backward scratch: grad*out, and its sums over the head.
+
+    Source: ``_efficient_attention_backward`` in aten/src/ATen/native/transformers/cuda/attention_backward.cu:
+    ``delta = (grad_out.to(kFloat) * out.to(kFloat)).sum(-1)``, float32 [batch, heads, length up to 8].
+    """
+    return gradient_bytes, batch * heads * -(-length // 8) * 8 * FLOAT_BYTES
+
+
+def efficient_attention_backward(
+    mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Any:
+    """Memory-efficient attention's backward: the gradients, and scratch while it runs."""
+    result = mode.run(func, *args, **kwargs)
+    batch, heads, length, _ = args[1].shape
+    scratch = efficient_backward_scratch(args[0].numel() * FLOAT_BYTES, batch, heads, length)
+    mode.memory.pass_through(scratch)
+    return result

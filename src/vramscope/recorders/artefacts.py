@@ -1,0 +1,78 @@
+"""What happens only because tensors are fake, put right: rules that hold for every device.
+
+Autograd avoids in-place operators on tensor subclasses (at::isTensorSubclassLike), because a subclass may not have
+them. Fake tensors are a subclass, so that autograd makes new tensors where a real run reuses the old ones.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+
+from vramscope.recorders.virtual_mode import Rule, VirtualMode
+
+aten = torch.ops.aten
+_NO_TASK = -1
+_ONLY_OWNER, _ONLY_STORAGE_OWNER = 4, 2
+"""Reference counts of a tensor and its storage inside a dispatch mode where one C++ variable holds the tensor:
+the Python object, the stack of the call and its boxed argument add three and one."""
+
+
+def in_engine() -> bool:
+    """Whether the autograd engine is running on this thread."""
+    return bool(torch._C._current_graph_task_id() != _NO_TASK)
+
+
+def has_one_owner(tensor: Tensor) -> bool:
+    """Whether whoever called the operator is the only one who refers to this tensor and to its storage."""
+    storage = tensor.untyped_storage()
+    return (
+        tensor._use_count() <= _ONLY_OWNER  # type: ignore[attr-defined]  # not in torch's stubs
+        and torch._C._storage_Use_Count(storage._cdata) <= _ONLY_STORAGE_OWNER
+    )
+
+
+def add(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Gradients that flow together at a node are added into the first one if nobody else holds it.
+
+    Source: ``accumulate`` in torch/csrc/autograd/input_buffer.cpp. The engine adds right after it has checked a node's
+    results; a node's own formula adds in between.
+    """
+    if mode.validated and in_engine() and not kwargs and _may_take_in(args[0], args[1]):
+        mode.memory.see(args[0])
+        return args[0]
+    accumulates = mode.validated and in_engine()
+    result = mode.run(func, *args, **kwargs)
+    mode.validated = accumulates  # the engine adds up all results of a node before anything else runs
+    return result
+
+
+def _may_take_in(gradient: Any, other: Any) -> bool:
+    tensors = isinstance(gradient, Tensor) and isinstance(other, Tensor)
+    return tensors and gradient.shape == other.shape and gradient.dtype == other.dtype and has_one_owner(gradient)
+
+
+def in_place(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """A backward formula that fills a fresh tensor of zeros does so in place.
+
+    Source: ``index_backward``, ``value_selecting_reduction_backward`` and their like in
+    torch/csrc/autograd/FunctionsManual.cpp, which choose by ``areAnyTensorSubclassLike``.
+    """
+    if in_engine() and not torch.is_grad_enabled() and mode.memory.is_newest(args[0]):
+        return args[0]
+    return mode.run(func, *args, **kwargs)
+
+
+ARTEFACTS: Mapping[OpOverload, Rule] = {
+    aten.add.Tensor: add,
+    aten.index_put.default: in_place,
+    aten.index_add.default: in_place,
+    aten.scatter.src: in_place,
+    aten.scatter.value: in_place,
+    aten.scatter_add.default: in_place,
+    aten.masked_scatter.default: in_place,
+    aten.select_scatter.default: in_place,
+    aten.slice_scatter.default: in_place,
+}

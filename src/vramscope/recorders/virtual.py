@@ -1,0 +1,84 @@
+"""The virtual recorder: a Recording of a run that takes no memory, on fake tensors.
+
+Method: the workload runs under the profiler recorder as it would for real, with every tensor fake. Scopes, phases and
+marks come about as always; births and deaths of fake storages are stamped into the profiler's stream, where real ones
+would be.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import replace
+from typing import Any
+
+from torch._ops import OpOverload
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from vramscope.recorders.conversion import StringTable, Tables, convert
+from vramscope.recorders.cpu_rules import CPU_RULES
+from vramscope.recorders.labels import Label
+from vramscope.recorders.profiler import ProfilerRecorder
+from vramscope.recorders.virtual_memory import VirtualMemory
+from vramscope.recorders.virtual_mode import Rule, VirtualMode
+from vramscope.recorders.virtual_patches import patched_torch
+from vramscope.recorders.virtual_reader import VirtualReader, with_totals
+from vramscope.recording.recording import MarkKind, Recording, Source
+
+
+class VirtualRecorder(ProfilerRecorder):
+    """Records what the code between `start` and `finish` would allocate on the CPU, or elsewhere by other rules.
+
+    Args:
+        rules: by operator, where its results do not tell what it allocates.
+        keep_real: whether real blocks that torch makes on the way count: numbers wrapped as tensors, in host memory.
+        functions: a mode that replaces functions of torch by what another device would run instead.
+    """
+
+    _source = Source.VIRTUAL
+
+    def __init__(
+        self,
+        rules: Mapping[OpOverload, Rule] = CPU_RULES,
+        *,
+        keep_real: bool = True,
+        functions: AbstractContextManager[Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self._functions = functions or nullcontext()
+        self._keep_real = keep_real
+        self._memory = VirtualMemory()
+        self._mode = VirtualMode(self._memory, rules)
+        self._modes = ExitStack()
+
+    def start(self, seeds: Iterable[Label] = ()) -> None:
+        """Begin: from here on every new tensor is fake."""
+        super().start(seeds)
+        self._modes.enter_context(patched_torch())
+        self._modes.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+        self._modes.enter_context(self._mode)
+        self._modes.enter_context(self._functions)
+
+    def abandon(self) -> None:
+        """Stop everything and keep nothing."""
+        self._leave_modes()
+        super().abandon()
+
+    def finish(self, workload: Mapping[str, Any] | None = None, notes: Sequence[str] = ()) -> Recording:
+        """Stop, and give the Recording."""
+        self._leave_modes()
+        self.mark(
+            Label(MarkKind.LIBRARY_WORKSPACE, "cuBLAS", "", address, size, self.device)
+            for address, size in self._memory.workspaces
+        )
+        recording = super().finish(workload, (*notes, *self._mode.notes))
+        events, device = with_totals(recording.events, recording.devices[0])
+        return replace(recording, events=events, devices=(device,))
+
+    def _leave_modes(self) -> None:
+        self._modes.close()
+        self._memory.close()
+
+    def _convert(self, strings: StringTable) -> Tables:
+        def reader(strings: StringTable, devices: Mapping[str, int]) -> VirtualReader:
+            return VirtualReader(strings, devices, virtual=self._memory.events, keep_real=self._keep_real)
+
+        return convert(self._window.roots(), strings, self._devices, self._batches, [], reader)

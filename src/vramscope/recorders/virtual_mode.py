@@ -1,0 +1,81 @@
+"""The dispatch mode under which a workload runs on fake tensors: sees every operator, and puts right what fakes change.
+
+Fake tensors describe tensors without memory (torch/_subclasses/fake_tensor.py). Every operator passes here, below
+autograd.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from vramscope.recorders.virtual_memory import VirtualMemory
+
+aten = torch.ops.aten
+Run = Callable[..., Any]
+Rule = Callable[["VirtualMode", OpOverload, tuple[Any, ...], Mapping[str, Any]], Any]
+_COMPOSITE, _CPU = "CompositeImplicitAutograd", "CPU"
+
+
+class VirtualMode(TorchDispatchMode):
+    """Runs each operator on fake tensors, by the rule for it where there is one.
+
+    Args:
+        memory: told of every result.
+        rules: by operator; each is called with this mode, the operator and its arguments.
+    """
+
+    def __init__(self, memory: VirtualMemory, rules: Mapping[OpOverload, Rule]) -> None:
+        super().__init__()
+        self.memory = memory
+        self._rules = rules
+        self._composite: dict[OpOverload, bool] = {}
+        self.validated = False
+        """Whether nothing ran since a node's results were checked: the engine asks for their device then."""
+        self.notes: dict[str, None] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Run one operator and note the storages that are new in its result."""
+        if func is torch.ops.prim.device.default:
+            self.validated = True
+            return args[0].fake_device if isinstance(args[0], FakeTensor) else args[0].device
+        kwargs = kwargs or {}
+        if torch.is_inference_mode_enabled() and self._is_composite(func):
+            with self:
+                return func._op_dk(torch._C.DispatchKey.CompositeImplicitAutograd, *args, **kwargs)
+        rule = self._rules.get(func)
+        if rule is not None:
+            return rule(self, func, args, kwargs)
+        return self.run(func, *args, **kwargs)
+
+    def run(self, func: OpOverload, *args: Any, **kwargs: Any) -> Any:
+        """The operator on fake tensors, its new storages noted."""
+        result = self.describe(func, *args, **kwargs)
+        replaced = args[0] if func is aten.lift_fresh.default else None
+        self.memory.see(result, replaced.data_ptr() if type(replaced) is Tensor else 0)
+        return result
+
+    def describe(self, func: OpOverload, *args: Any, **kwargs: Any) -> Any:
+        """The operator's fake result; the caller notes what is new in it."""
+        self.validated = False
+        with self.memory.hide():
+            return func(*args, **kwargs)
+
+    def note(self, remark: str) -> None:
+        """Tell the reader of the recording, once."""
+        self.notes[remark] = None
+
+    def _is_composite(self, func: OpOverload) -> bool:
+        """Whether an operator is only made of others: inference mode hands it over whole, other modes its parts."""
+        known = self._composite.get(func)
+        if known is None:
+            has = torch._C._dispatch_has_kernel_for_dispatch_key
+            known = has(func.name(), _COMPOSITE) and not has(func.name(), _CPU)
+            self._composite[func] = known
+        return known

@@ -1,0 +1,38 @@
+"""Two functions of torch that do not work as they should while every tensor is fake, replaced for the time of a run."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor
+from torch.autograd.profiler import record_function
+
+from vramscope.recorders.stamps import StampKind, label, open_scope
+
+
+@contextmanager
+def patched_torch() -> Iterator[None]:
+    """Scopes that programs open by name stay open, and modules of fake parameters can be cast."""
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(record_function, "__enter__", _enter))
+        stack.enter_context(mock.patch.object(record_function, "__exit__", _exit))
+        stack.enter_context(mock.patch.object(torch.utils, "swap_tensors", _swap))
+        yield
+
+
+def _enter(self: Any) -> Any:
+    """Open the scope from Python: the operator that does it passes the dispatch modes, and its scope ends with them."""
+    self.record = open_scope(label(StampKind.USER, self.name))
+    return self
+
+
+def _exit(self: Any, kind: Any, error: Any, traceback: Any) -> None:
+    self.record.__exit__(None, None, None)
+
+
+def _swap(first: Tensor, second: Tensor) -> None:
+    """Swap two tensors' contents although fake tensors are referred to weakly, which torch's own function refuses."""
+    first.__dict__, second.__dict__ = second.__dict__, first.__dict__
+    torch._C._swap_tensor_impl(first, second)

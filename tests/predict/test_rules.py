@@ -1,0 +1,107 @@
+"""Every rule at three sizes, worked out by hand from the source that the rule names."""
+
+import pytest
+import torch
+
+from vramscope.errors import UsageError
+from vramscope.predict.cuda_functions import AttentionBackend, attention_backend
+from vramscope.predict.cuda_rules import (
+    efficient_backward_scratch,
+    embedding_backward_scratch,
+    flash_backward_scratch,
+    index_put_scratch,
+)
+from vramscope.predict.gpus import GPUS, find_gpu
+from vramscope.predict.reductions import Reduction, reduction_scratch
+
+
+@pytest.mark.parametrize(
+    ("indices", "expected"),
+    # five blocks of 8 bytes for each index, one byte for the sort
+    [(1, (8, 8, 8, 8, 8, 1)), (100, (800, 800, 800, 800, 800, 1)), (7000, (56000, 56000, 56000, 56000, 56000, 1))],
+)
+def test_index_put_sorts(indices, expected):
+    assert index_put_scratch(indices) == expected
+
+
+@pytest.mark.parametrize(
+    ("indices", "index_bytes", "expected"),
+    # up to 3072 indices without sorting; then three blocks of indices, one byte for the sort
+    [(3072, 8, ()), (3073, 8, (24584, 24584, 24584, 1)), (4000, 4, (16000, 16000, 16000, 1))],
+)
+def test_embedding_backward_sorts_many_indices(indices, index_bytes, expected):
+    assert embedding_backward_scratch(indices, index_bytes) == expected
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        # batch 1, 1 head, length 1 up to 128, head 8 up to 32: 128 * 4 and 128 * 32 * 4
+        ((1, 1, 1, 8), (512, 16384)),
+        # 2 * 3 heads, length 200 up to 256, head 64: 2*3*256*4 and 2*256*3*64*4
+        ((2, 3, 200, 64), (6144, 393216)),
+        # 1 * 2 heads, length 128, head 80 up to 96: 2*128*4 and 128*2*96*4
+        ((1, 2, 128, 80), (1024, 98304)),
+    ],
+)
+def test_flash_attention_backward(shape, expected):
+    assert flash_backward_scratch(*shape) == expected
+
+
+@pytest.mark.parametrize(
+    ("gradient_bytes", "shape", "expected"),
+    # the sums are float32, their length up to a multiple of 8
+    [(100, (1, 1, 1), (100, 32)), (4096, (2, 3, 16), (4096, 384)), (7, (1, 5, 17), (7, 480))],
+)
+def test_efficient_attention_backward(gradient_bytes, shape, expected):
+    assert efficient_backward_scratch(gradient_bytes, *shape) == expected
+
+
+@pytest.mark.parametrize(
+    ("gpu", "dtype", "head", "mask", "expected"),
+    [
+        ("a100-80gb", torch.bfloat16, 64, False, AttentionBackend.FLASH),
+        ("a100-80gb", torch.bfloat16, 64, True, AttentionBackend.EFFICIENT),
+        ("a100-80gb", torch.float32, 64, False, AttentionBackend.EFFICIENT),
+        ("a100-80gb", torch.float64, 64, False, AttentionBackend.MATH),
+        ("a100-80gb", torch.float16, 257, False, AttentionBackend.EFFICIENT),
+        ("v100-32gb", torch.float16, 64, False, AttentionBackend.EFFICIENT),
+        ("v100-32gb", torch.bfloat16, 64, False, AttentionBackend.MATH),
+    ],
+)
+def test_attention_backend(gpu, dtype, head, mask, expected):
+    assert attention_backend(find_gpu(gpu), dtype, head, mask, same_heads=True) is expected
+
+
+@pytest.mark.parametrize(("name", "expected"), [("t4-16gb", 8519680), ("h100-80gb", 2**25), ("rtx5090-32gb", 2**25)])
+def test_cublas_workspace(name, expected):
+    # 2 * 4096 KiB + 8 * 16 KiB = 8,519,680 bytes before Hopper, 32 MiB from there on
+    assert find_gpu(name).cublas_workspace_bytes == expected
+
+
+def test_an_unknown_gpu_is_answered_with_near_misses():
+    with pytest.raises(UsageError, match="did you mean rtx4090-24gb"):
+        find_gpu("rtx4090")
+
+
+def test_every_gpu_states_its_memory_in_its_name():
+    assert all(name.endswith(f"-{gpu.memory_bytes // 2**30}gb") for name, gpu in GPUS.items())
+
+
+@pytest.mark.parametrize(
+    ("outputs", "inputs", "fastest", "expected"),
+    [
+        # 768 outputs, 2000 inputs each, four outputs a load: blocks of 32 x 4 threads, 500 values each, so that
+        # 500 / 16 = 32 blocks share a result: 4 * 768 * 32 * 32 * 4 bytes; 768 / 4 / 32 = 6 semaphores
+        (768, 2000, False, (12582912, 24)),
+        # 40 outputs: 10 loads, the power of two below is 8; blocks of 8 x 16 threads, 4096 / 16 = 256 values,
+        # 16 blocks: 4 * 40 * 16 * 8 * 4 bytes; ceil(10 / 8) = 2 semaphores
+        (40, 4096, False, (81920, 8)),
+        # 600 inputs: 150 values for each of 4 rows of threads, not worth another block
+        (1024, 600, False, ()),
+        # one result of the last dimension: 512 threads across, 2048 values each, 128 blocks: 4 * 128 bytes
+        (1, 2**20, True, (512, 4)),
+    ],
+)
+def test_partial_results_of_a_reduction(outputs, inputs, fastest, expected):
+    assert reduction_scratch(Reduction(outputs, inputs, fastest), find_gpu("a100-80gb")) == expected
