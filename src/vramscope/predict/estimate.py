@@ -1,6 +1,7 @@
 """Predicting a workload's passes on a GPU: fake tensors, CUDA's rules, the simulated allocator."""
 
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ def predict_passes(
     recordings = {}
     for name in passes:
         recorder = VirtualRecorder(cuda_rules(gpu), keep_real=False, functions=CudaFunctions(gpu))
-        with _foreach_by_default(), _fake_failures_explained():
+        with _foreach_by_default(), _fake_failures_explained(), _quiet_fakes():
             virtual = run_pass(
                 resolve(target),
                 options,
@@ -98,6 +99,14 @@ def predict_passes(
             )
         recordings[name] = _with_limits_said(on_cuda(virtual, gpu, settings))
     return recordings
+
+
+@contextmanager
+def _quiet_fakes() -> Iterator[None]:
+    """Hold back torch's warning that fake tensors have no address: asking is how we tell that one holds no memory."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")
+        yield
 
 
 def predict_use(
