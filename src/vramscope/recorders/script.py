@@ -36,7 +36,11 @@ class StepRecorder(ProfilerRecorder):
         if before is not None:
             before.hand_to(self._seeded)
         self._quiet.begin()
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self._quiet.end()
+            raise
         for model, prefix in models:
             self.watch(model, prefix)
 
