@@ -18,6 +18,7 @@ COMMANDS = {
     "compare": ("vramscope.cli.compare:compare_command", "Inference and training of a model side by side."),
     "estimate": ("vramscope.cli.estimate:estimate_command", "What a GPU that is not there would use."),
     "fit": ("vramscope.cli.fit:fit_command", "The largest batch that fits a GPU, and what each remedy would save."),
+    "run": ("vramscope.cli.run:run_command", "An unmodified script; keeps its exit code."),
     "experiments": ("vramscope.cli.experiments:experiments_command", "Six questions about networks, measured."),
     "report": ("vramscope.cli.report:report_command", "A recording again, in another form."),
     "diff": ("vramscope.cli.diff:diff_command", "What changed between two recordings; a gate."),

@@ -286,7 +286,7 @@ class Ledger:
     def operator_at(self, event: int) -> str | None:
         """The operator that the program, or a backward node, was running; the node itself if it ran none."""
         scope = self._scope_of(event)
-        for found in (self.lineage.operator[scope], self.lineage.node[scope]):
+        for found in (self.lineage.operator[scope], self.lineage.node[scope], self.lineage.graph[scope]):
             if found >= 0:
                 return self.recording.strings[int(self.recording.scopes.name[found])]
         return None

@@ -16,7 +16,7 @@ _ACCUMULATE = "AccumulateGrad"
 _RUNS_MODULES = "CheckpointFunction"
 """torch's reentrant checkpoint is recorded like an operator, but what runs in it is the model's own forward."""
 _OPTIMIZER_STEP = "Optimizer.step#"  # torch/optim/optimizer.py, profile_hook_step
-_COLLECTIVES = ("c10d::", "nccl:", "gloo:", "fsdp::", "_c10d_functional::")
+_COLLECTIVES = ("c10d::", "nccl:", "gloo:", "fsdp::", "FSDP::", "_c10d_functional::")
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,8 @@ class Lineage:
     """Inside a compiled graph."""
     frame: Integers
     """Nearest Python line."""
+    graph: Integers
+    """Nearest compiled graph: what a compiler made of part of the model."""
 
 
 def trace_lineage(recording: Recording) -> Lineage:
@@ -88,6 +90,7 @@ def trace_lineage(recording: Recording) -> Lineage:
         made_node=nearest(parent, made_node) >= 0,
         compiled=nearest(parent, kind == ScopeKind.COMPILED_GRAPH) >= 0,
         frame=nearest(parent, kind == ScopeKind.PYTHON_FRAME),
+        graph=nearest(parent, kind == ScopeKind.COMPILED_GRAPH),
     )
 
 

@@ -63,6 +63,11 @@ def shown_frames(ledger: Ledger) -> Integers:
     return np.where(in_backward, told[forward], own)
 
 
+def place_of_frame(ledger: Ledger, frame: int) -> tuple[str, int, str]:
+    """File, line and function of a frame that `shown_frames` gave; `NO_PYTHON_FRAME`, 0 and nothing for none."""
+    return _place(ledger.recording, frame)
+
+
 def _place(recording: Recording, frame: int) -> tuple[str, int, str]:
     """File, line and function of a frame."""
     if frame < 0:

@@ -137,10 +137,12 @@ def summarize(recording: Recording) -> PassSummary:
     return summarize_ledger(Ledger(recording))
 
 
-def summarize_ledger(ledger: Ledger) -> PassSummary:
-    """The same for a ledger that is there already."""
-    window = steady_window(ledger)
-    cold = Window(ledger.steps[0].first, ledger.steps[0].last) if ledger.steps else window
+def summarize_ledger(ledger: Ledger, window: Window | None = None) -> PassSummary:
+    """The same for a ledger that is there already, over ``window`` where one is given; then there is no cold step."""
+    steady_steps = max(len(ledger.steps) - 1, 0) if window is None else 0
+    first = Window(ledger.steps[0].first, ledger.steps[0].last) if ledger.steps else None
+    cold = window or first or steady_window(ledger)
+    window = window or steady_window(ledger)
     top = ledger.peak(window.first, window.last)
     recording = ledger.recording
     host = host_summary(ledger, ledger.steps[0].first if ledger.steps else 0, window.last)
@@ -156,7 +158,7 @@ def summarize_ledger(ledger: Ledger) -> PassSummary:
         sites=sites_at(ledger, top.event),
         host=host,
         devices=tuple(_device(ledger, window, number, host) for number in range(len(recording.devices))),
-        steady_steps=max(len(ledger.steps) - 1, 0),
+        steady_steps=steady_steps,
         notes=(*recording.notes, *_remarks(ledger)),
         complete=recording.complete,
     )

@@ -44,13 +44,14 @@ class ModuleHooks:
             register_module_forward_hook(self._after, always_call=True),
         ]
 
-    def watch(self, model: nn.Module) -> str:
+    def watch(self, model: nn.Module, root: str | None = None) -> str:
         """Report the modules of ``model`` from now on; a module with several paths goes by its first.
 
         Returns:
-            the path of the model itself: empty for the first model, made of the class's name for one beside it.
+            the path of the model itself: ``root`` where given, else empty for the first model, and made of the class's
+            name for one beside it.
         """
-        root = self._free_root(type(model).__name__)
+        root = self._free_root(type(model).__name__) if root is None else root
         self._roots[root] = ref(model)
         for path, module in model.named_modules(prefix=root):
             if self._path_of(module) is None:

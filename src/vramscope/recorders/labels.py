@@ -35,8 +35,9 @@ def plain_tensors(tensor: Tensor) -> Iterator[Tensor]:
         return
     if is_traceable_wrapper_subclass(tensor):
         names, _ = tensor.__tensor_flatten__()
-        for name in names:
-            yield from plain_tensors(getattr(tensor, name))
+        for inner in (getattr(tensor, name) for name in names):
+            if isinstance(inner, Tensor):  # a DTensor's device mesh stands among them too
+                yield from plain_tensors(inner)
     elif tensor.layout is torch.strided:
         yield tensor
     else:
@@ -91,11 +92,11 @@ def nested_tensors(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
             yield from nested_tensors(getattr(value, part.name), f"{name}.{part.name}" if name else part.name)
 
 
-def label_model(model: nn.Module) -> Iterator[Label]:
-    """Labels for a model's parameters and buffers, shared ones under their first path."""
-    for name, parameter in model.named_parameters():
+def label_model(model: nn.Module, prefix: str = "") -> Iterator[Label]:
+    """Labels for a model's parameters and buffers, shared ones under their first path; paths begin with ``prefix``."""
+    for name, parameter in model.named_parameters(prefix=prefix):
         yield from label_tensor(MarkKind.PARAMETER, name, parameter)
-    for name, buffer in model.named_buffers():
+    for name, buffer in model.named_buffers(prefix=prefix):
         yield from label_tensor(MarkKind.BUFFER, name, buffer)
 
 

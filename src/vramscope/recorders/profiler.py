@@ -158,12 +158,13 @@ class ProfilerRecorder:
 
     # -- what the caller announces ----------------------------------------------------------------------------------
 
-    def watch(self, model: nn.Module) -> None:
+    def watch(self, model: nn.Module, root: str | None = None) -> None:
         """Label a model's parameters and buffers now, and its modules, gradients and optimizer states from now on.
 
-        The first model's paths are its own; those of further models begin with their class's name.
+        Paths begin with ``root`` where it is given; else the first model's are its own, and those of further models
+        begin with their class's name.
         """
-        root = self._module_hooks.watch(model)
+        root = self._module_hooks.watch(model, root)
         self._roots.add(root)
         self._watched.watch(model, root)
         self.mark(self._watched.fresh_labels())

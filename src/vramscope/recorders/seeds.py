@@ -35,6 +35,19 @@ class SeedWatch:
             if label.storage is not None:
                 self._alive[number] = StorageWeakRef(label.storage)
 
+    def carry(self, place: tuple[int, int], size: int, storage: StorageWeakRef | None) -> None:
+        """Take note of a block by device number and address, unless it is known already."""
+        if place not in self._numbers:
+            number = self._numbers[place] = len(self._rows)
+            self._rows.append((place[1], size, size, place[0]))
+            if storage is not None:
+                self._alive[number] = storage
+
+    def watched(self) -> dict[tuple[int, int], StorageWeakRef]:
+        """The storages that are not known to be gone, by device number and address."""
+        places = {number: place for place, number in self._numbers.items()}
+        return {places[number]: storage for number, storage in self._alive.items()}
+
     def ended(self) -> list[int]:
         """The numbers of the storages that are gone since the last call."""
         gone = [number for number, storage in self._alive.items() if storage.expired()]

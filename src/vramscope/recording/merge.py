@@ -115,8 +115,22 @@ class _Merger:
             replace(marks, name=names[marks.name], owner=names[marks.owner], device=devices[marks.device])
         )
         self._counters.append(replace(counters, name=names[counters.name], device=devices[counters.device]))
+        self._note_ended_seeds(replace(part.seeds, device=devices[part.seeds.device]))
         self._seeds.append(replace(seeds, device=devices[seeds.device]))
         self._scope_count += len(scopes)
+
+    def _note_ended_seeds(self, later: Seeds) -> None:
+        """A later part may be the one that finds a block gone of which no event tells."""
+        gone = later.take(later.gone_ns != UNKNOWN)
+        ends = dict(
+            zip(zip(gone.device.tolist(), gone.address.tolist(), strict=True), gone.gone_ns.tolist(), strict=True)
+        )
+        for number, seeds in enumerate(self._seeds if ends else []):
+            known = zip(
+                zip(seeds.device.tolist(), seeds.address.tolist(), strict=True), seeds.gone_ns.tolist(), strict=True
+            )
+            column = [ends.get(place, UNKNOWN) if end == UNKNOWN else end for place, end in known]
+            self._seeds[number] = replace(seeds, gone_ns=np.asarray(column, dtype=np.int64))
 
     def _scope(self, column: Integers) -> Integers:
         """A column of scope indices, in the merged numbering."""

@@ -1,0 +1,188 @@
+"""`vramscope run`: profiles an unmodified script, and leaves with the script's own exit code."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vramscope.cli.options import common_options
+from vramscope.cli.output import make_folder, prepare_outputs, write_text
+from vramscope.cli.ranks import Rank
+from vramscope.errors import UsageError, VramscopeError
+from vramscope.ledger.ranks import merge_ranks
+from vramscope.ledger.run import RunSummary, summarize_run
+from vramscope.recording.file import iterate_windows
+from vramscope.views.json import to_text
+from vramscope.views.run_json import run_document
+from vramscope.workloads.scripts import Outcome, ScriptRequest, run_script
+
+_RUN = "run"
+_SETTINGS = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+
+
+@click.command("run", context_settings=_SETTINGS)
+@click.option("-m", "module", metavar="MODULE", help="Run a module, as python -m does.")
+@click.option("--steps", "window", metavar="FIRST:LAST", help="Record these steps, without LAST [default: 1:4].")
+@click.option("--all", "everything", is_flag=True, help="Record every step, from the import of torch on.")
+@click.option("--rearm/--no-rearm", default=True, help="Record again, with lines, where memory keeps growing.")
+@click.option("-o", "--out", "folder", type=click.Path(path_type=Path), help="Write run.vram and run.json to DIR.")
+@click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="Rows of the longer tables.")
+@common_options
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[SCRIPT] [ARGS]…")
+def run_command(
+    module: str | None,
+    window: str | None,
+    everything: bool,
+    rearm: bool,
+    folder: Path | None,
+    top: int,
+    json_path: str | None,
+    quiet: bool,
+    verbose: bool,
+    debug: bool,
+    arguments: tuple[str, ...],
+) -> int:
+    """Profile SCRIPT, or a module with -m, without changing it: its output, signals and exit code stay its own.
+
+    Options of vramscope stand before the script. The recording is SCRIPT.vram here, or run.vram in the folder of
+    --out; the report goes to standard error, after the script's own output.
+    """
+    program, rest = (module, arguments) if module is not None else _script(arguments)
+    first, last = _steps(window, everything)
+    prepare_outputs(folder, json_path)
+    output = _output(folder, module or Path(program).stem)
+    with tempfile.TemporaryDirectory(prefix="vramscope-") as scratch:
+        status = str(Path(scratch) / "status.json")
+        request = ScriptRequest(program, module is not None, rest, str(output), status, first, last, rearm)
+        outcome = run_script(request)
+    if debug and outcome.status.get("traceback"):
+        click.echo(outcome.status["traceback"].rstrip(), err=True)
+    try:
+        _report(outcome, output, folder, json_path, quiet, top, verbose)
+    except BrokenPipeError:
+        pass
+    except Exception as error:  # noqa: BLE001 - the script's exit code stands, whatever becomes of the report
+        kind = (
+            "" if isinstance(error, VramscopeError) else f"no report, a defect in vramscope: {type(error).__name__}: "
+        )
+        click.echo(f"vramscope: {kind}{' '.join(str(error).split())}", err=True)
+    return outcome.exit_code
+
+
+def _script(arguments: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    """The script and what is its own."""
+    if not arguments:
+        raise UsageError("run: give a script, or a module with -m")
+    if arguments[0].startswith("-"):
+        raise UsageError(f"run: no such option {arguments[0]}; options of the script come after its name")
+    if not Path(arguments[0]).exists():
+        raise UsageError(f"run: cannot open {arguments[0]}: there is no such file")
+    return arguments[0], arguments[1:]
+
+
+def _steps(window: str | None, everything: bool) -> tuple[int, int | None]:
+    """First step, and the one after the last, as in a slice."""
+    if everything:
+        return 0, None
+    first, colon, last = (window or "1:4").partition(":")
+    if not (colon and first.isdecimal() and last.isdecimal()) or int(first) >= int(last):
+        raise UsageError(f"--steps {window}: give FIRST:LAST such as 5:8, which records steps 5, 6 and 7")
+    return int(first), int(last)
+
+
+def _output(folder: Path | None, name: str) -> Path:
+    """Where the recording goes; each rank of a distributed job has its own, and no older recording is in the way."""
+    rank = Rank.of_environment()
+    stem = name if folder is None else _RUN
+    stem = stem if rank is None else rank.name(stem)
+    if folder is None:
+        return _free(Path.cwd() / f"{stem}.vram", numbered=rank is None)
+    make_folder(folder)
+    return _free(folder.absolute() / f"{stem}.vram", numbered=False)
+
+
+def _free(path: Path, numbered: bool) -> Path:
+    """A path at which no recording is: the next number, or this one after the old recording was removed."""
+    if not numbered:
+        path.unlink(missing_ok=True)
+        return path
+    candidate, number = path, 1
+    while candidate.exists() or candidate.with_name(candidate.name + ".part").exists():
+        number += 1
+        candidate = path.with_name(f"{path.stem}-{number}.vram")
+    return candidate
+
+
+def _report(
+    outcome: Outcome,
+    output: Path,
+    folder: Path | None,
+    json_path: str | None,
+    quiet: bool,
+    top: int,
+    verbose: bool,
+) -> None:
+    reason = _nothing(outcome, output)
+    if reason:
+        if not quiet:
+            click.echo(f"vramscope: {reason}", err=True)
+        return
+    summary = summarize_run(iterate_windows(output))
+    if outcome.status.get("error"):
+        summary = replace(summary, notes=(*summary.notes, _defect(outcome)), complete=False)
+    rank = Rank.of_environment()
+    runs = rank.gather(output, summary) if rank is not None and rank.reports else {}
+    document = run_document(summary, outcome.exit_code, merge_ranks(runs))
+    document["reading_out_seconds"] = outcome.status.get("reading_out_seconds")
+    _write(document, folder, output, json_path)
+    if quiet or (rank is not None and not rank.reports):
+        return
+    _print(summary, runs, rank, top, verbose)
+    where = output if output.exists() else output.with_name(output.name + ".part")
+    click.echo(f"vramscope: recording in {os.path.relpath(where)}", err=True)
+
+
+def _nothing(outcome: Outcome, output: Path) -> str:
+    """Why there is nothing to report; empty where there is."""
+    status = outcome.status
+    part = output.with_name(output.name + ".part")
+    if "not_started" in status:
+        return f"the script could not be started: {status['not_started']}"
+    if output.exists() or (part / "part-00000.json").exists():
+        return ""
+    if status.get("error"):
+        return _defect(outcome)
+    if status.get("torch") is False:
+        return "nothing was recorded: the script never imported torch"
+    steps = sum(dict(status.get("steps", {})).values())
+    return (
+        f"nothing was recorded: no step ended in the window ({steps} seen in all); --steps 0:1 records from the start"
+    )
+
+
+def _defect(outcome: Outcome) -> str:
+    return f"recording stopped early through a fault of vramscope: {outcome.status['error']}"
+
+
+def _write(document: dict[str, Any], folder: Path | None, output: Path, json_path: str | None) -> None:
+    if folder is not None:
+        write_text(str(output.with_suffix(".json")), to_text(document))
+    if json_path is not None:
+        write_text(json_path, to_text(document))
+
+
+def _print(summary: RunSummary, runs: Mapping[int, RunSummary], rank: Rank | None, top: int, verbose: bool) -> None:
+    from rich.console import Console
+
+    from vramscope.views.terminal.ranks import print_ranks
+    from vramscope.views.terminal.run import print_run
+
+    console = Console(file=sys.stderr)
+    print_run(summary, console, top=top, verbose=verbose)
+    if rank is not None:
+        print_ranks(merge_ranks(runs), rank.on_this_machine - len(runs), console, verbose=verbose)

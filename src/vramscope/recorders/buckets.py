@@ -1,0 +1,57 @@
+"""The buckets in which DistributedDataParallel collects gradients before it sends them.
+
+They are made by C++ code and no Python object leads to them. What tells them: DDP says how large they are, and it makes
+them inside its own forward, outside every module.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from vramscope.recording.recording import NO_SCOPE, MarkKind, Marks, Recording, ScopeKind
+
+_FORWARD = "DistributedDataParallel.forward"  # torch/nn/parallel/distributed.py
+_SIZES = ("bucket_sizes", "rebuilt_bucket_sizes")
+_NAME = "gradient bucket"
+
+
+def bucket_sizes(models: Iterable[nn.Module]) -> set[int]:
+    """The sizes in bytes of the buckets of every DDP model, as DDP itself logs them."""
+    found: set[int] = set()
+    for model in models:
+        if isinstance(model, DistributedDataParallel):
+            data = model._get_ddp_logging_data()
+            words = [word for key in _SIZES for word in str(data.get(key, "")).replace(",", " ").split()]
+            found.update(int(word) for word in words if word.isdecimal())
+    return found
+
+
+def with_buckets(recording: Recording, sizes: set[int]) -> Recording:
+    """The recording with a mark on every gradient bucket that was made in it."""
+    if not sizes or _FORWARD not in recording.strings:
+        return recording
+    events = recording.events
+    born = np.flatnonzero(np.isin(events.size, list(sizes)))
+    rows = [row for row in born.tolist() if _is_in_ddp_itself(recording, int(events.scope[row]))]
+    strings = recording.strings if _NAME in recording.strings else (*recording.strings, _NAME)
+    name = strings.index(_NAME)
+    table: list[tuple[int, ...]] = [
+        (int(events.time_ns[r]), int(events.address[r]), MarkKind.COMMUNICATION, name, 0, int(events.size[r]), 0)
+        for r in rows
+    ]
+    return replace(recording, strings=strings, marks=Marks.concatenate([recording.marks, Marks.from_rows(table)]))
+
+
+def _is_in_ddp_itself(recording: Recording, scope: int) -> bool:
+    """Whether a scope is inside DDP's forward with no module's forward in between."""
+    scopes = recording.scopes
+    while scope != NO_SCOPE:
+        if scopes.kind[scope] in (ScopeKind.MODULE, ScopeKind.AUTOGRAD_NODE):
+            return False
+        if recording.strings[scopes.name[scope]] == _FORWARD:
+            return True
+        scope = int(scopes.parent[scope])
+    return False

@@ -1,0 +1,81 @@
+"""Where a training step ends when several optimizers take turns: the cycle in which they step, learnt by watching."""
+
+import gc
+from weakref import ref
+
+from torch.optim import Optimizer
+
+_PATIENCE = 8
+"""Steps of one optimizer alone after which others that exist are not waited for any longer."""
+
+
+class OptimizerCycle:
+    """Knows after which optimizer step a training step is over.
+
+    With one optimizer every step of it is one. With several, such as a GAN's two, the cycle is what happens until the
+    first one steps again after another one did; its last optimizer ends the training step.
+    """
+
+    def __init__(self) -> None:
+        self._cycle: tuple[int, ...] = ()
+        self._seen: list[int] = []
+        self._place = 0
+        self._alive: dict[int, ref[Optimizer]] = {}
+
+    def stepped(self, optimizer: Optimizer) -> bool:
+        """Take note of a finished optimizer step; true if it ends a training step."""
+        number = self._number(optimizer)
+        if not self._cycle:
+            return self._learn(number, optimizer)
+        expected = self._cycle[self._place]
+        if number == expected:
+            self._place = (self._place + 1) % len(self._cycle)
+            return self._place == 0
+        if number not in self._cycle:
+            return self._relearn(number)
+        if number == self._cycle[0]:  # a cycle was cut short: begin again with this step
+            self._place = 1 % len(self._cycle)
+        return False
+
+    def _learn(self, number: int, optimizer: Optimizer) -> bool:
+        first = not self._seen
+        if first and not _others(optimizer):
+            self._cycle = (number,)
+            return True
+        repeats = not first and number == self._seen[0] and any(other != number for other in self._seen)
+        if repeats:
+            self._cycle, self._place = tuple(self._seen), 1
+            return False
+        self._seen.append(number)
+        if len(self._seen) >= _PATIENCE and set(self._seen) == {number}:
+            self._cycle = (number,)
+            return True
+        return False
+
+    def _relearn(self, number: int) -> bool:
+        """An optimizer that was not there before: learn anew from here."""
+        self._cycle, self._seen, self._place = (), [number], 0
+        return False
+
+    def _number(self, optimizer: Optimizer) -> int:
+        """An optimizer's number, the same for as long as it lives."""
+        known = self._alive.get(id(optimizer))
+        if known is None or known() is not optimizer:
+            self._alive[id(optimizer)] = ref(optimizer)
+        return id(optimizer)
+
+
+def _others(optimizer: Optimizer) -> bool:
+    """Whether the program holds another optimizer, one with parameters of its own: wrappers share their parameters."""
+    own = _parameters(optimizer)
+    candidates = [found for found in gc.get_objects() if type(found) is not type and _is_optimizer(found)]
+    return any(found is not optimizer and _parameters(found) - own for found in candidates)
+
+
+def _is_optimizer(thing: object) -> bool:
+    return issubclass(type(thing), Optimizer)  # by its type: asking some objects for their class runs their code
+
+
+def _parameters(optimizer: Optimizer) -> set[int]:
+    groups = getattr(optimizer, "param_groups", ())
+    return {id(parameter) for group in groups for parameter in group.get("params", ())}

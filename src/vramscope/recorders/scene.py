@@ -1,0 +1,59 @@
+"""What a script has shown of itself so far: its models and its optimizers."""
+
+from collections.abc import Iterator
+from typing import Any
+from weakref import WeakSet
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from vramscope.recorders.labels import Label, label_gradients, label_model, label_optimizer_state
+from vramscope.recorders.roots import Roots
+
+
+class Scene:
+    """Models and optimizers, found one after another and kept alive by nobody."""
+
+    def __init__(self) -> None:
+        self.roots = Roots()
+        self.optimizers: WeakSet[Optimizer] = WeakSet()
+
+    def add_optimizer(self, optimizer: Optimizer) -> list[nn.Module]:
+        """Take note of an optimizer; gives the models that are found through its parameters."""
+        if optimizer in self.optimizers:
+            return []
+        self.optimizers.add(optimizer)
+        parameters = [p for group in optimizer.param_groups for p in group["params"] if isinstance(p, Tensor)]
+        if not self.roots.lacks(parameters):
+            return []
+        return self.roots.owners(parameters)
+
+    def labels(self) -> Iterator[Label]:
+        """What models and optimizers hold now: parameters, buffers, gradients and states."""
+        names: dict[int, str] = {}
+        for model, prefix in self.roots:
+            named = list(model.named_parameters(prefix=prefix))
+            names.update((id(parameter), name) for name, parameter in named)
+            yield from label_model(model, prefix)
+            yield from label_gradients(named)
+        for optimizer in list(self.optimizers):
+            yield from label_optimizer_state(optimizer, lambda parameter: names.get(id(parameter), ""))
+
+    def facts(self) -> dict[str, Any]:
+        """What a recording says of the script's models and optimizers, in plain JSON types."""
+        models = [model for model, _ in self.roots]
+        counted = {id(p): p.numel() for model in models for p in model.parameters()}
+        return {
+            "name": ", ".join(type(model).__name__ for model in models),
+            "device": str(self.device),
+            "optimizer": ", ".join(sorted({type(optimizer).__name__ for optimizer in self.optimizers})),
+            "parameter_count": sum(counted.values()),
+        }
+
+    @property
+    def device(self) -> torch.device:
+        """The device whose allocator matters: that of the first model, the GPU before there is one."""
+        if len(self.roots):
+            return self.roots.device
+        return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_initialized() else torch.device("cpu")

@@ -1,0 +1,134 @@
+"""Records one step of a script after another: each in a profiler of its own, so that each can be on disk as it ends."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.multiprocessing.reductions import StorageWeakRef
+
+from vramscope.recorders.labels import Label, label_kv_cache
+from vramscope.recorders.profiler import ProfilerRecorder
+from vramscope.recorders.quiet import QuietAllocator
+from vramscope.recorders.stamps import StampKind, label, open_scope, stamp
+from vramscope.recording.recording import UNKNOWN, Integers, Recording
+
+Place = tuple[int, int]
+"""Device number and address."""
+
+
+class StepRecorder(ProfilerRecorder):
+    """Records a stretch of a script that ends at a step's end; it begins in the middle of the program's life.
+
+    A forward pass is the outermost forward of any watched model. What the stretch before left alive is carried over.
+    """
+
+    def __init__(self, device: torch.device, *, lines: bool, on_left: Callable[[], None]) -> None:
+        super().__init__(device, lines=lines)
+        self._on_left = on_left
+        self._quiet = QuietAllocator()
+        self._depth = 0
+
+    def begin(self, models: Iterable[tuple[nn.Module, str]], seeds: Iterable[Label], before: "Carried | None") -> None:
+        """Start, with the models found so far and what is alive already."""
+        self._seeded.watch(seeds)
+        if before is not None:
+            before.hand_to(self._seeded)
+        self._quiet.begin()
+        try:
+            self.start()
+        except BaseException:
+            self._quiet.end()
+            raise
+        for model, prefix in models:
+            self.watch(model, prefix)
+
+    def abandon(self) -> None:
+        """Stop everything and keep nothing; safe to call at any time, any number of times."""
+        super().abandon()
+        self._quiet.end()
+
+    def leave_modules_alone(self) -> None:
+        """Take the module hooks away: a model that is being compiled must not see them."""
+        self._module_hooks.remove()
+
+    def begin_step(self, index: int) -> None:
+        """Put a step's beginning on the clock."""
+        stamp(StampKind.STEP_BEGIN, index)
+
+    def end_step(self) -> None:
+        """Put the step's end on the clock."""
+        self._phases.end_found()
+        self._note_ended_seeds()
+        stamp(StampKind.STEP_END)
+
+    def close(self, workload: Mapping[str, Any], notes: Sequence[str] = ()) -> tuple[Recording, "Carried"]:
+        """Stop, and give the Recording and what is alive at its end."""
+        recording = self.finish(workload, notes)
+        return recording, Carried(recording, self._seeded.watched())
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether a watched module's forward is running."""
+        return self._depth > 0
+
+    def module_entered(self, path: str) -> Any:
+        """Open the module's scope; the outermost one begins a forward pass."""
+        outermost = False
+        if self._is_own_thread():
+            outermost = self._depth == 0
+            self._depth += 1
+            if outermost:
+                self._phases.forward_begins()
+        return outermost, open_scope(label(StampKind.MODULE, path))
+
+    def module_left(self, token: Any, output: Any) -> None:
+        """Close the module's scope; without gradients there is no loss to wait for, and the forward pass ends too."""
+        outermost, scope = token
+        scope.__exit__(None, None, None)
+        if not self._is_own_thread():
+            return
+        self._depth -= 1
+        if outermost:
+            self.mark(label_kv_cache(output))
+            if not torch.is_grad_enabled():
+                self._phases.forward_ends()
+            self._on_left()
+
+
+class Carried:
+    """What one stretch left alive, for the next one to begin with."""
+
+    def __init__(self, recording: Recording, watched: Mapping[Place, StorageWeakRef]) -> None:
+        """See what is alive at the end of a recording, seeds included that were not found gone."""
+        self._sizes = alive_at_end(recording)
+        self._watched = {place: watched[place] for place in self._sizes.keys() & watched.keys()}
+
+    def hand_to(self, seeds: Any) -> None:
+        """Seed the next stretch with it, as far as live objects have not done so."""
+        for place, size in self._sizes.items():
+            seeds.carry(place, size, self._watched.get(place))
+
+
+def alive_at_end(recording: Recording) -> dict[Place, int]:
+    """Bytes by device number and address of what is alive when a recording ends."""
+    seeds, events = recording.seeds, recording.events
+    kept = seeds.take(seeds.gone_ns == UNKNOWN)
+    device = np.concatenate([kept.device, events.device])
+    address = np.concatenate([kept.address, events.address])
+    size = np.concatenate([kept.size, events.size])
+    last = _last_rows(device, address)
+    last = last[size[last] > 0]
+    places = zip(device[last].tolist(), address[last].tolist(), strict=True)
+    return dict(zip(places, size[last].tolist(), strict=True))
+
+
+def _last_rows(device: Integers, address: Integers) -> Integers:
+    """The last row of each place."""
+    order = np.lexsort((np.arange(len(address)), address, device))
+    if not len(order):
+        return order
+    changes = (device[order][1:] != device[order][:-1]) | (address[order][1:] != address[order][:-1])
+    last: Integers = order[np.append(changes, True)]
+    return last

@@ -1,0 +1,231 @@
+"""The session that watches a script from the import of torch to its end, through hooks that hold for everything."""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import wraps
+from pathlib import Path
+from threading import get_ident
+from typing import Any, ParamSpec
+
+import torch
+from torch import nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.optim import Optimizer
+
+from vramscope.recorders.cycles import OptimizerCycle
+from vramscope.recorders.hooks import OptimizerHooks
+from vramscope.recorders.roots import plain_model
+from vramscope.recorders.scene import Scene
+from vramscope.recorders.script import StepRecorder
+from vramscope.recorders.stepping import StepKind, Stepping
+from vramscope.recorders.storing import PartStore
+from vramscope.recorders.surroundings import Compiled, OpenScopes, OtherProfilers
+from vramscope.recorders.windows import WindowPlan
+
+Arguments = ParamSpec("Arguments")
+
+
+def _harmless(method: Callable[Arguments, None]) -> Callable[Arguments, None]:
+    """A method of a session; where it fails, the script goes on as if we were not there."""
+
+    @wraps(method)
+    def guarded(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
+        session: Any = args[0]
+        if session.is_over:
+            return
+        try:
+            method(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is not the script's fault
+            session.give_up(error)
+
+    return guarded
+
+
+class ScriptSession:
+    """Finds models and steps on the thread that imported torch.
+
+    A model is a module with parameters that is called from outside any other; where compilation forbids module hooks,
+    it is found through the parameters that an optimizer steps. A training step ends with the last optimizer step of
+    the optimizers' cycle; as long as no optimizer has stepped, each forward without gradients is an inference step.
+    """
+
+    def __init__(self, output: Path, plan: WindowPlan) -> None:
+        self.is_over = False
+        self._error = self._trace = ""
+        self._thread = get_ident()
+        self._depth = 0
+        self._undo = ExitStack()
+        self._module_hooks = ExitStack()
+        self._cycle = OptimizerCycle()
+        self._scene = Scene()
+        self._store = PartStore(output)
+        self._scopes = OpenScopes(self._undo, self._scopes_closed)
+        others = OtherProfilers(self._undo, self._other_profiler_starts)
+        self._compiled = Compiled(self._undo, self._compilation_begins)
+        self._steps = Stepping(plan, self._store, self._scene, self._scopes, others, self)
+        self._undo.callback(OptimizerHooks(self._before_optimizer, self._after_optimizer).remove)
+        self._undo.callback(self._module_hooks.close)
+        self._hook_modules()
+        os.register_at_fork(after_in_child=self._forked)
+        self._steps.begin_at_once()
+
+    # -- the end ----------------------------------------------------------------------------------------------------
+
+    def close(self, remark: str) -> dict[str, Any]:
+        """End with the script, seal the recording, and say how it went.
+
+        Args:
+            remark: how the script ended, where that was no normal end.
+        """
+        if not self.is_over:
+            try:
+                self._finish(remark)
+            except Exception as error:  # noqa: BLE001 - the script is over; all that is left is to say so
+                self.give_up(error)
+        steps = {str(kind): count for kind, count in self._steps.counts.items()}
+        found: dict[str, Any] = {"steps": steps, "parts": self._store.parts, "sealed": self._store.is_sealed}
+        found["reading_out_seconds"] = self._steps.reading_seconds
+        return {**found, "error": self._error, "traceback": self._trace}
+
+    def _finish(self, remark: str) -> None:
+        notes = [f"{remark}; the step it was in is left out"] if remark else []
+        missing = self._steps.missing
+        if missing:
+            notes.append(f"not recorded, because the script's own torch.profiler was running: {', '.join(missing)}")
+        self._stop()
+        self._store.seal(notes, complete=not notes)
+
+    def give_up(self, error: Exception) -> None:
+        """Leave the script alone after an error of ours; what is on disk stays there, unsealed."""
+        self.is_over = True
+        self._error = f"{type(error).__name__}: {error}"
+        self._trace = "".join(traceback.format_exception(error))
+        if not self._scopes.are_in_optimizer:  # or torch would walk its hooks while they are removed
+            self._stop()
+
+    def _stop(self) -> None:
+        self.is_over = True
+        try:
+            self._steps.drop()
+        finally:
+            self._undo.close()
+
+    def _forked(self) -> None:
+        """In a forked child: it is another program, and nothing of it is recorded."""
+        self.is_over = True
+        if self._steps.recorder is not None:
+            torch._C._autograd._enable_record_function(False)  # or its copy of the profiler would collect for ever
+
+    # -- hooks that come and go -------------------------------------------------------------------------------------
+
+    def window_begins(self, recorder: StepRecorder) -> None:
+        """Hook all modules, unless something is compiled: then only compiled models, from outside."""
+        self._module_hooks.close()
+        if not self._compiled.is_used:
+            self._hook_modules()
+            return
+        recorder.leave_modules_alone()
+        for model in self._compiled.models:
+            self._hook_one(model, recorder)
+
+    def window_ends(self, kind: StepKind) -> None:
+        """Hook nothing but what is needed to count steps: optimizers, or models that are run without one."""
+        self._module_hooks.close()
+        if kind is StepKind.INFERENCE:
+            for model in self._compiled.models or [model for model, _ in self._scene.roots]:
+                handle = model.register_forward_hook(lambda module, args, output: self._count_forward())
+                self._module_hooks.callback(handle.remove)
+
+    def _hook_modules(self) -> None:
+        self._depth = 0
+        self._module_hooks.callback(register_module_forward_pre_hook(self._module_entered).remove)
+        self._module_hooks.callback(register_module_forward_hook(self._module_left, always_call=True).remove)
+
+    def _hook_one(self, model: nn.Module, recorder: StepRecorder) -> None:
+        """Report the forward of one model as a recorder's own hooks would."""
+        tokens: list[Any] = []
+        path = self._scene.roots.path_of(model) or ""
+
+        def entered(module: nn.Module, args: Any, kwargs: Any) -> None:
+            self._steps.model_is_fed((args, kwargs))
+            tokens.append(recorder.module_entered(path))
+
+        self._module_hooks.callback(model.register_forward_pre_hook(entered, with_kwargs=True).remove)
+
+        def left(module: nn.Module, args: Any, output: Any) -> None:
+            if tokens:
+                recorder.module_left(tokens.pop(), output)
+
+        self._module_hooks.callback(model.register_forward_hook(left, always_call=True).remove)
+
+    @_harmless
+    def _compilation_begins(self) -> None:
+        """From here on global module hooks would change what is compiled."""
+        self._module_hooks.close()
+        if self._steps.recorder is not None:
+            self._steps.recorder.leave_modules_alone()
+
+    # -- what the hooks tell ----------------------------------------------------------------------------------------
+
+    def _module_entered(self, module: nn.Module, args: Any) -> None:
+        if get_ident() == self._thread:
+            self._depth += 1
+            if self._depth == 1 and torch._C._current_autograd_node() is None:
+                # torch hands global hooks no keyword arguments; the frame that calls this one has them
+                self._model_entered(module, (args, sys._getframe(1).f_locals.get("kwargs")))
+
+    def _module_left(self, module: nn.Module, args: Any, output: Any) -> None:
+        if get_ident() == self._thread and self._depth:
+            self._depth -= 1
+            if not self._depth and torch._C._current_autograd_node() is None:
+                self._model_left(module, output)
+
+    @_harmless
+    def _model_entered(self, module: nn.Module, args: Any) -> None:
+        self._find(module)
+        if module in self._scene.roots:
+            self._steps.model_is_fed(args)
+
+    @_harmless
+    def _model_left(self, module: nn.Module, output: Any) -> None:
+        if module in self._scene.roots and output is not None:  # None: it raised, and torch walks its hooks meanwhile
+            self._steps.model_gave(output)
+            self._count_forward()
+
+    @_harmless
+    def _count_forward(self) -> None:
+        if not torch.is_grad_enabled() and not self._scene.optimizers:
+            self._steps.step_ended(StepKind.INFERENCE)
+
+    @_harmless
+    def _before_optimizer(self, optimizer: Optimizer) -> None:
+        if not torch.compiler.is_dynamo_compiling() and get_ident() == self._thread:
+            for model in self._scene.add_optimizer(optimizer):
+                self._find(model)
+
+    @_harmless
+    def _after_optimizer(self, optimizer: Optimizer) -> None:
+        if not torch.compiler.is_dynamo_compiling() and get_ident() == self._thread and self._cycle.stepped(optimizer):
+            self._steps.step_ended(StepKind.TRAINING)
+
+    def _scopes_closed(self) -> None:
+        if not self.is_over:
+            self._settle()
+        elif self._error and not self._scopes.are_in_optimizer:
+            self._stop()
+
+    @_harmless
+    def _settle(self) -> None:
+        self._steps.settle()
+
+    @_harmless
+    def _other_profiler_starts(self) -> None:
+        self._steps.make_way()
+
+    def _find(self, module: nn.Module) -> None:
+        prefix = self._scene.roots.add(module)
+        if prefix is not None:
+            self._steps.found(plain_model(module), prefix)

@@ -1,0 +1,206 @@
+"""Steps of a script, one after another: recorded where that is planned, counted where it is not."""
+
+import time
+from collections import Counter
+from enum import StrEnum
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from vramscope.recorders.buckets import bucket_sizes, with_buckets
+from vramscope.recorders.labels import label_tensor, nested_tensors
+from vramscope.recorders.live import LiveBytes
+from vramscope.recorders.scene import Scene
+from vramscope.recorders.script import Carried, StepRecorder
+from vramscope.recorders.storing import PartStore
+from vramscope.recorders.surroundings import OpenScopes, OtherProfilers
+from vramscope.recorders.windows import GrowthWatch, WindowPlan
+from vramscope.recording.recording import MarkKind
+
+
+class StepKind(StrEnum):
+    """What a step of a script is."""
+
+    TRAINING = "training"
+    INFERENCE = "inference"
+
+
+class WindowObserver(Protocol):
+    """Who is told when recording begins and ends, to put hooks in their places."""
+
+    def window_begins(self, recorder: StepRecorder) -> None:
+        """A profiler has been started."""
+
+    def window_ends(self, kind: StepKind) -> None:
+        """Steps are only counted from now on; the last one was of this kind."""
+
+
+class Stepping:
+    """Exchanges the profiler at the end of every recorded step, so that the step can be put on disk at once.
+
+    A profiler is never started while a scope is open that an earlier one has seen begin (see `OpenScopes`); where the
+    script holds one open over the ends of its steps, the steps share one profiler and one part.
+    """
+
+    def __init__(
+        self,
+        plan: WindowPlan,
+        store: PartStore,
+        scene: Scene,
+        scopes: OpenScopes,
+        others: OtherProfilers,
+        observer: WindowObserver,
+    ) -> None:
+        self._plan, self._store, self._scene = plan, store, scene
+        self._scopes, self._others, self._observer = scopes, others, observer
+        self._growth = {kind: GrowthWatch(plan.rearm) for kind in StepKind}
+        self._live: LiveBytes | None = None
+        self._waiting: StepKind | None = None
+        self._expected = StepKind.INFERENCE
+        self._carried: Carried | None = None
+        self._complete = 0  # steps that ended in the profiler that is running
+        self._given: set[int] = set()
+        self.recorder: StepRecorder | None = None
+        self.counts: Counter[StepKind] = Counter()
+        self.reading_seconds = 0.0
+        """What exchanging profilers and storing steps has taken."""
+        self.missing: list[str] = []
+        """Steps that were planned and could not be recorded, in words."""
+
+    def begin_at_once(self) -> None:
+        """Record from now on, before any step has shown itself."""
+        if self._plan.wants(0):
+            self._start(StepKind.TRAINING)
+
+    def step_ended(self, kind: StepKind) -> None:
+        """A step is over; its profiler is exchanged as soon as torch's own hooks and scopes around its end are left."""
+        self._waiting = kind
+        self.settle()
+
+    def settle(self) -> None:
+        """A scope or a module has been left: exchange the profiler if that was waited for."""
+        recorder, kind = self.recorder, self._waiting
+        if kind is None or self._scopes.are_in_optimizer or (recorder is not None and recorder.is_inside):
+            return
+        self._waiting = None
+        begin = time.perf_counter()
+        if recorder is not None and self._scopes.hold_profiler:
+            self._pass(kind, recorder)
+        else:
+            self._turn(kind)
+        self.reading_seconds += time.perf_counter() - begin
+
+    def make_way(self) -> None:
+        """The script starts a profiler of its own: the step that is being recorded cannot be finished."""
+        if self.recorder is not None:
+            self.missing.append(f"{self._expected} step {self.counts[self._expected]}")
+            self.drop()
+
+    def drop(self) -> None:
+        """Stop recording and keep nothing of the step that is running."""
+        recorder, self.recorder, self._carried = self.recorder, None, None
+        self._scopes.are_seen = False
+        if recorder is not None:
+            recorder.abandon()
+
+    # -- from one step to the next ----------------------------------------------------------------------------------
+
+    def _turn(self, kind: StepKind) -> None:
+        index = self._take(kind)
+        if self.recorder is not None:
+            self._finish(kind, self.recorder)
+        else:
+            self._count(kind, index)
+        if self._wants(kind, index + 1):
+            self._start_unless_busy(kind, index + 1)
+        else:
+            self._carried = None
+            self._observer.window_ends(kind)
+
+    def _pass(self, kind: StepKind, recorder: StepRecorder) -> None:
+        """A step ended inside a scope of the script's: go on in the same profiler, or stop, which is always safe."""
+        index = self._take(kind)
+        if self._wants(kind, index + 1) and kind == self._expected:
+            recorder.end_step()
+            self._complete += 1
+            recorder.begin_step(index + 1)
+        else:
+            self._finish(kind, recorder)
+            self._carried = None
+            self._observer.window_ends(kind)
+
+    def _take(self, kind: StepKind) -> int:
+        """The index of a step of this kind that has just ended."""
+        self.counts[kind] += 1
+        return self.counts[kind] - 1
+
+    def _wants(self, kind: StepKind, index: int) -> bool:
+        return self._plan.wants(index) or self._growth[kind].wants(index)
+
+    def _count(self, kind: StepKind, index: int) -> None:
+        if self._live is None:
+            self._live = LiveBytes(self._scene.device)
+        live_bytes = self._live.read()
+        self._store.count(kind, index, live_bytes)
+        if self._plan.is_over(index):
+            self._growth[kind].add(index, live_bytes)
+
+    def _finish(self, kind: StepKind, recorder: StepRecorder) -> None:
+        """Put on disk what was recorded; a step that turned out to be of another kind began as something else."""
+        recorder.end_step()
+        self._scopes.are_seen = False
+        self.recorder = None
+        if kind != self._expected and not self._complete and self._store.parts:
+            recorder.abandon()
+            self._carried = None
+            return
+        recording, self._carried = recorder.close({**self._scene.facts(), "pass": str(kind), **self._method()})
+        self._store.add(with_buckets(recording, bucket_sizes(model for model, _ in self._scene.roots)))
+
+    def _method(self) -> dict[str, str]:
+        """How the live bytes of steps are read that are only counted."""
+        return {} if self._live is None else {"live_bytes": self._live.method}
+
+    def _start_unless_busy(self, kind: StepKind, index: int) -> None:
+        if self._others.are_running or self._scopes.hold_profiler:
+            self.missing.append(f"{kind} step {index}")
+            self._carried = None
+        else:
+            self._start(kind)
+
+    def _start(self, kind: StepKind) -> None:
+        if self._carried is None:
+            self._store.begin_window()
+        index = self.counts[kind]
+        recorder = StepRecorder(self._scene.device, lines=self._growth[kind].wants(index), on_left=self.settle)
+        self._others.ours = self._scopes.are_seen = True
+        try:
+            recorder.begin(list(self._scene.roots), self._scene.labels(), self._carried)
+        finally:
+            self._others.ours = False
+        self._given.clear()
+        self.recorder, self._expected, self._complete = recorder, kind, 0
+        self._observer.window_begins(recorder)
+        recorder.begin_step(index)
+
+    def found(self, model: nn.Module, prefix: str) -> None:
+        """A model that was not known before."""
+        if self.recorder is not None:
+            self.recorder.watch(model, prefix)
+
+    def model_is_fed(self, arguments: Any) -> None:
+        """A model is called: its inputs are labelled, except what another model of this step has given out."""
+        if self.recorder is not None:
+            found = [(name, tensor) for name, tensor in nested_tensors(arguments) if self._is_input(tensor)]
+            self.recorder.mark(label for name, t in found for label in label_tensor(MarkKind.INPUT, name, t))
+
+    def model_gave(self, output: Any) -> None:
+        """A model has returned: what it gives out is no input when the script hands it on to the next one."""
+        if self.recorder is not None:
+            labels = (label for _, t in nested_tensors(output) for label in label_tensor(MarkKind.INPUT, "", t))
+            self._given.update(label.address for label in labels)
+
+    def _is_input(self, tensor: Tensor) -> bool:
+        return tensor.grad_fn is None and all(
+            label.address not in self._given for label in label_tensor(MarkKind.INPUT, "", tensor)
+        )

@@ -1,0 +1,127 @@
+"""What else in the process uses torch's profiler: scopes that are open, other profilers, and compiled models.
+
+A profiler must not be started while a scope is open that an earlier one has seen: the scope's end would write into that
+earlier one's memory. So the scopes that Python code opens are counted; profilers that the script starts are noticed.
+"""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import wraps
+from threading import get_ident
+from typing import Any
+
+import torch
+from torch import nn
+from torch.autograd.profiler import profile, record_function
+
+_OPTIMIZER_STEP = "Optimizer.step#"  # torch/optim/optimizer.py, profile_hook_step
+
+
+def _replace(undo: ExitStack, owner: Any, name: str, wrapper: Callable[[Any], Any]) -> None:
+    """Put a wrapper in the place of an attribute; undone unless somebody has wrapped it since."""
+    original = getattr(owner, name)
+    installed = wraps(original)(wrapper(original))
+    setattr(owner, name, installed)
+
+    def restore() -> None:
+        if getattr(owner, name) is installed:
+            setattr(owner, name, original)
+
+    undo.callback(restore)
+
+
+class OpenScopes:
+    """The ``record_function`` scopes that are open on the thread that is watched; tells whenever one has closed."""
+
+    def __init__(self, undo: ExitStack, on_closed: Callable[[], None]) -> None:
+        self._thread = get_ident()
+        self._on_closed = on_closed
+        self._open: dict[int, tuple[str, bool]] = {}
+        self.are_seen = False
+        """Whether a profiler of ours is running."""
+        _replace(undo, record_function, "__enter__", self._entering)
+        _replace(undo, record_function, "__exit__", self._leaving)
+
+    @property
+    def hold_profiler(self) -> bool:
+        """Whether a scope is open that a profiler of ours has seen begin."""
+        return any(seen for _, seen in self._open.values())
+
+    @property
+    def are_in_optimizer(self) -> bool:
+        """Whether torch's own scope around an optimizer's step is open; its hooks must not be changed meanwhile."""
+        return any(name.startswith(_OPTIMIZER_STEP) for name, _ in self._open.values())
+
+    def _entering(self, original: Any) -> Any:
+        def enter(scope: Any) -> Any:
+            entered = original(scope)
+            if get_ident() == self._thread:
+                self._open[id(scope)] = str(scope.name), self.are_seen
+            return entered
+
+        return enter
+
+    def _leaving(self, original: Any) -> Any:
+        def leave(scope: Any, *error: Any) -> Any:
+            left = original(scope, *error)
+            if self._open.pop(id(scope), None) is not None:
+                self._on_closed()
+            return left
+
+        return leave
+
+
+class OtherProfilers:
+    """Profilers that the script starts itself: told before they begin, so that ours can make way."""
+
+    def __init__(self, undo: ExitStack, on_start: Callable[[], None]) -> None:
+        self._on_start = on_start
+        self._running: set[int] = set()
+        self.ours = False
+        """Set while we start our own."""
+        _replace(undo, profile, "_prepare_trace", self._preparing)
+        _replace(undo, profile, "__exit__", self._stopping)
+
+    @property
+    def are_running(self) -> bool:
+        """Whether the script is using a profiler now."""
+        return bool(self._running) or torch._C._autograd._profiler_enabled()
+
+    def _preparing(self, original: Any) -> Any:
+        def prepare(profiler: Any, *args: Any, **kwargs: Any) -> Any:
+            if not self.ours:
+                self._on_start()
+                self._running.add(id(profiler))
+            return original(profiler, *args, **kwargs)
+
+        return prepare
+
+    def _stopping(self, original: Any) -> Any:
+        def stop(profiler: Any, *error: Any) -> Any:
+            self._running.discard(id(profiler))
+            return original(profiler, *error)
+
+        return stop
+
+
+class Compiled:
+    """Notices ``torch.compile``: global module hooks would change what it compiles, so they have to go before it."""
+
+    def __init__(self, undo: ExitStack, on_first: Callable[[], None]) -> None:
+        self._on_first = on_first
+        self.is_used = False
+        self.models: list[nn.Module] = []
+        """Models that ``torch.compile`` gave back: eager modules around compiled ones, where hooks do no harm."""
+        _replace(undo, torch, "compile", self._compiling)
+
+    def _compiling(self, original: Any) -> Any:
+        def compile(*args: Any, **kwargs: Any) -> Any:
+            if not self.is_used:
+                self.is_used = True
+                self._on_first()
+            made = original(*args, **kwargs)
+            if isinstance(made, nn.Module):
+                self.models.append(made)
+            return made
+
+        return compile

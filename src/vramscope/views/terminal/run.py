@@ -1,0 +1,80 @@
+"""A script's run for a person: the passes as ever, and below them steps, growth and what was only counted."""
+
+from rich.console import Console, Group
+from rich.text import Text
+
+from vramscope.ledger.comparison import Comparison
+from vramscope.ledger.growth import Growth
+from vramscope.ledger.run import RunSummary
+from vramscope.ledger.sites import NO_PYTHON_FRAME
+from vramscope.views.terminal.page import Page, add_figures, ruled_table
+from vramscope.views.terminal.report import print_comparison
+from vramscope.views.text import Scale, category_label
+
+
+def print_run(summary: RunSummary, console: Console, *, top: int = 10, verbose: bool = False) -> None:
+    """Print a run; ``top`` bounds the rows of long tables, ``verbose`` prints every figure in bytes."""
+    if not summary.passes:
+        return
+    comparison = Comparison(summary.workload, summary.environment, summary.passes, {})
+    print_comparison(comparison, console, top=top, verbose=verbose)
+    page = Page(comparison, console, top, verbose)
+    for part in (_steps(page, summary), _growth(page, summary), _counted(page, summary), _children(page, summary)):
+        if part is not None:
+            page.print(part)
+    page.print("")
+
+
+def _steps(page: Page, summary: RunSummary) -> Group:
+    table = ruled_table(page, "step")
+    add_figures(table, "peak", "left behind")
+    for step in summary.steps[: page.top]:
+        table.add_row(f"{step.kind} {step.index}", page.size(step.peak_bytes), page.change(step.retained_growth_bytes))
+    if len(summary.steps) > page.top:
+        table.add_row(f"{len(summary.steps) - page.top} more", "", "")
+    windows = "1 window" if summary.windows == 1 else f"{summary.windows} windows"
+    return page.section("Recorded steps", table, remark=windows)
+
+
+def _growth(page: Page, summary: RunSummary) -> Group | None:
+    """What every step leaves behind: a leak, where it is not meant."""
+    if not summary.growth:
+        return None
+    table = ruled_table(page, "where")
+    table.add_column("category")
+    add_figures(table, "per step")
+    scale = Scale(0) if page.verbose else Scale.fitting(summary.growth[0].bytes_per_step)
+    for row in summary.growth[: page.top]:
+        table.add_row(_where(page, row), category_label(row.origin.category), Text(scale.change(row.bytes_per_step)))
+    return page.section("Grows with every step", table)
+
+
+def _where(page: Page, row: Growth) -> Text:
+    origin = row.origin
+    line = "" if origin.file == NO_PYTHON_FRAME else f"{origin.file}:{origin.line}"
+    parts = [line, f"module {origin.module}" if origin.module else "", origin.operator]
+    return page.joined(page.name(part) for part in parts if part)
+
+
+def _counted(page: Page, summary: RunSummary) -> Group | None:
+    """Steps at whose ends live bytes were read, and nothing else."""
+    if not summary.counted:
+        return None
+    table = ruled_table(page, "steps")
+    add_figures(table, "first", "last", "highest")
+    for row in summary.counted:
+        name = f"{row.steps} {row.kind}, {row.first_index} to {row.last_index}"
+        sizes = (row.first_bytes, row.last_bytes, row.highest_bytes)
+        table.add_row(name, *(page.size(size) for size in sizes))
+    method = str(summary.workload.get("live_bytes", ""))
+    return page.section("Only counted, not recorded: live bytes at the end", table, remark=method)
+
+
+def _children(page: Page, summary: RunSummary) -> Group | None:
+    if not summary.children:
+        return None
+    table = ruled_table(page, "process")
+    add_figures(table, "RSS, at most")
+    for name, size in summary.children.items():
+        table.add_row(page.name(name), page.size(size))
+    return page.section("Further processes", table)

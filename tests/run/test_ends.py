@@ -1,0 +1,105 @@
+"""However a script ends: its exit code is ours, and what was recorded can be read."""
+
+import signal
+
+import pytest
+from tests.run.scripts import TRAINING, Finished, plainly, require_exact, run
+
+from vramscope.recording.file import iterate_windows, read_recording
+
+LOOP = TRAINING + "for step, loss in train(8):\n    print(step, flush=True)\n    {end}\n"
+
+
+def ended(tmp_path, end: str) -> Finished:
+    return run(tmp_path, LOOP.format(end=end))
+
+
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [
+        ("if step == 5: sys.exit(7)", 7),
+        ("if step == 5: raise KeyError('no such key')", 1),
+        ("if step == 5: raise KeyboardInterrupt", 130),
+    ],
+)
+def test_a_script_that_ends_by_itself(tmp_path, end: str, code: int) -> None:
+    finished = ended(tmp_path, end)
+    assert finished.code == code
+    require_exact(finished.document, "training")
+    assert [step["index"] for step in finished.document["steps"]] == [1, 2, 3]
+    assert finished.document["exit_code"] == code
+    assert finished.recording.is_file()
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL"])
+def test_a_script_that_a_signal_ends(tmp_path, name: str) -> None:
+    finished = ended(tmp_path, f"if step == 5: os.kill(os.getpid(), signal.{name})")
+    assert finished.code == 128 + getattr(signal, name)
+    assert not finished.recording.exists()
+    recording = read_recording(finished.recording)
+    assert not recording.complete
+    assert "never sealed" in recording.notes[-1]
+    assert finished.document["complete"] is False
+    require_exact(finished.document, "training")
+
+
+def test_a_kill_within_the_window_keeps_the_finished_steps(tmp_path) -> None:
+    finished = ended(tmp_path, "if step == 2: os.kill(os.getpid(), signal.SIGKILL)")
+    assert finished.code == 128 + signal.SIGKILL
+    assert [step["index"] for step in finished.document["steps"]] == [1, 2]
+
+
+@pytest.mark.parametrize("end", ["sys.exit('a message')", "raise KeyError(step)"])
+def test_what_a_script_prints_is_its_own(tmp_path, end: str) -> None:
+    text = LOOP.format(end=end)
+    alone = plainly(tmp_path, text)
+    watched = run(tmp_path, text, "-q")
+    assert watched.stdout == alone.stdout
+    # one step has ended and none is in the window: beside the script's own words there is nothing to say
+    assert watched.stderr == alone.stderr
+    assert watched.code == alone.returncode
+
+
+def test_a_script_finds_what_python_gives_it(tmp_path) -> None:
+    text = """
+import sys, os, json, pickle
+class Local: pass
+print(json.dumps([sys.argv, __name__, __file__, sys.path[0], os.getcwd(), __spec__ is None, "torch" in sys.modules]))
+print(pickle.loads(pickle.dumps(Local)) is Local, sys.modules["__main__"].Local is Local)
+print(sys.stdin.read())
+"""
+    alone = plainly(tmp_path, text, "--epochs", "1", "-q", "--debug", stdin="some words")
+    watched = run(tmp_path, text, "-q", arguments=("--epochs", "1", "-q", "--debug"), stdin="some words")
+    assert watched.stdout == alone.stdout
+    assert (watched.code, watched.stderr) == (0, "")
+
+
+def test_a_module_runs_as_python_runs_it(tmp_path) -> None:
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "__init__.py").write_text("")
+    (tmp_path / "package" / "__main__.py").write_text("import sys; print(sys.argv[1:], __package__, sys.path[0])")
+    finished = run(tmp_path, "", "-q", "-m", "package")
+    assert finished.code == 0
+    # the helper's script name follows the module's, and so is its first argument
+    assert finished.stdout == f"['script.py'] package {tmp_path}\n"
+
+
+@pytest.mark.parametrize("arguments", [["-m", "no_such_module_at_all"], ["--nonsense"], ["--steps", "5", "script.py"]])
+def test_what_cannot_be_started_is_2(tmp_path, arguments: list[str]) -> None:
+    finished = run(tmp_path, "print('never')", *arguments)
+    assert (finished.code, finished.stdout) == (2, "")
+    assert len(finished.stderr.strip().splitlines()) == 1
+    assert "Traceback" not in finished.stderr
+
+
+def test_a_script_without_torch_runs_and_is_told_of(tmp_path) -> None:
+    finished = run(tmp_path, "print('hello')")
+    assert (finished.code, finished.stdout) == (0, "hello\n")
+    assert finished.stderr == "vramscope: nothing was recorded: the script never imported torch\n"
+
+
+def test_parts_are_on_disk_as_steps_end(tmp_path) -> None:
+    look = "if step == 3: print(len([n for n in os.listdir('out/run.vram.part') if n.endswith('.npz')]))"
+    finished = ended(tmp_path, look)
+    assert finished.stdout.splitlines() == ["0", "1", "2", "3", "3", "4", "5", "6", "7"]
+    assert [part.window for part in iterate_windows(finished.recording)] == [0, 0, 0, 0]

@@ -1,0 +1,207 @@
+"""Scripts nobody adapted: what is found in each, with sums exact to the byte."""
+
+from typing import Any
+
+from tests.run.scripts import TRAINING, plainly, require_exact, run
+
+GAN = """
+import torch
+from torch import nn
+generator = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 32))
+critic = nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 1))
+of_generator, of_critic = torch.optim.Adam(generator.parameters()), torch.optim.Adam(critic.parameters())
+loss_of = nn.BCEWithLogitsLoss()
+for step in range(6):
+    real, fake = torch.randn(16, 32), generator(torch.randn(16, 8))
+    of_critic.zero_grad()
+    (loss_of(critic(real), torch.ones(16, 1)) + loss_of(critic(fake.detach()), torch.zeros(16, 1))).backward()
+    of_critic.step()
+    of_generator.zero_grad()
+    loss_of(critic(fake), torch.ones(16, 1)).backward()
+    of_generator.step()
+"""
+AMP = """
+import torch
+from torch import nn
+from torch.profiler import record_function
+layer = nn.TransformerEncoderLayer(64, 4, 128, batch_first=True)
+model = nn.Sequential(nn.TransformerEncoder(layer, 2, enable_nested_tensor=False), nn.Linear(64, 5))
+optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+scaler = torch.amp.GradScaler("cpu")
+for batch in range(12):
+    with record_function("one batch"):
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = model(torch.randn(4, 10, 64))[:, 0]
+            loss = nn.functional.cross_entropy(logits.float(), torch.randint(5, (4,))) / 2
+        scaler.scale(loss).backward()
+        if batch % 2:
+            scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad()
+"""
+CHECKPOINTED = """
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.TransformerEncoderLayer(64, 4, 128, batch_first=True) for _ in range(3))
+        self.head = nn.Linear(64, 5)
+    def forward(self, x):
+        for layer in self.layers:
+            x = checkpoint(layer, x, use_reentrant=False)
+        return self.head(x[:, 0])
+model = Net()
+optimizer = torch.optim.AdamW(model.parameters())
+for step in range(5):
+    loss = nn.functional.cross_entropy(model(torch.randn(4, 10, 64)), torch.randint(5, (4,)))
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+CLOSURE = """
+import torch
+from torch import nn
+model = nn.Linear(64, 10)
+optimizer = torch.optim.LBFGS(model.parameters(), max_iter=3)
+inputs, targets = torch.randn(32, 64), torch.randn(32, 10)
+for step in range(4):
+    def closure():
+        optimizer.zero_grad()
+        loss = nn.functional.mse_loss(model(inputs), targets)
+        loss.backward()
+        return loss
+    optimizer.step(closure)
+"""
+GENERATE = """
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+sizes = dict(n_layer=2, n_head=2, n_embd=64, vocab_size=200, n_positions=64, bos_token_id=0, eos_token_id=0)
+model = GPT2LMHeadModel(GPT2Config(**sizes)).eval()
+print(model.generate(torch.randint(1, 199, (2, 8)), min_new_tokens=8, max_new_tokens=8, pad_token_id=0).shape)
+"""
+FOREIGN = (
+    TRAINING
+    + """
+from torch.profiler import ProfilerActivity, profile
+for step, loss in train(2): pass
+with profile(activities=[ProfilerActivity.CPU]) as profiler:
+    for step, loss in train(2): pass
+for step, loss in train(4): pass
+print([(row.key, row.count) for row in profiler.key_averages() if row.key == "aten::addmm"])
+"""
+)
+COMPILED = """
+import sys, torch
+from torch import nn
+torch.manual_seed(0)
+model = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 10))
+optimizer = torch.optim.SGD(model.parameters(), 0.1)
+{compiling}
+for step in range(6):
+    optimizer.zero_grad()
+    loss = compiled(torch.randn(8, 64)).pow(2).mean()
+    loss.backward()
+    optimizer.step()
+from torch._dynamo.utils import counters
+print(loss.item(), sorted(counters["stats"].items()), sorted(counters["graph_break"].items()))
+"""
+LEAK = (
+    TRAINING
+    + """
+kept = []
+for step, loss in train(34):
+    kept.append(loss)
+    kept.append(torch.zeros(1000 + step // 100))
+"""
+)
+
+
+def found(tmp_path, text: str, *options: str, name: str = "training") -> dict[str, Any]:
+    finished = run(tmp_path, text, "-q", *options)
+    assert finished.code == 0, finished.stderr
+    require_exact(finished.document, name)
+    return finished.document
+
+
+def steps_of(document: dict[str, Any]) -> list[int]:
+    return [step["index"] for step in document["steps"]]
+
+
+def test_a_gan_has_one_step_for_both_optimizers(tmp_path) -> None:
+    document = found(tmp_path, GAN)
+    assert steps_of(document) == [1, 2, 3]
+    peak = document["passes"]["training"]["peak"]["by_category"]
+    # (8 * 64 + 64 + 64 * 32 + 32) + (32 * 64 + 64 + 64 * 1 + 1) parameters of 4 bytes; Adam keeps two copies of each,
+    # and a counter of 4 bytes for each of the 8 tensors
+    assert peak["parameters"] == 4 * (2656 + 2177)
+    assert peak["optimizer_state"] == 2 * peak["parameters"] + 8 * 4
+    assert peak["unattributed"] == 0
+    assert {row["path"].partition(".")[0] for row in document["passes"]["training"]["modules"]} >= {"0", "Sequential"}
+
+
+def test_accumulation_and_amp_inside_a_scope_of_the_scripts_own(tmp_path) -> None:
+    document = found(tmp_path, AMP)
+    assert steps_of(document) == [1, 2, 3]  # of six: every second batch steps
+    assert [row["steps"] for row in document["counted_steps"]] == [3]
+
+
+def test_checkpointing_is_seen_as_recomputation(tmp_path) -> None:
+    document = found(tmp_path, CHECKPOINTED)
+    assert document["passes"]["training"]["activations"]["recomputed_peak_bytes"] > 0
+
+
+def test_a_closure_runs_inside_its_optimizers_step(tmp_path) -> None:
+    document = found(tmp_path, CLOSURE)
+    assert steps_of(document) == [1, 2, 3]
+    assert set(document["passes"]["training"]["phases"]) == {"forward", "backward", "optimizer"}
+
+
+def test_generation_names_its_cache(tmp_path) -> None:
+    document = found(tmp_path, GENERATE, "--steps", "0:8", name="inference")
+    # after 15 of 16 tokens: keys and values, 2 layers, 2 sequences, 64 numbers of 4 bytes; the largest cat holds both
+    activations = document["passes"]["inference"]["activations"]
+    assert activations["kv_cache_bytes_at_peak"] >= 2 * 2 * 2 * 64 * 4 * 14
+
+
+def test_the_scripts_own_profiler_is_left_alone(tmp_path) -> None:
+    finished = run(tmp_path, FOREIGN, "-q")
+    assert finished.stdout == "[('aten::addmm', 4)]\n"  # two linear layers, two steps
+    assert steps_of(finished.document) == [1]
+    assert not finished.document["complete"]
+    assert "torch.profiler was running: training step 2, training step 3" in finished.document["notes"][-1]
+    require_exact(finished.document, "training")
+
+
+def test_what_is_compiled_stays_so(tmp_path) -> None:
+    for compiling in ("compiled = torch.compile(model)", "compiled = torch.compile(lambda x: model(x))"):
+        text = COMPILED.format(compiling=compiling)
+        finished = run(tmp_path, text, "-q")
+        assert finished.stdout == plainly(tmp_path, text).stdout
+        require_exact(finished.document, "training")
+        assert finished.document["passes"]["training"]["peak"]["by_category"]["activations"] > 0
+
+
+def test_a_leak_is_named_with_its_line(tmp_path) -> None:
+    document = found(tmp_path, LEAK)
+    assert document["windows"] == 2
+    assert steps_of(document)[:3] == [1, 2, 3]
+    (row,) = [row for row in document["growth"] if row["bytes_per_step"] == 4000]
+    lines = (tmp_path / "script.py").read_text().splitlines()
+    assert "torch.zeros(1000" in lines[row["line"] - 1]
+    assert row["file"].endswith("script.py")
+
+
+def test_no_window_opens_for_a_leak_when_told_so(tmp_path) -> None:
+    document = found(tmp_path, LEAK, "--no-rearm")
+    assert document["windows"] == 1
+
+
+def test_everything_from_the_import_on(tmp_path) -> None:
+    document = found(tmp_path, TRAINING + "for step, loss in train(3): pass\n", "--all")
+    assert steps_of(document) == [0, 1, 2]
+    # what was born in step 0, the model included, is what all later levels rest on
+    assert document["steps"][0]["retained_growth_bytes"] >= 4 * 19210
