@@ -275,5 +275,5 @@ def test_a_hub_that_cannot_be_reached_is_said_at_once(tmp_path: Path, environmen
 
 def test_a_missing_library_is_said_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(TargetError, match=r"hf:gpt2: transformers is not installed: pip install vramscope\[hf\]"):
+    with pytest.raises(TargetError, match=r"hf:gpt2: transformers is not installed: pip install transformers"):
         resolve("hf:gpt2")
