@@ -111,6 +111,16 @@ def test_text_from_the_file_is_no_markup(tmp_path: Path) -> None:
     assert name in done.stdout
 
 
+@pytest.mark.parametrize(("name", "shown"), [("a\ud800b.py", "a\\ud800b.py"), ("\x1b[2Ja.py", "\\x1b[2Ja.py")])
+def test_text_that_no_terminal_should_see_is_escaped(tmp_path: Path, name: str, shown: str) -> None:
+    program = Program()
+    program.malloc(MIB, frames=[{"name": "f", "filename": name, "line": 1}])
+    done = snapshot_command(write(program.snapshot(), tmp_path / "odd.pickle"))
+    assert done.returncode == 0, done.stderr
+    assert shown in done.stdout
+    assert "\x1b" not in done.stdout
+
+
 def test_doubts_are_shown(tmp_path: Path) -> None:
     raw = training_step().snapshot()
     del raw["device_traces"][0][4]

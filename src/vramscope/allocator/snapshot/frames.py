@@ -75,7 +75,15 @@ class StackTable:
         if not _PYTHON_FILE.fullmatch(file):
             return None, hints
         line = line if 0 <= line < 2**31 else 0
-        return self._frames.setdefault(Frame(function, file, line), len(self._frames)), hints
+        shown = Frame(harmless(function), harmless(file), line)
+        return self._frames.setdefault(shown, len(self._frames)), hints
+
+
+def harmless(text: str) -> str:
+    """Text from a file as any terminal or encoding can take it: control characters and lone surrogates are escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def frame_hints(function: str, file: str) -> Hint:
