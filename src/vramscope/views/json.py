@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from vramscope.ledger.comparison import Comparison
-from vramscope.ledger.summary import AllocatorCheck, DeviceSummary, Level, PassSummary, Peak
+from vramscope.ledger.summary import DeviceSummary, PassSummary
 
 SCHEMA = "vramscope/1"
 EXTENSION = "json"
@@ -29,10 +29,10 @@ def comparison_document(comparison: Comparison, tool: str) -> dict[str, Any]:
 def pass_document(summary: PassSummary, predicted: bool = False) -> dict[str, Any]:
     """The PASS object of the schema."""
     document: dict[str, Any] = {
-        "peak": _peak(summary.peak),
+        "peak": asdict(summary.peak),
         "allocator": asdict(summary.allocator),
-        "phases": {name: _level(level) for name, level in summary.phases.items()},
-        "cold": _level(summary.cold),
+        "phases": {name: asdict(level) for name, level in summary.phases.items()},
+        "cold": asdict(summary.cold),
         "activations": asdict(summary.activations),
         "gradients": {"peak_bytes": summary.gradients_peak_bytes},
         "optimizer_state": dict(summary.optimizer_state),
@@ -63,27 +63,15 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _peak(peak: Peak) -> dict[str, Any]:
-    return asdict(peak)
-
-
-def _level(level: Level) -> dict[str, Any]:
-    return asdict(level)
-
-
 def _device(device: DeviceSummary) -> dict[str, Any]:
     return {
         "device": device.device,
         "name": device.name,
-        "peak": _peak(device.peak),
-        "allocator": _check(device.allocator),
+        "peak": asdict(device.peak),
+        "allocator": asdict(device.allocator),
         "allocated_peak_bytes": device.allocator.peak_bytes,
         "reserved_peak_bytes": device.reserved_peak_bytes,
         "outside_allocator_bytes": device.outside_allocator_bytes,
         "process_used_bytes": device.process_used_bytes,
         "total_bytes": device.total_bytes,
     }
-
-
-def _check(check: AllocatorCheck) -> dict[str, Any]:
-    return asdict(check)
