@@ -17,11 +17,12 @@ import pytest
 
 SOURCE = Path(importlib.util.find_spec("vramscope").origin).parent
 
-BASICS = {"errors", "units"}
+BASICS = {"errors", "units", "names"}
 MIDDLE = {"recording", "ledger", "allocator", "recorders", "views", "predict", "workloads", "experiments", "findings"}
 MAY_IMPORT = {
     "errors": set(),
     "units": {"errors"},
+    "names": set(),
     "recording": BASICS,
     "ledger": BASICS | {"recording"},
     "allocator": BASICS | {"recording"},
@@ -45,7 +46,7 @@ MAY_IMPORT = {
 }
 # What every house may take from the package itself.
 FACTS_OF_THE_PACKAGE = {"__version__"}
-WITHOUT_TORCH = ("errors", "units", "recording", "ledger", "allocator", "findings", "views")
+WITHOUT_TORCH = ("errors", "units", "names", "recording", "ledger", "allocator", "findings", "views")
 TORCH_FAMILY = {"torch", "torchvision", "torchaudio", "timm", "transformers", "lightning", "peft", "bitsandbytes"}
 MACHINE_PATH = re.compile(r"(?<![\w.~-])/(?:home|root|work|tmp|Users|mnt|opt)/|\b[A-Z]:\\")
 

@@ -6,8 +6,8 @@ import io
 from views import samples
 from views.goldens import assert_golden
 from vramscope.ledger.comparison import Comparison
+from vramscope.names import visible
 from vramscope.views.csv import cell, comparison_csv
-from vramscope.views.text import visible
 
 
 def rows_of(comparison: Comparison) -> list[dict[str, str]]:

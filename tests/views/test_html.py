@@ -12,10 +12,10 @@ from browser import Page, find_chromium
 from views import samples
 from vramscope.errors import OutputError, UnsupportedError
 from vramscope.ledger.comparison import Comparison, compare_recordings
+from vramscope.names import visible
 from vramscope.views.html import page as page_module
 from vramscope.views.html import page_text, write_html
 from vramscope.views.json import comparison_document
-from vramscope.views.text import visible
 
 MOST_BYTES = 6_000_000
 DRAWN = "document.documentElement.dataset.ready"

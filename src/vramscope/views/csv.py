@@ -10,7 +10,7 @@ from vramscope.ledger.ledger import Ledger
 from vramscope.ledger.module_tree import module_tree
 from vramscope.ledger.operators import operator_rows
 from vramscope.ledger.summary import PassSummary
-from vramscope.views.text import visible
+from vramscope.names import visible
 
 EXTENSION = "csv"
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")

@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 from vramscope.ledger.diff import Change, Diff, Kind, PassDiff
-from vramscope.views.text import Scale, visible
+from vramscope.names import visible
+from vramscope.views.text import Scale
 from vramscope.views.verdicts import percent_words, verdict_words
 
 EXTENSION = "md"

@@ -14,9 +14,9 @@ import numpy as np
 from vramscope.ledger.categories import CATEGORIES
 from vramscope.ledger.comparison import Comparison
 from vramscope.ledger.ledger import Ledger
+from vramscope.names import visible
 from vramscope.recording.recording import ScopeKind
 from vramscope.views.atomic import atomic_path
-from vramscope.views.text import visible
 
 EXTENSION = "perfetto.json"
 _NANOSECONDS = 1000

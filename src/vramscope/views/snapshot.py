@@ -14,9 +14,9 @@ import numpy as np
 from vramscope.errors import UnsupportedError
 from vramscope.ledger.categories import CATEGORIES
 from vramscope.ledger.ledger import Ledger
+from vramscope.names import visible
 from vramscope.recording.recording import ScopeKind
 from vramscope.views.atomic import atomic_path
-from vramscope.views.text import visible
 
 EXTENSION = "pickle"
 _PROTOCOL = 4

@@ -1,4 +1,4 @@
-"""Names and sizes as text that any terminal, file or picture can take."""
+"""Categories, shares and sizes as text."""
 
 from dataclasses import dataclass
 
@@ -6,20 +6,6 @@ from vramscope.ledger.categories import Category
 from vramscope.units import format_size
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
-_LONGEST_NAME = 200
-
-
-def visible(name: str, encoding: str = "utf-8", longest: int | None = _LONGEST_NAME) -> str:
-    """A name from somewhere else, made harmless: what cannot be seen or encoded, or turns text around, is escaped.
-
-    Control and bidirectional characters, lone surrogates and odd spaces become text like ``\\x1b``; a very long name
-    is cut in the middle.
-    """
-    if longest is not None and len(name) > longest:
-        half = longest // 2
-        name = f"{name[:half]}[{len(name) - 2 * half} more]{name[-half:]}"
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)
-    return shown.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def category_label(category: Category) -> str:

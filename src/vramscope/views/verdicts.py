@@ -2,8 +2,8 @@
 
 from vramscope.ledger.diff import Change, Verdict
 from vramscope.ledger.thresholds import Figure, Threshold
+from vramscope.names import visible
 from vramscope.units import format_size
-from vramscope.views.text import visible
 
 
 def verdict_words(verdict: Verdict) -> str:

@@ -7,8 +7,9 @@ from vramscope.ledger.categories import CATEGORIES, Category
 from vramscope.ledger.comparison import Comparison
 from vramscope.ledger.ledger import Composition
 from vramscope.ledger.summary import PassSummary
+from vramscope.names import visible
 from vramscope.recording.recording import PhaseName
-from vramscope.views.text import Scale, category_label, visible
+from vramscope.views.text import Scale, category_label
 
 _NEGLIGIBLE = 0.005
 """Differences below this share of the largest one are told together, and below it together not at all."""

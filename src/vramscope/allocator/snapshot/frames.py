@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from vramscope.allocator.snapshot.model import Frame, Hint, Stack, Stacks
+from vramscope.names import visible
 
 MOST_FRAMES = 1024
 """Innermost frames of a stack that are looked at; a bound for hostile files, Python's own default is 1,000."""
@@ -75,15 +76,8 @@ class StackTable:
         if not _PYTHON_FILE.fullmatch(file):
             return None, hints
         line = line if 0 <= line < 2**31 else 0
-        shown = Frame(harmless(function), harmless(file), line)
+        shown = Frame(visible(function, longest=None), visible(file, longest=None), line)
         return self._frames.setdefault(shown, len(self._frames)), hints
-
-
-def harmless(text: str) -> str:
-    """Text from a file as any terminal or encoding can take it: control characters and lone surrogates are escaped."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def frame_hints(function: str, file: str) -> Hint:

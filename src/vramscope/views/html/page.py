@@ -11,10 +11,11 @@ from vramscope.errors import UnsupportedError
 from vramscope.ledger.categories import CATEGORIES
 from vramscope.ledger.comparison import Comparison
 from vramscope.ledger.summary import PassSummary
+from vramscope.names import visible
 from vramscope.views.atomic import atomic_path
 from vramscope.views.html.payload import page_payload
 from vramscope.views.palette import STACK_ORDER
-from vramscope.views.text import Scale, category_label, visible
+from vramscope.views.text import Scale, category_label
 from vramscope.views.why import explain
 
 EXTENSION = "html"

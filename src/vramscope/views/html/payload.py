@@ -14,10 +14,11 @@ from vramscope.ledger.module_tree import module_tree
 from vramscope.ledger.operators import operator_rows
 from vramscope.ledger.periods import Period
 from vramscope.ledger.summary import PassSummary, steady_window
+from vramscope.names import visible
 from vramscope.recording.recording import Integers
 from vramscope.views.palette import OTHER_PHASE, PAINTS, PHASE_COLOURS, STACK_ORDER
 from vramscope.views.sampling import rows_to_draw
-from vramscope.views.text import Scale, category_label, visible
+from vramscope.views.text import Scale, category_label
 
 _COLUMNS = 900
 """Into how many columns each of the two views of the timeline is cut: about as many as the chart has pixels."""

@@ -5,7 +5,7 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from vramscope.ledger.comparison import Comparison
-from vramscope.views.text import visible
+from vramscope.names import visible
 
 _LEFT, _BELOW_TITLES = 0.012, 0.89
 """Where titles begin, and where the rest of the figure ends, as shares of its width and height."""

@@ -8,7 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from vramscope.ledger.diff import Change, Diff, Kind, PassDiff
-from vramscope.views.text import Scale, visible
+from vramscope.names import visible
+from vramscope.views.text import Scale
 from vramscope.views.verdicts import path_words, percent_words, verdict_words
 
 _TITLES = {

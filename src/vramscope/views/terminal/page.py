@@ -13,7 +13,8 @@ from rich.text import Text
 
 from vramscope.ledger.comparison import Comparison
 from vramscope.ledger.summary import PassSummary
-from vramscope.views.text import Scale, share_text, visible
+from vramscope.names import visible
+from vramscope.views.text import Scale, share_text
 
 _RULES = (2, 4)
 """Lines of a rich box that are drawn: below the header, and between sections."""

@@ -9,8 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from vramscope.ledger.sites import NO_PYTHON_FRAME, Site
+from vramscope.names import visible
 from vramscope.views.terminal.page import Page, add_figures, ruled_table
-from vramscope.views.text import category_label, visible
+from vramscope.views.text import category_label
 
 
 def sites(page: Page) -> Group | None:

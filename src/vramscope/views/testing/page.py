@@ -7,11 +7,12 @@ from typing import Any
 from urllib.parse import quote
 
 from vramscope.ledger.categories import Category
+from vramscope.names import visible
 from vramscope.units import format_size
 from vramscope.views.atomic import atomic_path
 from vramscope.views.palette import PAINTS, STACK_ORDER
 from vramscope.views.testing.terminal import Results, largest_part
-from vramscope.views.text import category_label, visible
+from vramscope.views.text import category_label
 
 INDEX = "index.html"
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"

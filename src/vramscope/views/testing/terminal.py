@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from vramscope.names import visible
 from vramscope.units import format_size
-from vramscope.views.text import visible
 from vramscope.views.verdicts import percent_words
 
 Results = Mapping[str, Mapping[str, Any]]

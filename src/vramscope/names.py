@@ -1,0 +1,20 @@
+"""Names from somewhere else, made harmless for terminals, files and pictures."""
+
+LONGEST_NAME = 200
+
+
+def visible(name: str, encoding: str = "utf-8", longest: int | None = LONGEST_NAME) -> str:
+    """A name from somewhere else, made harmless: what cannot be seen or encoded, or turns text around, is escaped.
+
+    Control and bidirectional characters, lone surrogates and odd spaces become text like ``\\x1b``; a very long name
+    is cut in the middle.
+    """
+    if longest is not None and len(name) > longest:
+        half = longest // 2
+        name = f"{name[:half]}[{len(name) - 2 * half} more]{name[-half:]}"
+    shown = name if name.isprintable() else "".join(map(_escaped, name))
+    return shown.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _escaped(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
