@@ -23,6 +23,7 @@ COMMANDS = {
     "report": ("vramscope.cli.report:report_command", "A recording again, in another form."),
     "diff": ("vramscope.cli.diff:diff_command", "What changed between two recordings; a gate."),
     "snapshot": ("vramscope.cli.snapshot:snapshot_command", "Read and replay a CUDA memory snapshot."),
+    "doctor": ("vramscope.cli.doctor:doctor_command", "What this machine can measure, and why not the rest."),
 }
 """Each command, where it is and what it does; its module is imported only when the command itself is used."""
 DEFECT, INTERRUPTED = 3, 130

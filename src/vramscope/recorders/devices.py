@@ -1,8 +1,16 @@
 """The devices that can be recorded, by the names that their allocators' events carry."""
 
+import os
+
 import torch
 
 from vramscope.errors import UnsupportedError
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+_UNVERIFIED = {
+    "mps": "Apple GPUs (MPS) have not been verified",
+    "xpu": "Intel GPUs (XPU) have not been verified",
+}
 
 
 def recorded_device(name: str | torch.device) -> torch.device:
@@ -12,7 +20,7 @@ def recorded_device(name: str | torch.device) -> torch.device:
         UnsupportedError: a GPU that is not there, or a device whose allocator reports no events.
     """
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() and torch.version.hip is None else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -21,23 +29,67 @@ def recorded_device(name: str | torch.device) -> torch.device:
         return torch.device("cpu")
     if device.type == "cuda":
         return _gpu(device)
-    raise UnsupportedError(
-        f"--device {name}: its allocator reports no events, so nothing can be recorded; use cpu or cuda"
-    )
+    why = _UNVERIFIED.get(device.type, "its allocator reports no events")
+    raise UnsupportedError(f"--device {name}: {why}, so nothing can be recorded there; use cpu or cuda")
 
 
 def _gpu(device: torch.device) -> torch.device:
-    if torch.version.hip is not None:
-        raise UnsupportedError(f"--device {device}: ROCm has not been verified, so nothing is recorded there; use cpu")
-    if not torch.cuda.is_available():
-        raise UnsupportedError(
-            f"--device {device}: this torch ({torch.__version__}) sees no CUDA GPU; "
-            "use --device cpu, or run where there is one"
-        )
+    problem = cuda_problem()
+    if problem:
+        raise UnsupportedError(f"--device {device}: {problem}; or use --device cpu")
     index = torch.cuda.current_device() if device.index is None else device.index
-    if index >= torch.cuda.device_count():
-        raise UnsupportedError(f"--device {device}: there are {torch.cuda.device_count()} GPUs here, numbered from 0")
+    count = torch.cuda.device_count()
+    if index >= count:
+        there = "only cuda:0 is there" if count == 1 else f"there are {count} GPUs, cuda:0 to cuda:{count - 1}"
+        hidden = f" ({VISIBLE}={os.environ[VISIBLE]!r} may hide others)" if VISIBLE in os.environ else ""
+        raise UnsupportedError(f"--device {device}: {there}{hidden}; choose one of them")
     return torch.device("cuda", index)
+
+
+def cuda_problem() -> str:
+    """Why no CUDA GPU can be used in this process, and what to do about it; empty where one can.
+
+    The driver's own refusals are those of ``c10/cuda/CUDAFunctions.cpp``; a CUDA context is not made.
+    """
+    if torch.version.hip is not None:
+        return (
+            f"this torch ({torch.__version__}) is a ROCm build, where nothing has been verified: run on an NVIDIA GPU"
+        )
+    if torch.version.cuda is None:
+        return f"this torch ({torch.__version__}) is a CPU build: install a build with CUDA"
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        return _explained(" ".join(str(error).split()))
+    return "" if torch.cuda.device_count() else _explained("No CUDA GPUs are available")
+
+
+def _explained(message: str) -> str:
+    """What torch said when it could not start CUDA, in fewer words."""
+    if "no NVIDIA driver" in message:
+        return "there is no NVIDIA driver on this machine, or none in this container: install it, or pass the GPU in"
+    if "too old" in message:
+        found = message.partition("found version ")[2].partition(")")[0]
+        return (
+            f"the NVIDIA driver is too old (it knows CUDA {_release(found)}, this torch is built for "
+            f"{torch.version.cuda}): update the driver, or install a torch for it"
+        )
+    if "No CUDA GPUs" in message:
+        return _hidden()
+    return f"CUDA does not start: {message[:200]}"
+
+
+def _hidden() -> str:
+    if VISIBLE in os.environ:
+        return f"no GPU is visible, as {VISIBLE} is {os.environ[VISIBLE]!r}: unset it, or name a GPU that is there"
+    return "the driver finds no GPU: check `nvidia-smi`, and that this container was given one"
+
+
+def _release(version: str) -> str:
+    """``12040`` as ``12.4``: CUDART_VERSION is 1000 times the major plus 10 times the minor release."""
+    return (
+        f"{int(version) // 1000}.{int(version) % 1000 // 10}" if version.isdecimal() else version or "of some version"
+    )
 
 
 def allocated_bytes(device: torch.device) -> int:

@@ -127,11 +127,11 @@ class Page:
 
     def print(self, what: RenderableType) -> None:
         """Something on the console, without spaces at the ends of lines."""
-        self.console.print(_Trimmed(what), highlight=False)
+        self.console.print(Trimmed(what), highlight=False)
 
 
 @dataclass(frozen=True)
-class _Trimmed:
+class Trimmed:
     """Something without the spaces that pad its lines, so that piped output holds none."""
 
     inner: RenderableType
