@@ -106,9 +106,14 @@ class DeviceMeter:
             self.method = NOT_TOLD if own is None else FROM_GROWTH
         return DeviceUse(used, free, driver, total, own)
 
+    def _has_context(self) -> bool:
+        """Whether this process uses the GPU already; torch's annotations of CPU builds lack the question."""
+        asks: Any = torch._C
+        return bool(asks._cuda_hasPrimaryContext(self._device.index))
+
     def _used_before(self) -> int | None:
         """What was used before this process had a context on the GPU, None if it has one already."""
-        if self._handle is None or torch._C._cuda_hasPrimaryContext(self._device.index):
+        if self._handle is None or self._has_context():
             return None
         memory = _asked(lambda: _memory(self._handle))
         return None if memory is None else memory[0]

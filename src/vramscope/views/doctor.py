@@ -9,11 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 from vramscope.ledger.capabilities import Capability, Extent
+from vramscope.names import visible
 from vramscope.recording.machine import GpuFacts, MachineFacts
 from vramscope.units import format_size
 from vramscope.views.json import SCHEMA
 from vramscope.views.terminal.page import Trimmed
-from vramscope.views.text import visible
 
 _STYLES = {Extent.YES: "green", Extent.PARTLY: "yellow", Extent.NO: "dim"}
 
