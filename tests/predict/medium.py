@@ -1,4 +1,9 @@
-"""The transformer of the `medium_*` snapshots, written from the description in `../shared/snapshots/README.md`."""
+"""The transformer of the `medium_*` snapshots, written from the description in `../shared/snapshots/README.md`.
+
+Without autograd it is the program's own names that decide what lives. Which names held what is told by the recorded stack
+of each free: the embedding's output, for one, goes when the whole model's ``forward`` returns (cs336_basics/model.py of
+Wedsonlin/assignment2-systems, the program that was recorded, calls it ``embedded_tokens``).
+"""
 
 import math
 from typing import Any
@@ -124,10 +129,13 @@ class Medium(nn.Module):
         self.norm, self.head = Norm(), Linear(WIDTH, VOCABULARY)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        x = self.embedding(tokens)
+        embedded = self.embedding(tokens)  # by this name it lives until the logits are there
+        x = embedded
         for block in self.blocks:
             x = block(x)
-        return self.head(self.norm(x))
+        x = self.norm(x)
+        logits = self.head(x)
+        return logits
 
 
 def log_softmax(x: Tensor) -> Tensor:
