@@ -7,6 +7,7 @@ import torch
 from torch._ops import OpOverload
 
 from vramscope.recorders.artefacts import ARTEFACTS
+from vramscope.recorders.onednn import lstm_layer, lstm_layer_backward
 from vramscope.recorders.substitutes import SUBSTITUTES
 from vramscope.recorders.virtual_mode import Rule, VirtualMode
 
@@ -32,4 +33,6 @@ CPU_RULES: Mapping[OpOverload, Rule] = {
     aten.native_batch_norm_backward.default: in_order(1, 2, 0),
     # mkldnn_convolution_backward, aten/src/ATen/native/mkldnn/Conv.cpp: input, bias, weight
     aten.convolution_backward.default: in_order(0, 2, 1),
+    aten.mkldnn_rnn_layer.default: lstm_layer,
+    aten.mkldnn_rnn_layer_backward.default: lstm_layer_backward,
 }
