@@ -6,6 +6,8 @@ from typing import Any
 
 from vramscope.allocator import invariants
 from vramscope.allocator.blocks import DEFAULT_POOL, Block, PoolId
+from vramscope.allocator.demand import Demand, demand_of
+from vramscope.allocator.replay import replay
 from vramscope.allocator.settings import AllocatorSettings, parse_settings
 from vramscope.allocator.simulator import SimulatedOutOfMemory, Simulator
 from vramscope.allocator.snapshot.model import Snapshot
@@ -22,10 +24,20 @@ def frame(name: str, filename: str, line: int) -> dict[str, Any]:
     return {"name": name, "filename": filename, "line": line}
 
 
-class Program:
-    """A program whose allocator writes a history; ``snapshot()`` is what `_dump_snapshot` would pickle."""
+LINE: Frames = [{"name": "main", "filename": "train.py", "line": 7}]
+EMPTY_CACHE: Frames = [{"name": "empty_cache", "filename": "torch/cuda/memory.py", "line": 226}, *LINE]
 
-    def __init__(self, settings: str = "", capacity: int | None = None, allowed: int | None = None) -> None:
+
+class Program:
+    """A program whose allocator writes a history; ``snapshot()`` is what `_dump_snapshot` would pickle.
+
+    ``names_pools``: every entry tells its memory pool, as the newest versions of PyTorch do.
+    """
+
+    def __init__(
+        self, settings: str = "", capacity: int | None = None, allowed: int | None = None, names_pools: bool = False
+    ) -> None:
+        self.names_pools = names_pools
         self.settings_text = settings
         self.settings: AllocatorSettings = parse_settings(settings)
         self.simulator = Simulator(self.settings, capacity_bytes=capacity, allowed_bytes=allowed)
@@ -43,35 +55,37 @@ class Program:
             address = self.simulator.malloc(size, stream, pool)
         except SimulatedOutOfMemory:
             self._log_retry(requests, waiting)
-            self._log_memory(stream)
-            self._log("oom", None, size, stream, frames, device_free=0)
+            self._log_memory(frames)
+            free = (self.simulator.capacity_bytes or 0) - self.simulator.totals.reserved
+            self._log("oom", None, size, stream, frames, pool, device_free=free)
             raise
         self._log_retry(requests, waiting)
-        self._log_memory(stream)
+        self._log_memory(frames)
         self._frames[address] = frames or []
-        self._log("alloc", address, size, stream, frames)
+        self._log("alloc", address, size, stream, frames, pool)
         return address
 
     def free(self, address: int) -> None:
         block = self.simulator.in_use[address]
-        size, stream, waits = block.requested, block.stream, bool(block.stream_uses)
+        size, stream, waits, pool = block.requested, block.stream, bool(block.stream_uses), block.pool.id
         self.simulator.free(address)
-        self._log("free_requested", address, size, stream)
+        self._log("free_requested", address, size, stream, pool=pool)
         if not waits:
-            self._log("free_completed", address, size, stream)
+            self._log("free_completed", address, size, stream, pool=pool)
 
     def finish(self, address: int) -> None:
         block = self.simulator.in_use[address]
-        size, stream = block.requested, block.stream
+        size, stream, pool = block.requested, block.stream, block.pool.id
         self.simulator.finish_pending(address)
-        self._log("free_completed", address, size, stream)
+        self._log("free_completed", address, size, stream, pool=pool)
 
-    def empty_cache(self) -> None:
+    def empty_cache(self, frames: Frames | None = None, pool: PoolId = DEFAULT_POOL) -> None:
         """Waiting blocks are reported as reusable first, as PyTorch does."""
         for block in [block for block in self.simulator.in_use.values() if block.pending]:
-            self.finish(block.address)
-        self.simulator.empty_cache()
-        self._log_memory(0)
+            if pool in (DEFAULT_POOL, block.pool.id):
+                self.finish(block.address)
+        self.simulator.empty_cache(pool)
+        self._log_memory(frames)
 
     def _log_retry(self, requests: dict[int, tuple[int, int, int]], waiting: list[Block]) -> None:
         """A retry waits for all streams: log the frees that it completed."""
@@ -81,7 +95,14 @@ class Program:
                 self._log("free_completed", address, size, stream)
 
     def _log(
-        self, action: str, address: int | None, size: int, stream: int, frames: Frames | None = None, **more: int
+        self,
+        action: str,
+        address: int | None,
+        size: int,
+        stream: int,
+        frames: Frames | None = None,
+        pool: PoolId | None = None,
+        **more: int,
     ) -> None:
         self._time += 10
         entry: dict[str, Any] = {"action": action, "size": size, "stream": stream, "time_us": self._time, **more}
@@ -89,31 +110,38 @@ class Program:
             entry["addr"] = address
         if frames is not None:
             entry["frames"] = frames
+        if self.names_pools:
+            entry["pool_id"] = pool or DEFAULT_POOL
         self.trace.append(entry)
         self.peaks.append((self.simulator.totals.allocated, self.simulator.totals.reserved))
 
-    def _log_memory(self, stream: int) -> None:
+    def _log_memory(self, frames: Frames | None = None) -> None:
         """Log what the driver gave or took since the last entry, what was taken first."""
         before, after = self._mapped, self._memory()
         for address in sorted(before.keys() - after.keys()):
-            size, of_stream, expandable = before[address]
-            self._log("segment_unmap" if expandable else "segment_free", address, size, of_stream)
+            size, stream, pool, expandable = before[address]
+            self._log("segment_unmap" if expandable else "segment_free", address, size, stream, frames, pool)
         for address in sorted(after.keys() - before.keys()):
-            size, of_stream, expandable = after[address]
-            self._log("segment_map" if expandable else "segment_alloc", address, size, of_stream)
+            size, stream, pool, expandable = after[address]
+            self._log("segment_map" if expandable else "segment_alloc", address, size, stream, frames, pool)
         self._mapped = after
 
-    def _memory(self) -> dict[int, tuple[int, int, bool]]:
-        """Segments, and pages of expandable segments: (size, stream, expandable) by address."""
+    def _memory(self) -> dict[int, tuple[int, int, PoolId, bool]]:
+        """Segments, and pages of expandable segments: (size, stream, pool, expandable) by address."""
         memory = {}
         for address, first in self.simulator.segments.items():
             if first.expandable is None:
-                memory[address] = (sum(block.size for block in invariants.chain(first)), first.stream, False)
+                memory[address] = (
+                    sum(block.size for block in invariants.chain(first)),
+                    first.stream,
+                    first.pool.id,
+                    False,
+                )
                 continue
             page = first.expandable.page_size
             for low, high in mapped_ranges(first):
                 for start in range(low, high, page):
-                    memory[start] = (page, first.stream, True)
+                    memory[start] = (page, first.stream, first.pool.id, True)
         return memory
 
     def snapshot(self, skip: int = 0) -> dict[str, Any]:
@@ -194,6 +222,12 @@ def load(raw: object, folder: Path, protocol: int = 4) -> Snapshot:
     return read_snapshot(write(raw, folder / "snapshot.pickle", protocol))
 
 
+def demanded(program: Program, folder: Path) -> Demand:
+    """What the program's whole history says that it demanded."""
+    snapshot = load(program.snapshot(), folder)
+    return demand_of(snapshot, replay(snapshot, 0))
+
+
 def training_step() -> Program:
     """A small program with all kinds of allocations and stacks, for tests that only need some snapshot."""
     program = Program()
@@ -212,6 +246,3 @@ def training_step() -> Program:
     program.malloc(900, frames=[frame("log", "train.py", 50)])
     program.free(weights[1])
     return program
-
-
-__all__ = ["DEFAULT_POOL", "GENUINE", "GIB", "KIB", "MIB", "Program", "frame", "load", "training_step", "write"]

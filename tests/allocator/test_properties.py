@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from snapshot_builder import MIB, Program, load
+from snapshot_builder import EMPTY_CACHE, LINE, MIB, Program, load
 
 from vramscope.allocator.invariants import check
 from vramscope.allocator.pass_over import Pass
@@ -43,8 +43,13 @@ relaxed = settings(
 )
 
 
-def perform(program: Program | Simulator, steps: list[tuple[object, ...]], checked: Simulator | None = None) -> None:
-    """Do the steps; indices choose among the blocks that are alive."""
+def perform(
+    program: Program | Simulator,
+    steps: list[tuple[object, ...]],
+    checked: Simulator | None = None,
+    stacks: bool = False,
+) -> None:
+    """Do the steps; indices choose among the blocks that are alive. ``stacks``: each call has a stack of its own."""
     alive: list[int] = []
     waiting: list[int] = []
     simulator = program.simulator if isinstance(program, Program) else program
@@ -52,7 +57,8 @@ def perform(program: Program | Simulator, steps: list[tuple[object, ...]], check
         waiting = [a for a in waiting if a in simulator.in_use and simulator.in_use[a].pending]
         if step[0] == "malloc":
             try:
-                alive.append(program.malloc(*step[1:]))  # type: ignore[arg-type]
+                more = {"frames": LINE} if stacks else {}
+                alive.append(program.malloc(*step[1:], **more))  # type: ignore[arg-type]
             except SimulatedOutOfMemory:
                 continue
         elif step[0] == "free" and alive:
@@ -65,7 +71,7 @@ def perform(program: Program | Simulator, steps: list[tuple[object, ...]], check
             address = waiting.pop(step[1] % len(waiting))  # type: ignore[operator]
             program.finish(address) if isinstance(program, Program) else program.finish_pending(address)
         elif step[0] == "empty_cache":
-            program.empty_cache()
+            program.empty_cache(**({"frames": EMPTY_CACHE} if stacks else {}))
         if checked is not None:
             check(checked)
 

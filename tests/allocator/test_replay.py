@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from snapshot_builder import GENUINE, KIB, MIB, Program, load, training_step
 
+from vramscope.allocator.demand import demand_of
 from vramscope.allocator.invariants import check
 from vramscope.allocator.replay import pass_until, replay
 from vramscope.allocator.snapshot.reader import read_snapshot
 from vramscope.allocator.start_state import rebuild
-from vramscope.allocator.what_if import run_as_recorded
+from vramscope.allocator.what_if import run_from_recorded_layout
 
 RECORDED = {
     # from the allocator's own counters, ../shared/snapshots/README.md: allocations, peak allocated, peak reserved
@@ -22,8 +23,11 @@ RECORDED = {
 needs_recordings = pytest.mark.skipif(not GENUINE.is_dir(), reason=f"the recorded snapshots are not in {GENUINE}")
 
 
-def test_the_recordings_hold_22788_allocations() -> None:
-    assert sum(allocations for allocations, _, _ in RECORDED.values()) == 22_788
+@needs_recordings
+def test_all_22788_allocations_of_the_recordings_land_at_the_recorded_address() -> None:
+    replays = [replay(read_snapshot(path), 0) for path in sorted(GENUINE.glob("*.pickle"))]
+    assert sum(replayed.allocations for replayed in replays) == 22_788
+    assert sum(replayed.matched for replayed in replays) == 22_788
 
 
 @needs_recordings
@@ -39,7 +43,7 @@ class TestRecordings:
     def test_made_up_segment_addresses_give_the_same_peaks(self, name: str) -> None:
         _, peak_allocated, peak_reserved = RECORDED[name]
         snapshot = read_snapshot(GENUINE / f"{name}.pickle")
-        outcome = run_as_recorded(snapshot, replay(snapshot, 0))
+        outcome = run_from_recorded_layout(demand_of(snapshot, replay(snapshot, 0)))
         assert (outcome.peak_allocated, outcome.peak_reserved) == (peak_allocated, peak_reserved)
 
     def test_the_state_keeps_its_invariants_from_start_to_end(self, name: str) -> None:

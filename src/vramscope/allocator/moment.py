@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from vramscope.allocator import invariants
+from vramscope.allocator import invariants, release
 from vramscope.allocator.blocks import Block
 from vramscope.allocator.pass_over import Pass
 from vramscope.allocator.simulator import Simulator
@@ -246,7 +246,7 @@ def _workspaces(live: list[Block], kinds: dict[int, tuple[PartKind, str]]) -> tu
 
 def _layout(simulator: Simulator) -> Layout:
     free = [block for pool in simulator.pools.values() for block in pool.free_blocks()]
-    releasable = sum(_releasable(block) for block in free)
+    releasable = sum(release.releasable_bytes(block) for block in free)
     totals = simulator.totals
     requested = sum(block.requested for block in simulator.in_use.values() if block.allocated)
     return Layout(
@@ -259,14 +259,6 @@ def _layout(simulator: Simulator) -> Layout:
         largest_free=max((block.size for block in free), default=0),
         segments=len(simulator.segments),
     )
-
-
-def _releasable(block: Block) -> int:
-    """What `empty_cache` could return of a free block: all of a whole segment, the whole pages of an expandable one."""
-    if block.expandable is None:
-        return 0 if block.is_split else block.size
-    page, base = block.expandable.page_size, block.expandable.address
-    return max(0, (block.end - base) // page - -(-(block.address - base) // page)) * page
 
 
 def _segment_map(simulator: Simulator, kinds: dict[int, tuple[PartKind, str]]) -> tuple[MapSegment, ...]:

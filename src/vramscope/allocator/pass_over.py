@@ -2,19 +2,14 @@
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator
-from typing import TypeAlias
 
 from vramscope.allocator import expandable, invariants, release, rules
 from vramscope.allocator.addresses import RESERVATION, RecordedAddresses
 from vramscope.allocator.blocks import DEFAULT_POOL, Block, PoolId
 from vramscope.allocator.seeding import Group, cut, group_of, seed
 from vramscope.allocator.simulator import SimulatedOutOfMemory, Simulator
-from vramscope.allocator.snapshot.model import Action, BlockState, Segment, Snapshot, Trace
+from vramscope.allocator.snapshot.model import UNKNOWN, Action, BlockState, Row, Segment, Snapshot, Trace
 from vramscope.allocator.start_state import StartState
-
-Row: TypeAlias = tuple[int, int, int, int]
-"""Action, address, size and stream of a trace entry."""
 
 
 class MismatchError(Exception):
@@ -44,7 +39,7 @@ class Pass:
     ) -> None:
         """Ready for the first entry."""
         self.trace = snapshot.traces[device]
-        self._pools = pool_finder(snapshot.device_segments(device))
+        self._pools = pool_finder(self.trace, snapshot.device_segments(device))
         bases = range_bases(snapshot, device, start)
         self.addresses = RecordedAddresses(self._room)
         self._range_bases = sorted(bases.values())
@@ -55,7 +50,7 @@ class Pass:
         self.marks: Counter[str] = Counter()
         self.born: dict[int, int] = {}
         """The trace entry that allocated the block at a (simulated) address; start blocks are not in it."""
-        self._mapped: list[tuple[int, int, int]] = []
+        self._mapped: list[tuple[int, int, int, int]] = []
         self._released = False
         """Whether memory went back to the driver just before, with nothing but new segments since."""
         self._place = {block.address: block.address for block in start.blocks}
@@ -64,23 +59,17 @@ class Pass:
         self._learning = learning
         self._furthest = furthest
 
-    def rows(self, count: int | None = None) -> Iterator[Row]:
-        """The trace's first entries, all of them without ``count``."""
-        trace = self.trace
-        columns = (trace.action, trace.address, trace.size, trace.stream)
-        return zip(*(column[:count].tolist() for column in columns), strict=True)
-
     def apply(self, entry: int, row: Row) -> int:
         """Do one entry; returns the size of the block that it allocated or freed, else 0."""
-        action, address, size, stream = row
+        action, address, size, stream, pool = row
         if action == Action.ALLOC:
-            block_size = self._alloc(entry, address, size, stream)
+            block_size = self._alloc(entry, row)
             self._mapped.clear()
             self.addresses.forget()
             self._released = False
             return block_size
         if action == Action.SEGMENT_MAP:
-            self._mapped.append((address, size, stream))
+            self._mapped.append((address, size, stream, pool))
             self.addresses.announce_range(address)
             return 0
         if self._mapped:
@@ -101,13 +90,14 @@ class Pass:
 
     def _map_for_nothing(self) -> None:
         """An allocation that got only some of its pages before memory ran out has left them behind as free memory."""
-        for address, size, stream in self._mapped:
+        for address, size, stream, number in self._mapped:
             block = self._block_at(address)
             if block is None:
                 self.addresses.forget()
                 self.addresses.announce_range(address)
                 small = size % self.simulator.settings.large_segment_size != 0
-                pool = self.simulator.pool(small, (self._pools(address) if self._pools else None) or DEFAULT_POOL)
+                pool_id = self._pools(address, number) if self._pools else None
+                pool = self.simulator.pool(small, pool_id or DEFAULT_POOL)
                 block = expandable.reserve(self.simulator, pool, stream)
             usable = block is not None and not block.mapped and block.address == address and 0 < size <= block.size
             if block is None or not usable:
@@ -117,13 +107,14 @@ class Pass:
         self._mapped.clear()
         self.addresses.forget()
 
-    def _alloc(self, entry: int, address: int, size: int, stream: int) -> int:
+    def _alloc(self, entry: int, row: Row) -> int:
+        _, address, size, stream, number = row
         announced = list(self.addresses.announced)
         if address in self._place:
             self.marks["allocations lie on a block still in use"] += 1
             return 0
         simulator = self.simulator
-        pool_id = self._pools(address) if self._pools else None
+        pool_id = self._pools(address, number) if self._pools else None
         # after a release a retry asks the driver, whatever the frees that it waited for have made room for meanwhile
         retried = self._released and bool(announced or self._mapped)
         try:
@@ -283,12 +274,13 @@ def range_bases(snapshot: Snapshot, device: int, start: StartState) -> dict[Grou
     for segment in start.segments:
         if segment.expandable:
             lowest.setdefault(group_of(segment), segment.address)
-    trace, pools = snapshot.traces[device], pool_finder(snapshot.device_segments(device))
+    trace = snapshot.traces[device]
+    pools = pool_finder(trace, snapshot.device_segments(device))
     mapped = trace.action == Action.SEGMENT_MAP
-    columns = (trace.address[mapped], trace.size[mapped], trace.stream[mapped])
-    for address, size, stream in zip(*(column.tolist() for column in columns), strict=True):
+    columns = (trace.address[mapped], trace.size[mapped], trace.stream[mapped], trace.pool[mapped])
+    for address, size, stream, number in zip(*(column.tolist() for column in columns), strict=True):
         small = size % snapshot.settings.large_segment_size != 0
-        group = (stream, small, (pools(address) if pools else None) or DEFAULT_POOL)
+        group = (stream, small, (pools(address, number) if pools else None) or DEFAULT_POOL)
         known = lowest.get(group, address)
         if abs(known - address) < RESERVATION:  # farther away lies another range
             lowest[group] = min(known, address)
@@ -296,20 +288,24 @@ def range_bases(snapshot: Snapshot, device: int, start: StartState) -> dict[Grou
 
 
 class PoolFinder:
-    """Tells to which private pool an address belongs, by the final segments."""
+    """Tells to which pool an entry's memory belongs: as the entry states, else by the final segments."""
 
-    def __init__(self, segments: list[Segment]) -> None:
+    def __init__(self, pool_ids: tuple[PoolId, ...], segments: list[Segment]) -> None:
         """Index a device's final segments."""
+        self._pool_ids = pool_ids
         self._segments = segments
         self._starts = [segment.address for segment in segments]
 
-    def __call__(self, address: int) -> PoolId | None:
-        """The pool, None where the address lies in no final segment."""
+    def __call__(self, address: int, number: int) -> PoolId | None:
+        """The pool of an entry; None where it states none and the address lies in no final segment."""
+        if number != UNKNOWN:
+            return self._pool_ids[number]
         index = bisect_right(self._starts, address) - 1
         inside = index >= 0 and address < self._segments[index].end
         return self._segments[index].pool if inside else None
 
 
-def pool_finder(segments: list[Segment]) -> PoolFinder | None:
+def pool_finder(trace: Trace, segments: list[Segment]) -> PoolFinder | None:
     """A finder, or None where all memory belongs to the default pool."""
-    return PoolFinder(segments) if any(segment.pool != DEFAULT_POOL for segment in segments) else None
+    pools = {*trace.pool_ids, *(segment.pool for segment in segments)}
+    return PoolFinder(trace.pool_ids, segments) if pools - {DEFAULT_POOL} else None

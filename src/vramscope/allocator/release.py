@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from vramscope.allocator import expandable
-from vramscope.allocator.blocks import DEFAULT_POOL, Block, Pool
+from vramscope.allocator.blocks import DEFAULT_POOL, Block, Pool, PoolId
 
 if TYPE_CHECKING:
     from vramscope.allocator.simulator import Simulator
@@ -66,18 +66,30 @@ def release_oversize(simulator: "Simulator", pool: Pool, size: int, stream: int)
     return released_bytes >= wanted
 
 
-def release_cached_blocks(simulator: "Simulator") -> None:
+def release_cached_blocks(simulator: "Simulator", pool_id: PoolId = DEFAULT_POOL) -> None:
     """Release all that is free and whole; large pool first, then small (``release_cached_blocks``).
 
-    During a capture only private pools that nobody refers to are released.
+    Private pools are released once nobody refers to them; given one, only that is. During a capture the default pool
+    stays.
     """
-    if not simulator.capturing:
-        simulator.finish_all_pending()
+    if pool_id == DEFAULT_POOL and not simulator.capturing:
+        simulator.finish_pending_in(None)
         release_pool(simulator, simulator.pool(False))
         release_pool(simulator, simulator.pool(True))
-    for pool_id in sorted(simulator.freeable_pools - {DEFAULT_POOL}):
-        release_pool(simulator, simulator.pool(True, pool_id))
-        release_pool(simulator, simulator.pool(False, pool_id))
+    private = simulator.freeable_pools - {DEFAULT_POOL}
+    for freeable in sorted(private if pool_id == DEFAULT_POOL else private & {pool_id}):
+        if pool_id != DEFAULT_POOL:
+            simulator.finish_pending_in(pool_id)
+        release_pool(simulator, simulator.pool(True, freeable))
+        release_pool(simulator, simulator.pool(False, freeable))
+
+
+def releasable_bytes(block: Block) -> int:
+    """What could be returned of a free block: all of a whole segment, the whole pages of an expandable one."""
+    if block.expandable is None:
+        return 0 if block.is_split else block.size
+    page, base = block.expandable.page_size, block.expandable.address
+    return max(0, (block.end - base) // page - -(-(block.address - base) // page)) * page
 
 
 def release_pool(simulator: "Simulator", pool: Pool) -> None:

@@ -1,6 +1,6 @@
 """Replays a device's trace in the simulator and compares every allocation with the recorded address."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,9 +88,21 @@ def replay(snapshot: Snapshot, device: int) -> Replay:
 def pass_until(snapshot: Snapshot, replayed: Replay, entry: int) -> Pass:
     """The replay as it stands after a trace entry (-1: at the start)."""
     run = Pass(snapshot, replayed.device, replayed.start)
-    for index, row in enumerate(run.rows(entry + 1)):
+    for index, row in enumerate(run.trace.rows(entry + 1)):
         run.apply(index, row)
     return run
+
+
+def passes_at(snapshot: Snapshot, replayed: Replay, entries: list[int]) -> Iterator[Pass]:
+    """One pass that stops after each of the entries, which rise; whoever takes it must be done before the next."""
+    wanted = set(entries)
+    if not wanted:
+        return
+    run = Pass(snapshot, replayed.device, replayed.start)
+    for index, row in enumerate(run.trace.rows(entries[-1] + 1)):
+        run.apply(index, row)
+        if index in wanted:
+            yield run
 
 
 def _replay_once(snapshot: Snapshot, device: int, start: StartState, learning: bool, furthest: int) -> Replay:
@@ -99,7 +111,7 @@ def _replay_once(snapshot: Snapshot, device: int, start: StartState, learning: b
     before = (totals.allocated, totals.active, totals.reserved)
     after: list[tuple[int, int, int, int]] = []
     keep: Callable[[tuple[int, int, int, int]], None] = after.append
-    for index, row in enumerate(run.rows()):
+    for index, row in enumerate(run.trace.rows()):
         size = run.apply(index, row)
         keep((totals.allocated, totals.active, totals.reserved, size))
     try:

@@ -1,11 +1,21 @@
 """Everything a view shows of a snapshot: the summary, and runs under other settings or limits."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from vramscope.allocator.settings import parse_settings
+from vramscope.allocator.demand import demand_of
+from vramscope.allocator.settings import AllocatorSettings, describe, parse_settings
 from vramscope.allocator.snapshot.model import Snapshot
 from vramscope.allocator.summary import SnapshotSummary, summarise
-from vramscope.allocator.what_if import CANDIDATES, Outcome, run_as_recorded, run_with
+from vramscope.allocator.what_if import CANDIDATES, Outcome, run_afresh, run_as_recorded
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Settings to run under; ``asked`` where the user named them."""
+
+    name: str
+    settings: AllocatorSettings
+    asked: bool
 
 
 @dataclass(frozen=True)
@@ -15,23 +25,58 @@ class SettingsRun:
     device: int
     outcome: Outcome
     asked: bool
+    ignored: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether settings let every device fit: they hold for the whole process, so one set has to serve all.
+
+    ``too_small`` names the devices that do not fit.
+    """
+
+    settings: str
+    as_recorded: bool
+    asked: bool
+    too_small: tuple[int, ...]
+
+    @property
+    def fits(self) -> bool:
+        """Whether all devices fit."""
+        return not self.too_small
 
 
 @dataclass(frozen=True)
 class SnapshotReport:
-    """A summary and its runs, best first: those that fit, then by peak reserved."""
+    """A summary and its runs, per device best first: those that fit, then by peak reserved.
+
+    ``notes`` say what the runs had to assume.
+    """
 
     summary: SnapshotSummary
     runs: tuple[SettingsRun, ...] = ()
     limit_bytes: int | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """One per settings that were tried, over all devices; none without a limit."""
+        if self.limit_bytes is None:
+            return ()
+        tried: dict[tuple[str, bool], list[SettingsRun]] = {}
+        for run in self.runs:
+            tried.setdefault((run.outcome.settings, run.outcome.as_recorded), []).append(run)
+        return tuple(
+            Verdict(name, as_recorded, runs[0].asked, tuple(run.device for run in runs if not run.outcome.fits))
+            for (name, as_recorded), runs in tried.items()
+        )
 
     @property
     def fits(self) -> bool | None:
         """Whether every device fits under settings that were asked for; None without a limit."""
         if self.limit_bytes is None:
             return None
-        fitting = {run.device for run in self.runs if run.asked and run.outcome.fits}
-        return fitting == {device.device for device in self.summary.devices}
+        return any(verdict.fits for verdict in self.verdicts if verdict.asked)
 
 
 def build_report(
@@ -43,26 +88,41 @@ def build_report(
         snapshot: what was read.
         asked: option strings to run under.
         sweep: whether to try `CANDIDATES` too; a limit implies it, to tell which settings would fit.
-        limit_bytes: what the allocator may reserve at most.
+        limit_bytes: what the allocator may reserve at most, on each device.
 
     Raises:
         UsageError: an option string is not understood; told before anything is replayed.
         RecordingError: the snapshot has no history.
     """
-    for text in asked:
-        parse_settings(text)
+    trials = _trials(snapshot, asked, sweep or limit_bytes is not None)
     summary = summarise(snapshot)
-    candidates = (snapshot.settings_text, *CANDIDATES) if sweep or limit_bytes is not None else ()
-    texts = tuple(dict.fromkeys((*asked, *candidates)))
-    if not texts:
+    if not trials:
         return SnapshotReport(summary)
     runs: list[SettingsRun] = []
+    notes: list[str] = []
     for device in summary.devices:
-        recorded = run_as_recorded(snapshot, device.replay, limit_bytes)
-        runs.append(SettingsRun(device.device, recorded, not asked))
-        runs += [
-            SettingsRun(device.device, run_with(snapshot, device.replay, text, limit_bytes), text in asked)
-            for text in texts
-        ]
+        demand = demand_of(snapshot, device.replay)
+        recorded = run_as_recorded(demand, limit_bytes)
+        runs.append(SettingsRun(device.device, recorded, not asked, snapshot.settings.ignored))
+        for trial in trials:
+            outcome = run_afresh(demand, trial.settings, trial.name, limit_bytes)
+            runs.append(SettingsRun(device.device, outcome, trial.asked, trial.settings.ignored))
+        if demand.uncertain:
+            notes.append(
+                f"{device.name}: of {demand.uncertain} releases of cached memory the trace does not tell whether the "
+                "program called empty_cache() or the allocator made room; they are taken for the allocator's own"
+            )
     runs.sort(key=lambda run: (run.device, not run.outcome.fits, run.outcome.peak_reserved))
-    return SnapshotReport(summary, tuple(runs), limit_bytes)
+    return SnapshotReport(summary, tuple(runs), limit_bytes, tuple(notes))
+
+
+def _trials(snapshot: Snapshot, asked: tuple[str, ...], sweep: bool) -> tuple[Trial, ...]:
+    """What to run under: as asked, then the recorded settings and the candidates, each in effect only once."""
+    found = [Trial(text, parse_settings(text), True) for text in asked]
+    if sweep:
+        found.append(Trial(describe(snapshot.settings), snapshot.settings, False))
+        found += [Trial(text, parse_settings(text), False) for text in CANDIDATES]
+    once: dict[AllocatorSettings, Trial] = {}
+    for trial in found:
+        once.setdefault(replace(trial.settings, ignored=()), trial)
+    return tuple(once.values())

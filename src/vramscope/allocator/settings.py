@@ -7,8 +7,10 @@ The grammar and the limits are those of ``AcceleratorAllocatorConfig::parseArgs`
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from decimal import Decimal
 
 from vramscope.errors import UnsupportedError, UsageError
+from vramscope.names import visible
 
 MIB = 1024 * 1024
 INTERVALS = 16
@@ -57,28 +59,62 @@ def parse_settings(text: str) -> AllocatorSettings:
         UsageError: an unknown option, a value out of its range or a string that is no list of options.
         UnsupportedError: a backend other than the native allocator.
     """
-    pairs = _pairs(text)
-    # the large segment size bounds two other options, so it comes first wherever it stands in the string
-    pairs.sort(key=lambda pair: pair[0] != "large_segment_size_mb")
     settings = AllocatorSettings()
-    for key, value in pairs:
-        settings = _apply(settings, key, value)
+    for option in _options(text):
+        settings = _apply(settings, option)
     return settings
 
 
-def _pairs(text: str) -> list[tuple[str, str]]:
-    """The ``key:value`` pairs of an option string; commas inside brackets do not separate."""
-    pairs = []
-    for part in re.split(r",(?![^\[]*\])", re.sub(r"\s", "", text)):
-        key, colon, value = part.partition(":")
-        if part and (not colon or not key or not value):
-            raise UsageError(f"allocator settings: {part!r} is not OPTION:VALUE; separate options with commas")
-        if part:
-            pairs.append((key, value))
-    return pairs
+def parse_what_is_known(text: str) -> tuple[AllocatorSettings, tuple[str, ...]]:
+    """The settings in a string that another version of PyTorch took, and what is not understood in it."""
+    settings, problems = AllocatorSettings(), []
+    for option in _options(text):
+        try:
+            settings = _apply(settings, option)
+        except (UsageError, UnsupportedError) as error:
+            problems.append(visible(str(error).removeprefix("allocator settings: ")))
+    return settings, tuple(problems)
 
 
-def _apply(settings: AllocatorSettings, key: str, value: str) -> AllocatorSettings:
+def describe(settings: AllocatorSettings) -> str:
+    """The option string of settings that differ from the defaults; options that change no placement are left out."""
+    defaults = AllocatorSettings(
+        large_segment_size=settings.large_segment_size, max_non_split_rounding=settings.large_segment_size
+    )
+    found = []
+    if settings.expandable_segments:
+        found.append("expandable_segments:True")
+    if settings.large_segment_size != AllocatorSettings.large_segment_size:
+        found.append(f"large_segment_size_mb:{settings.large_segment_size / MIB:.15g}")
+    if settings.max_split_size is not None:
+        found.append(f"max_split_size_mb:{settings.max_split_size / MIB:.15g}")
+    if settings.max_non_split_rounding != defaults.max_non_split_rounding:
+        found.append(f"max_non_split_rounding_mb:{settings.max_non_split_rounding / MIB:.15g}")
+    if settings.roundup_power2_divisions is not None:
+        found.append(f"roundup_power2_divisions:{_divisions_text(settings.roundup_power2_divisions)}")
+    for name in ("garbage_collection_threshold", "per_process_memory_fraction"):
+        if getattr(settings, name) != getattr(defaults, name):
+            found.append(f"{name}:{Decimal(repr(getattr(settings, name))):f}")
+    return ",".join(found)
+
+
+def _divisions_text(divisions: tuple[int, ...]) -> str:
+    if len(set(divisions)) == 1:
+        return str(divisions[0])
+    return f"[{','.join(f'{1 << interval}:{count}' for interval, count in enumerate(divisions))}]"
+
+
+def _options(text: str) -> list[str]:
+    """The options of a string; commas inside brackets do not separate."""
+    options = [part for part in re.split(r",(?![^\[]*\])", re.sub(r"\s", "", text)) if part]
+    # the large segment size bounds two other options, so it comes first wherever it stands in the string
+    return sorted(options, key=lambda option: not option.startswith("large_segment_size_mb:"))
+
+
+def _apply(settings: AllocatorSettings, option: str) -> AllocatorSettings:
+    key, _, value = option.partition(":")
+    if not key or not value:
+        raise UsageError(f"allocator settings: {option!r} is not OPTION:VALUE; separate options with commas")
     if key in _PLACEMENT_FREE:
         return replace(settings, ignored=(*settings.ignored, key))
     handler = _HANDLERS.get(key)

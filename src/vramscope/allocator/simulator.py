@@ -128,14 +128,15 @@ class Simulator:
         block.requested = 0
         self.make_free(block)
 
-    def finish_all_pending(self) -> None:
-        """Every stream has caught up (``synchronize_and_free_events``)."""
+    def finish_pending_in(self, pool_id: PoolId | None) -> None:
+        """Every stream is done with the blocks of a pool, None for all pools (``synchronize_and_free_events``)."""
         for block in [block for block in self.in_use.values() if block.pending]:
-            self.finish_pending(block.address)
+            if pool_id is None or block.pool.id == pool_id:
+                self.finish_pending(block.address)
 
-    def empty_cache(self) -> None:
-        """Return every whole free segment and page to the driver (``emptyCache``)."""
-        release.release_cached_blocks(self)
+    def empty_cache(self, pool_id: PoolId = DEFAULT_POOL) -> None:
+        """Return every whole free segment and page to the driver, or only those of a private pool (``emptyCache``)."""
+        release.release_cached_blocks(self, pool_id)
 
     def begin_capture(self, pool_id: PoolId) -> None:
         """From now on allocations go to a private pool (``beginAllocateToPool``): CUDA graph capture, MemPool."""

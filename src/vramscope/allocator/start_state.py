@@ -9,7 +9,7 @@ from sortedcontainers import SortedDict
 from vramscope.allocator import rules
 from vramscope.allocator.blocks import DEFAULT_POOL, PoolId
 from vramscope.allocator.settings import AllocatorSettings
-from vramscope.allocator.snapshot.model import Action, BlockState, Segment, Snapshot, Trace
+from vramscope.allocator.snapshot.model import UNKNOWN, Action, BlockState, Segment, Snapshot, Trace
 
 
 @dataclass(slots=True)
@@ -104,9 +104,9 @@ def _start_segment(segment: Segment) -> StartSegment:
 
 
 def _walk_back(walk: _Walk, trace: Trace) -> None:
-    columns = (trace.action, trace.address, trace.size, trace.stream)
+    columns = (trace.action, trace.address, trace.size, trace.stream, trace.pool)
     rows = zip(*(column[::-1].tolist() for column in columns), strict=True)
-    for action, address, size, stream in rows:
+    for action, address, size, stream, number in rows:
         if action == Action.FREE_COMPLETED:
             _undo_completed(walk, address, size)
         elif action == Action.FREE_REQUESTED:
@@ -118,11 +118,12 @@ def _walk_back(walk: _Walk, trace: Trace) -> None:
                 walk.marks["segments were made that are not there in the end"] += 1
         elif action == Action.SEGMENT_FREE:
             small = size == rules.SMALL_SEGMENT
-            walk.segments[address] = StartSegment(address, size, stream, small, DEFAULT_POOL, False)
+            pool = DEFAULT_POOL if number == UNKNOWN else trace.pool_ids[number]
+            walk.segments[address] = StartSegment(address, size, stream, small, pool, False)
         elif action == Action.SEGMENT_MAP:
             _undo_map(walk, address, size)
         elif action == Action.SEGMENT_UNMAP:
-            _undo_unmap(walk, address, size, stream)
+            _undo_unmap(walk, address, size, stream, None if number == UNKNOWN else trace.pool_ids[number])
 
 
 def _undo_completed(walk: _Walk, address: int, requested: int) -> None:
@@ -172,14 +173,15 @@ def _undo_map(walk: _Walk, address: int, size: int) -> None:
     _add_range(walk, holder, address + size, holder.address + holder.size)
 
 
-def _undo_unmap(walk: _Walk, address: int, size: int, stream: int) -> None:
+def _undo_unmap(walk: _Walk, address: int, size: int, stream: int, pool: PoolId | None) -> None:
     """Put a range back, joined with mapped ranges that touch it."""
     small = size % walk.settings.large_segment_size != 0
-    pattern = StartSegment(address, size, stream, small, DEFAULT_POOL, True)
+    pattern = StartSegment(address, size, stream, small, pool or DEFAULT_POOL, True)
     start, stop = address, address + size
     index = walk.ranges.bisect_left(address)
     for near in [walk.ranges.values()[i] for i in (index - 1, index) if 0 <= i < len(walk.ranges)]:
-        if near.stream == stream and (near.address + near.size == address or near.address == address + size):
+        touches = near.address + near.size == address or near.address == address + size
+        if touches and near.stream == stream and pool in (None, near.pool):
             pattern = near
             start, stop = min(start, near.address), max(stop, near.address + near.size)
             del walk.ranges[near.address]

@@ -12,7 +12,7 @@ from vramscope.errors import RecordingError
 
 @dataclass(frozen=True)
 class DeviceSummary:
-    """One device's history; sizes in bytes.
+    """One device's history, which may be empty; sizes in bytes.
 
     ``peak`` is the moment of most allocated bytes, ``end`` the moment of the snapshot. ``duration_us`` is `UNKNOWN`
     where the file has no times. ``out_of_memory`` counts allocations that failed in the recording.
@@ -35,7 +35,7 @@ class DeviceSummary:
 
 @dataclass(frozen=True)
 class SnapshotSummary:
-    """All devices that have a history; ``marks`` are reasons to doubt the figures, across devices."""
+    """All devices that have a history or hold memory; ``marks`` are reasons to doubt the figures, across devices."""
 
     snapshot: Snapshot
     devices: tuple[DeviceSummary, ...]
@@ -70,13 +70,13 @@ def require_history(snapshot: Snapshot) -> None:
 
 
 def summarise(snapshot: Snapshot) -> SnapshotSummary:
-    """Replay every device with a history and describe its peak.
+    """Replay every device that has a history or holds memory, and describe its peak.
 
     Raises:
         RecordingError: no device has a history.
     """
     require_history(snapshot)
-    devices = tuple(_summarise_device(snapshot, device) for device, trace in enumerate(snapshot.traces) if len(trace))
+    devices = tuple(_summarise_device(snapshot, device) for device in snapshot.devices)
     return SnapshotSummary(snapshot, devices, snapshot.marks + tuple(_doubts(devices)))
 
 
@@ -89,7 +89,7 @@ def _summarise_device(snapshot: Snapshot, device: int) -> DeviceSummary:
         for entry in (replayed.peak_entry, len(trace) - 1)
     ]
     times = trace.time_us
-    timed = bool((times != UNKNOWN).all())
+    timed = bool(len(times) and (times != UNKNOWN).all())
     return DeviceSummary(
         device=device,
         replay=replayed,

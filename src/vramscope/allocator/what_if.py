@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 
 from vramscope.allocator.addresses import NO_DEVICE_ADDRESS, MadeUpAddresses
-from vramscope.allocator.blocks import Block
+from vramscope.allocator.blocks import DEFAULT_POOL, Block
+from vramscope.allocator.demand import Demand, Release
 from vramscope.allocator.pass_over import lacks_completions, pool_finder, range_bases
-from vramscope.allocator.replay import Replay
+from vramscope.allocator.replay import pass_until
 from vramscope.allocator.seeding import blocks_by_segment, seed
-from vramscope.allocator.settings import AllocatorSettings, parse_settings
+from vramscope.allocator.settings import AllocatorSettings, describe, parse_settings
 from vramscope.allocator.simulator import SimulatedOutOfMemory, Simulator
-from vramscope.allocator.snapshot.model import Action, Snapshot
+from vramscope.allocator.snapshot.model import Action
 from vramscope.allocator.start_state import StartState
 
 CANDIDATES = (
@@ -24,6 +25,9 @@ CANDIDATES = (
 )
 """The settings that a sweep tries."""
 
+Failure = tuple[int, int]
+"""The trace entry whose allocation found no memory (-1: at the start), and its bytes."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -31,8 +35,9 @@ class Outcome:
 
     ``settings`` is the option string. ``as_recorded`` tells that the run began with the memory laid out as the
     recording has it; others allocate the blocks that were alive at the start afresh, in address order, because how
-    they would have lain is not known. ``failed_entry`` is the trace entry whose allocation of ``failed_bytes`` found
-    no memory, -1 if it was one of the blocks alive at the start; None if all fitted.
+    they would have lain is not known. ``retries`` counts releases of the whole cache for one allocation.
+    ``failed_entry`` is the trace entry whose allocation of ``failed_bytes`` found no memory, -1 if it was one of the
+    blocks alive at the start; None if all fitted.
     """
 
     settings: str
@@ -51,8 +56,45 @@ class Outcome:
         return self.failed_entry is None
 
 
-def run_as_recorded(snapshot: Snapshot, replayed: Replay, limit_bytes: int | None = None) -> Outcome:
+def run_as_recorded(demand: Demand, limit_bytes: int | None = None) -> Outcome:
+    """The trace under the recorded settings, from the recorded layout.
+
+    Where the limit leaves it room, the figures are those of the trace itself, whatever the allocator did then. Only a
+    smaller limit, or an allocation that had failed, is simulated.
+    """
+    replayed = demand.replayed
+    if limit_bytes is not None and replayed.peak_reserved > limit_bytes:
+        return run_from_recorded_layout(demand, limit_bytes)
+    peak_reserved, failure = replayed.peak_reserved, None
+    if limit_bytes is not None and demand.fatal is not None:
+        peak_reserved, failure = _try_failed_allocation(demand, demand.fatal, limit_bytes)
+    return Outcome(
+        settings=describe(demand.snapshot.settings),
+        as_recorded=True,
+        limit_bytes=limit_bytes,
+        peak_allocated=replayed.peak_allocated,
+        peak_reserved=peak_reserved,
+        end_reserved=int(replayed.reserved[-1]) if len(replayed.reserved) else replayed.start_reserved,
+        retries=sum(found.complete and not found.asked for found in demand.releases),
+        failed_entry=failure[0] if failure else None,
+        failed_bytes=failure[1] if failure else 0,
+    )
+
+
+def _try_failed_allocation(demand: Demand, entry: int, limit_bytes: int) -> tuple[int, Failure | None]:
+    """Do the allocation that ended the recording; returns the peak reserved, and the failure if it fails again."""
+    trace, simulator = demand.trace, pass_until(demand.snapshot, demand.replayed, entry - 1).simulator
+    simulator.capacity_bytes = limit_bytes
+    try:
+        simulator.malloc(int(trace.size[entry]), int(trace.stream[entry]), trace.pool_of(entry))
+    except SimulatedOutOfMemory as error:
+        return demand.replayed.peak_reserved, (entry, error.requested)
+    return max(demand.replayed.peak_reserved, simulator.totals.peak_reserved), None
+
+
+def run_from_recorded_layout(demand: Demand, limit_bytes: int | None = None) -> Outcome:
     """The trace from the recorded layout under the recorded settings, with new segments at made-up addresses."""
+    snapshot, replayed = demand.snapshot, demand.replayed
     simulator = _simulator(snapshot.settings, limit_bytes)
     simulator.addresses = MadeUpAddresses(NO_DEVICE_ADDRESS)  # must not meet the recorded ones
     seed(simulator, replayed.start, range_bases(snapshot, replayed.device, replayed.start))
@@ -63,24 +105,29 @@ def run_as_recorded(snapshot: Snapshot, replayed: Replay, limit_bytes: int | Non
         if simulator.totals.reserved > limit_bytes:
             failure = (-1, simulator.totals.reserved - limit_bytes)
     simulator.totals.peak_reserved = simulator.totals.reserved
-    failure = failure or _follow(snapshot, replayed.device, simulator, place)
-    return _outcome(simulator, snapshot.settings_text, True, limit_bytes, failure)
+    failure = failure or _follow(demand, simulator, place)
+    return _outcome(simulator, describe(snapshot.settings), True, limit_bytes, failure)
 
 
-def run_with(snapshot: Snapshot, replayed: Replay, settings_text: str, limit_bytes: int | None = None) -> Outcome:
+def run_with(demand: Demand, settings_text: str, limit_bytes: int | None = None) -> Outcome:
     """The trace under other settings, everything allocated afresh.
 
     Raises:
         UsageError: the settings are not understood.
     """
-    simulator = _simulator(parse_settings(settings_text), limit_bytes)
+    return run_afresh(demand, parse_settings(settings_text), settings_text, limit_bytes)
+
+
+def run_afresh(demand: Demand, settings: AllocatorSettings, name: str, limit_bytes: int | None = None) -> Outcome:
+    """The same for settings that are parsed already; ``name`` is how the outcome calls them."""
+    simulator = _simulator(settings, limit_bytes)
     place: dict[int, Block] = {}
     try:
-        _allocate_start(simulator, replayed.start, place)
-        failure = _follow(snapshot, replayed.device, simulator, place)
+        _allocate_start(simulator, demand.replayed.start, place)
+        failure = _follow(demand, simulator, place)
     except SimulatedOutOfMemory as error:
         failure = (-1, error.requested)
-    return _outcome(simulator, settings_text, False, limit_bytes, failure)
+    return _outcome(simulator, name, False, limit_bytes, failure)
 
 
 def _simulator(settings: AllocatorSettings, limit_bytes: int | None) -> Simulator:
@@ -103,28 +150,38 @@ def _allocate_start(simulator: Simulator, start: StartState, place: dict[int, Bl
                 simulator.request_free(landed)
 
 
-def _follow(snapshot: Snapshot, device: int, simulator: Simulator, place: dict[int, Block]) -> tuple[int, int] | None:
+def _follow(demand: Demand, simulator: Simulator, place: dict[int, Block]) -> Failure | None:
     """Do the program's part of the trace; returns the entry and bytes of an allocation that failed."""
-    trace = snapshot.traces[device]
-    final = snapshot.device_segments(device)
-    pools, at_once = pool_finder(final), lacks_completions(trace, final)
-    columns = (trace.action, trace.address, trace.size, trace.stream)
-    releasing = False
-    for entry, row in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
-        action, address, size, stream = row
-        if action == Action.ALLOC and address not in place:
+    trace = demand.trace
+    final = demand.snapshot.device_segments(demand.replayed.device)
+    pools, at_once = pool_finder(trace, final), lacks_completions(trace, final)
+    releases = {found.last: found for found in demand.releases}
+    for entry, (action, address, size, stream, pool) in enumerate(trace.rows()):
+        if (action == Action.ALLOC and address not in place) or entry == demand.fatal:
             try:
-                landed = simulator.malloc(size, stream, pools(address) if pools else None)
+                landed = simulator.malloc(size, stream, pools(address, pool) if pools else None)
             except SimulatedOutOfMemory as error:
                 return entry, error.requested
             place[address] = simulator.in_use[landed]
         elif action in (Action.FREE_REQUESTED, Action.FREE_COMPLETED):
             _free(simulator, place, address, at_once or action == Action.FREE_COMPLETED)
-        releases = action in (Action.SEGMENT_FREE, Action.SEGMENT_UNMAP)
-        if releases and not releasing:
-            simulator.empty_cache()  # a run of returned segments is one release of the cache
-        releasing = releases
+        elif entry in releases:
+            _release(simulator, releases[entry])
     return None
+
+
+def _release(simulator: Simulator, found: Release) -> None:
+    """Release again what the program asked for; the allocator's own releases are left to the simulator's rules."""
+    private = found.pools - {DEFAULT_POOL}
+    for pool_id in private:
+        simulator.release_pool(pool_id)  # the recording could, so nobody referred to it any more
+    if not found.asked:
+        return
+    if DEFAULT_POOL in found.pools:
+        simulator.empty_cache()
+    else:
+        for pool_id in sorted(private):
+            simulator.empty_cache(pool_id)
 
 
 def _free(simulator: Simulator, place: dict[int, Block], address: int, completed: bool) -> None:
@@ -142,12 +199,12 @@ def _free(simulator: Simulator, place: dict[int, Block], address: int, completed
 
 
 def _outcome(
-    simulator: Simulator, text: str, as_recorded: bool, limit_bytes: int | None, failure: tuple[int, int] | None
+    simulator: Simulator, name: str, as_recorded: bool, limit_bytes: int | None, failure: Failure | None
 ) -> Outcome:
     totals = simulator.totals
     entry, failed_bytes = failure or (None, 0)
     return Outcome(
-        settings=text,
+        settings=name,
         as_recorded=as_recorded,
         limit_bytes=limit_bytes,
         peak_allocated=totals.peak_allocated,

@@ -4,7 +4,8 @@ from typing import Any
 
 from vramscope import __version__
 from vramscope.allocator.moment import Layout, Moment
-from vramscope.allocator.report import SettingsRun, SnapshotReport
+from vramscope.allocator.report import SettingsRun, SnapshotReport, Verdict
+from vramscope.allocator.settings import describe
 from vramscope.allocator.summary import DeviceSummary
 
 SCHEMA = "vramscope/1"
@@ -16,7 +17,12 @@ def snapshot_json(report: SnapshotReport) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "tool": "snapshot",
-        "environment": {"vramscope": __version__, "allocator_settings": summary.snapshot.settings_text},
+        "environment": {
+            "vramscope": __version__,
+            "allocator_settings": summary.snapshot.settings_text,
+            "allocator_settings_in_force": describe(summary.snapshot.settings),
+            "ignored_options": list(summary.snapshot.settings.ignored),
+        },
         "workload": {"name": summary.snapshot.name},
         "devices": [_device(device) for device in summary.devices],
         "replay": {
@@ -27,6 +33,8 @@ def snapshot_json(report: SnapshotReport) -> dict[str, Any]:
         "settings": [_run(run) for run in report.runs],
         "limit_bytes": report.limit_bytes,
         "fits": report.fits,
+        "verdicts": [_verdict(verdict, report) for verdict in report.verdicts],
+        "notes": list(report.notes),
         "unknown_actions": dict(summary.snapshot.unknown_actions),
         "marks": list(summary.marks),
     }
@@ -90,12 +98,23 @@ def _layout(layout: Layout) -> dict[str, Any]:
     }
 
 
+def _verdict(verdict: Verdict, report: SnapshotReport) -> dict[str, Any]:
+    return {
+        "settings": verdict.settings,
+        "as_recorded": verdict.as_recorded,
+        "asked": verdict.asked,
+        "fits": verdict.fits,
+        "devices": {device.name: device.device not in verdict.too_small for device in report.summary.devices},
+    }
+
+
 def _run(run: SettingsRun) -> dict[str, Any]:
     outcome = run.outcome
     failed = None if outcome.fits else {"entry": outcome.failed_entry, "bytes": outcome.failed_bytes}
     return {
         "device": f"cuda:{run.device}",
         "settings": outcome.settings,
+        "ignored_options": list(run.ignored),
         "as_recorded": outcome.as_recorded,
         "asked": run.asked,
         "peak_reserved_bytes": outcome.peak_reserved,

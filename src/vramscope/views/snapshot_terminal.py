@@ -11,6 +11,7 @@ from vramscope.allocator.report import SettingsRun, SnapshotReport
 from vramscope.allocator.snapshot.model import UNKNOWN
 from vramscope.allocator.summary import DeviceSummary
 from vramscope.units import format_size
+from vramscope.views.snapshot_remarks import remarks, settings_lines
 
 _KIND_NAMES = {
     PartKind.BEFORE: "held before the recording",
@@ -31,13 +32,14 @@ def print_snapshot(report: SnapshotReport, console: Console, verbose: bool = Fal
 
 def snapshot_view(report: SnapshotReport, verbose: bool = False) -> RenderableType:
     """The report as one renderable; ``verbose`` lists all sites."""
-    parts: list[RenderableType] = []
+    parts: list[RenderableType] = [Text(line) for line in settings_lines(report.summary.snapshot)]
     for device in report.summary.devices:
         parts += [_heading(device), *_sections(device, verbose)]
         runs = [run for run in report.runs if run.device == device.device]
         if runs:
             parts += [_title(_runs_title(runs)), _runs(runs)]
-    parts += list(_verdicts(report))
+    parts += [Text(line) for line in remarks(report)]
+    parts += [Text(f"! doubtful: {mark}", style="yellow") for mark in report.summary.marks]
     return Group(*parts)
 
 
@@ -47,9 +49,10 @@ def _heading(device: DeviceSummary) -> Text:
         f"{device.name}: peak of {format_size(device.replay.peak_allocated)} allocated "
         f"({device.replay.peak_allocated:,} B), {_when(device)}",
         f"  at most {format_size(device.replay.peak_reserved)} reserved ({device.replay.peak_reserved:,} B)",
-        f"  {device.entries:,} trace entries"
-        + (f" over {device.duration_us / 1e6:.3f} s" if device.duration_us != UNKNOWN else ", without times"),
     ]
+    if device.entries:
+        times = f" over {device.duration_us / 1e6:.3f} s" if device.duration_us != UNKNOWN else ", without times"
+        lines.append(f"  {device.entries:,} trace entries{times}")
     if device.out_of_memory:
         lines.append(f"  {device.out_of_memory} allocations failed with out of memory in the recording")
     for space in peak.workspaces:
@@ -71,7 +74,7 @@ def _title(text: str) -> Text:
 def _when(device: DeviceSummary) -> str:
     """Where in the trace the peak lies."""
     if device.peak.entry < 0:
-        return "before its first entry"
+        return "before its first entry" if device.entries else "in the end; nothing was recorded on it"
     where = f"after entry {device.peak.entry + 1:,} of {device.entries:,}"
     first = device.first_time_us
     return where if first == UNKNOWN else f"{where} ({(device.peak.time_us - first) / 1e6:.3f} s in)"
@@ -157,26 +160,3 @@ def _failure(run: SettingsRun) -> str:
     entry = run.outcome.failed_entry
     where = "the start" if entry == -1 else f"entry {(entry or 0) + 1:,}"
     return f"{where}, {format_size(run.outcome.failed_bytes)}"
-
-
-def _verdicts(report: SnapshotReport) -> Iterator[Text]:
-    summary = report.summary
-    yield Text(f"Replay: {summary.matched:,} of {summary.allocations:,} allocations at the recorded address")
-    for device in summary.devices:
-        if device.replay.deduced:
-            yield Text(
-                f"{device.name}: {device.replay.deduced:,} blocks from before the recording died in it; their rounding "
-                "slack shows only where a neighbour does, so each may be larger (by up to 1 MiB without max_split_size)"
-            )
-    if report.runs:
-        yield Text(
-            "Runs not marked as recorded allocate what was alive at the start afresh, for its layout under other "
-            "settings is not known; memory outside the allocator (CUDA context, NCCL) is not counted."
-        )
-    if report.limit_bytes is not None:
-        fitting = [run.outcome.settings or "the defaults" for run in report.runs if run.outcome.fits]
-        verdict = "fits" if report.fits else "does not fit"
-        others = f"; it fits under {'; '.join(dict.fromkeys(fitting))}" if fitting else "; it fits under none tried"
-        yield Text(f"The trace {verdict} in {format_size(report.limit_bytes)}{others}")
-    for mark in summary.marks:
-        yield Text(f"! doubtful: {mark}", style="yellow")

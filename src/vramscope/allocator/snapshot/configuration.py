@@ -3,26 +3,24 @@
 from dataclasses import replace
 from typing import Any
 
-from vramscope.allocator.settings import INTERVALS, AllocatorSettings, parse_settings
-from vramscope.errors import UnsupportedError, UsageError
+from vramscope.allocator.settings import INTERVALS, AllocatorSettings, parse_what_is_known
+from vramscope.names import visible
+
+_LONGEST_TEXT = 2000
 
 
-def read_settings(raw: Any) -> tuple[AllocatorSettings, str, str]:
-    """Settings, their option string, and what is wrong with them ("" if nothing).
+def read_settings(raw: Any) -> tuple[AllocatorSettings, str, tuple[str, ...]]:
+    """Settings, their option string, and what in it is not understood.
 
     The option string is parsed first (it alone tells ``large_segment_size_mb``); the values in force, which the
     program may have changed since, override it. Files of torch 2.1 and before have no settings: the defaults stand.
     """
     if type(raw) is not dict:
-        return AllocatorSettings(), "", ""
+        return AllocatorSettings(), "", ()
     text = raw.get("PYTORCH_CUDA_ALLOC_CONF")
     text = text if type(text) is str else ""
-    problem = ""
-    try:
-        settings = parse_settings(text)
-    except (UsageError, UnsupportedError) as error:
-        settings, problem = AllocatorSettings(), f"its allocator settings are not understood: {error}"
-    return _override(settings, raw), text, problem
+    settings, problems = parse_what_is_known(text)
+    return _override(settings, raw), visible(text, longest=_LONGEST_TEXT), problems
 
 
 def _override(settings: AllocatorSettings, raw: dict[Any, Any]) -> AllocatorSettings:

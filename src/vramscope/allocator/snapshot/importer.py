@@ -52,7 +52,8 @@ def import_snapshot(snapshot: Snapshot, replays: dict[int, Replay] | None = None
         snapshot: what was read.
         replays: by device, where they are already at hand.
     """
-    devices = [device for device, trace in enumerate(snapshot.traces) if len(trace)]
+    # views take the first device for the main one, so those without a history come last
+    devices = sorted(snapshot.devices, key=lambda device: len(snapshot.traces[device]) == 0)
     replayed = [(replays or {}).get(device) or replay(snapshot, device) for device in devices]
     strings = _Strings()
     scopes, scope_of_stack = _scope_tree(snapshot.stacks, strings)

@@ -1,8 +1,9 @@
 """What a snapshot holds, once read: final segments, traces as columns, stacks."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag, StrEnum
+from typing import TypeAlias
 
 from vramscope.allocator.blocks import DEFAULT_POOL, PoolId
 from vramscope.allocator.settings import AllocatorSettings
@@ -100,12 +101,16 @@ class Segment:
         return self.address + self.size
 
 
+Row: TypeAlias = tuple[int, int, int, int, int]
+"""Action, address, size, stream and number of the pool of a trace entry."""
+
+
 @dataclass(frozen=True)
 class Trace:
     """One device's history, oldest first, as columns of equal length.
 
     ``size`` is the raw request for allocations and frees; ``time_us`` is `UNKNOWN` where the file has no times;
-    ``stack`` indexes `Stacks.stacks`.
+    ``stack`` indexes `Stacks.stacks`, ``pool`` the ``pool_ids`` (`UNKNOWN` in files that do not tell the pool).
     """
 
     action: Integers
@@ -114,6 +119,18 @@ class Trace:
     stream: Integers
     time_us: Integers
     stack: Integers
+    pool: Integers
+    pool_ids: tuple[PoolId, ...] = ()
+
+    def rows(self, count: int | None = None) -> Iterator[Row]:
+        """The first entries, all of them without ``count``, as numbers that cost no numpy scalar each."""
+        columns = (self.action, self.address, self.size, self.stream, self.pool)
+        return zip(*(column[:count].tolist() for column in columns), strict=True)
+
+    def pool_of(self, entry: int) -> PoolId | None:
+        """The pool that an entry's memory belongs to; None where the file does not tell."""
+        number = int(self.pool[entry])
+        return None if number == UNKNOWN else self.pool_ids[number]
 
     def __len__(self) -> int:
         """Entries in the trace."""
@@ -166,6 +183,7 @@ __all__ = [
     "BlockState",
     "Frame",
     "Hint",
+    "Row",
     "Segment",
     "Snapshot",
     "SnapshotBlock",

@@ -52,7 +52,7 @@ def _read_segment(raw: Any, where: str, stacks: StackTable, mark: Mark) -> Segme
         stream=_stream(raw, where),
         small=kind == "small",
         blocks=_read_blocks(raw["blocks"], address, where, stacks, mark),
-        pool=_pool(raw.get("segment_pool_id")),
+        pool=read_pool(raw.get("segment_pool_id")) or DEFAULT_POOL,
         expandable=raw.get("is_expandable") is True,
     )
     _check_sums(raw, segment, mark)
@@ -120,10 +120,11 @@ def _stream(raw: dict[str, Any], where: str) -> int:
     return value
 
 
-def _pool(raw: Any) -> PoolId:
+def read_pool(raw: Any) -> PoolId | None:
+    """A pool's id; None for what is no pair of numbers."""
     if type(raw) is tuple and len(raw) == 2 and all(type(part) is int for part in raw):
         return raw[0], raw[1]
-    return DEFAULT_POOL
+    return None
 
 
 def _shown(value: Any) -> str:

@@ -5,11 +5,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from vramscope.allocator.blocks import PoolId
 from vramscope.allocator.settings import AllocatorSettings
 from vramscope.allocator.snapshot.configuration import read_settings
 from vramscope.allocator.snapshot.frames import StackTable
 from vramscope.allocator.snapshot.model import UNKNOWN, Action, Annotation, Snapshot, Trace
-from vramscope.allocator.snapshot.segments import MOST_BYTES, read_segments
+from vramscope.allocator.snapshot.segments import MOST_BYTES, read_pool, read_segments
 from vramscope.errors import RecordingError
 from vramscope.recording.recording import Integers
 
@@ -32,6 +33,7 @@ _ACTIONS = {
 }
 _NEEDS_NO_PLACE = (Action.OOM, Action.SNAPSHOT, Action.ANNOTATE, Action.OTHER)
 _MOST_NAMES = 8
+_MOST_POOLS = 65_536
 
 
 def build_snapshot(raw: Raw, name: str, file_bytes: int) -> Snapshot:
@@ -50,19 +52,22 @@ def build_snapshot(raw: Raw, name: str, file_bytes: int) -> Snapshot:
         raise RecordingError(f"{name}: the pickle holds {what}, no CUDA memory snapshot")
     _check_sharing(raw, name, file_bytes)
     stacks, marks, unknown = StackTable(), Marks(), Counter[str]()
-    traces = tuple(
+    traces = [
         _read_trace(trace, f"{name}: device {device}", stacks, unknown)
         for device, trace in enumerate(raw["device_traces"])
-    )
+    ]
     segments = read_segments(raw["segments"], name, stacks, marks.add)
     settings, text = _settings(raw, marks)
     _check_devices(segments, traces, marks)
+    traces += [_no_trace() for _ in range(len(traces), max((s.device + 1 for s in segments), default=0))]
     if stacks.damaged:
         marks.add("stack frames are damaged; sites may be wrong", "", stacks.damaged)
     for action, count in unknown.items():
         marks.add(f"trace entries of an unknown kind {action} were passed over", "", count)
     annotations = _read_annotations(raw.get("external_annotations"))
-    return Snapshot(name, segments, traces, stacks.table(), settings, text, annotations, marks.texts(), dict(unknown))
+    return Snapshot(
+        name, segments, tuple(traces), stacks.table(), settings, text, annotations, marks.texts(), dict(unknown)
+    )
 
 
 class Marks:
@@ -101,13 +106,45 @@ def _read_trace(entries: Raw, where: str, stacks: StackTable, unknown: Counter[s
     """One device's history; the entries are dropped as they are read."""
     if type(entries) is not list:
         raise RecordingError(f"{where}: its trace is a {type(entries).__name__}, not a list; the file is damaged")
-    parts = []
+    parts, pools = [], PoolTable(where)
     for start in range(0, len(entries), _CHUNK):
         chunk = entries[start : start + _CHUNK]
         entries[start : start + _CHUNK] = [None] * len(chunk)
-        parts.append(_read_chunk(chunk, start, where, stacks, unknown))
-    columns = zip(*parts, strict=True) if parts else [[np.zeros(0, np.int64)]] * 6
-    return Trace(*(np.concatenate(column) for column in columns))
+        parts.append([*_read_chunk(chunk, start, where, stacks, unknown), pools.numbers(chunk)])
+    if not parts:
+        return _no_trace()
+    action, address, size, stream, time, stack, pool = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Trace(action, address, size, stream, time, stack, pool, pools.ids())
+
+
+def _no_trace() -> Trace:
+    """The history of a device of which none was recorded."""
+    nothing = np.zeros(0, np.int64)
+    return Trace(nothing, nothing, nothing, nothing, nothing, nothing, nothing)
+
+
+class PoolTable:
+    """Collects the pools that a trace's entries name."""
+
+    def __init__(self, where: str) -> None:
+        """None met yet; ``where`` is for the message."""
+        self._where = where
+        self._numbers: dict[PoolId, int] = {}
+
+    def numbers(self, chunk: list[dict[str, Raw]]) -> Integers:
+        """Each entry's number in `ids`; `UNKNOWN` where it names none, as in files of older versions."""
+        found = np.array([self._number(entry.get("pool_id")) for entry in chunk], np.int64)
+        if len(self._numbers) > _MOST_POOLS:
+            raise RecordingError(f"{self._where}: it names over {_MOST_POOLS} memory pools; it is no genuine snapshot")
+        return found
+
+    def ids(self) -> tuple[PoolId, ...]:
+        """The pools in the order of their numbers."""
+        return tuple(self._numbers)
+
+    def _number(self, raw: Raw) -> int:
+        pool = read_pool(raw)
+        return UNKNOWN if pool is None else self._numbers.setdefault(pool, len(self._numbers))
 
 
 def _read_chunk(chunk: list[Raw], start: int, where: str, stacks: StackTable, unknown: Counter[str]) -> list[Integers]:
@@ -155,13 +192,13 @@ def _require_sound(values: Integers, key: str, where: str, start: int) -> None:
 
 
 def _settings(raw: dict[str, Raw], marks: Marks) -> tuple[AllocatorSettings, str]:
-    settings, text, problem = read_settings(raw.get("allocator_settings"))
-    if problem:
-        marks.add(problem, "")
+    settings, text, problems = read_settings(raw.get("allocator_settings"))
+    for problem in problems:
+        marks.add(f"its allocator settings are not understood: {problem}", "")
     return settings, text
 
 
-def _check_devices(segments: tuple[Any, ...], traces: tuple[Trace, ...], marks: Marks) -> None:
+def _check_devices(segments: tuple[Any, ...], traces: list[Trace], marks: Marks) -> None:
     for segment in segments:
         if segment.device >= len(traces):
             marks.add("segments belong to a device that the traces do not have", f"device {segment.device}")
