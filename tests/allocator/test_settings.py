@@ -1,6 +1,8 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from vramscope.allocator.settings import MIB, AllocatorSettings, parse_settings
+from vramscope.allocator.settings import MIB, AllocatorSettings, describe, parse_settings, parse_what_is_known
 from vramscope.errors import UnsupportedError, UsageError
 
 
@@ -87,3 +89,52 @@ def test_another_backend_is_not_modelled() -> None:
     assert parse_settings("backend:native") == AllocatorSettings()
     with pytest.raises(UnsupportedError, match="cudaMallocAsync"):
         parse_settings("backend:cudaMallocAsync")
+
+
+def test_what_is_not_understood_is_told_and_the_rest_counts() -> None:
+    settings, problems = parse_what_is_known("warp:9,max_split_size_mb:64,expandable_segments:maybe,backend:other,lone")
+    assert settings == AllocatorSettings(max_split_size=64 * MIB)
+    assert [next(word for word in ("warp", "maybe", "other", "lone") if word in text) for text in problems] == [
+        "warp",
+        "maybe",
+        "other",
+        "lone",
+    ]
+
+
+def test_the_defaults_have_no_description() -> None:
+    assert describe(AllocatorSettings()) == ""
+    assert describe(parse_settings("expandable_segments:False,roundup_power2_divisions:1")) == ""
+
+
+DIVISIONS = st.sampled_from([0, 1, 2, 8, 64])
+
+
+@given(
+    st.none() | st.integers(64, 10**6),
+    st.integers(64, 10**6),
+    st.none() | st.lists(DIVISIONS, min_size=16, max_size=16),
+    st.just(0.0) | st.floats(0.0, 1.0, exclude_min=True, exclude_max=True),
+    st.booleans(),
+    st.integers(11, 64),
+    st.floats(0.0, 1.0),
+)
+def test_a_description_means_what_it_describes(
+    split: int | None,
+    rounding: int,
+    divisions: list[int] | None,
+    threshold: float,
+    expandable: bool,
+    large: int,
+    fraction: float,
+) -> None:
+    settings = AllocatorSettings(
+        max_split_size=None if split is None else split * MIB,
+        max_non_split_rounding=rounding * MIB,
+        roundup_power2_divisions=tuple(divisions) if divisions and max(divisions) > 1 else None,
+        garbage_collection_threshold=threshold,
+        expandable_segments=expandable,
+        large_segment_size=large * MIB,
+        per_process_memory_fraction=fraction,
+    )
+    assert parse_settings(describe(settings)) == settings
