@@ -11,7 +11,7 @@ KERNEL_SCRATCH = {
     ),
     "aten::dropout": "native/Dropout.cpp, _dropout_impl: the number in noise.div_(1 - p) becomes a tensor, and is cast",
     "aten::mean": "native/ReduceOps.cpp, mean_cpu_out: the number in sum_out(…).div_(elements) becomes a tensor",
-    "aten::batch_norm": "native/cpu/batch_norm_kernel.cpp, batch_norm_cpu_collect_linear_and_constant_terms: alpha, beta",
+    "aten::batch_norm": "native/cpu/batch_norm_kernel.cpp, batch_norm_cpu_collect_linear_and_constant_terms: two rows",
     "aten::native_batch_norm_backward": "native/Normalization.cpp, batch_norm_backward_cpu_template: by threads",
     "aten::native_layer_norm_backward": "native/cpu/layer_norm_kernel.cpp: sums over rows, [2, threads, width]",
     "aten::conv2d": "native/mkldnn/Conv.cpp: input, weight and output in oneDNN's own layouts, and its scratchpad",

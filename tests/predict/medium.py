@@ -1,7 +1,8 @@
 """The transformer of the `medium_*` snapshots, written from the description in `../shared/snapshots/README.md`.
 
-Without autograd it is the program's own names that decide what lives. Which names held what is told by the recorded stack
-of each free: the embedding's output, for one, goes when the whole model's ``forward`` returns (cs336_basics/model.py of
+Without autograd it is the program's own names that decide what lives. Which names held what is told by the recorded
+stack of each free: the embedding's output, for one, goes when the whole model's ``forward`` returns
+(cs336_basics/model.py of
 Wedsonlin/assignment2-systems, the program that was recorded, calls it ``embedded_tokens``).
 """
 
@@ -134,8 +135,7 @@ class Medium(nn.Module):
         for block in self.blocks:
             x = block(x)
         x = self.norm(x)
-        logits = self.head(x)
-        return logits
+        return self.head(x)
 
 
 def log_softmax(x: Tensor) -> Tensor:
