@@ -19,7 +19,7 @@ from vramscope.allocator.replay import Replay, replay
 from vramscope.allocator.snapshot.model import Action
 from vramscope.allocator.snapshot.reader import read_snapshot
 from vramscope.ledger.ledger import Ledger
-from vramscope.predict.cuda_functions import CudaFunctions
+from vramscope.predict.cuda_kernels import cuda_kernels
 from vramscope.predict.cuda_recording import on_cuda
 from vramscope.predict.cuda_rules import cuda_rules
 from vramscope.predict.gpus import find_gpu
@@ -64,7 +64,7 @@ class Scored:
 def predict(context: int, training: bool) -> Recording:
     # any GPU with the default cuBLAS workspace of 8,519,680 bytes
     gpu = find_gpu("a100-80gb")
-    recorder = VirtualRecorder(cuda_rules(gpu), keep_real=False, functions=CudaFunctions(gpu))
+    recorder = VirtualRecorder(cuda_rules(gpu), keep_real=False, kernels=cuda_kernels(gpu))
     recorder.start()
     try:
         run_steps(recorder, context, training)

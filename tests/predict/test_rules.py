@@ -4,12 +4,13 @@ import pytest
 import torch
 
 from vramscope.errors import UsageError
-from vramscope.predict.cuda_functions import AttentionBackend, attention_backend
+from vramscope.predict.attention import Attention, AttentionBackend, attention_backend
 from vramscope.predict.cuda_rules import (
     efficient_backward_scratch,
     embedding_backward_scratch,
     flash_backward_scratch,
     index_put_scratch,
+    layer_norm_backward_scratch,
 )
 from vramscope.predict.gpus import GPUS, find_gpu
 from vramscope.predict.reductions import Reduction, reduction_scratch
@@ -31,6 +32,23 @@ def test_index_put_sorts(indices, expected):
 )
 def test_embedding_backward_sorts_many_indices(indices, index_bytes, expected):
     assert embedding_backward_scratch(indices, index_bytes) == expected
+
+
+@pytest.mark.parametrize(
+    ("rows", "width", "expected"),
+    [
+        # 65,536 rows are not enough
+        (65_536, 96, ()),
+        # 65,568 / 32 = 2049 blocks, less than 32,768 / (96 / 32): partial sums [2049, 96] in float32, twice
+        (65_568, 96, (786_816, 786_816)),
+        # 1,000,000 / 32 = 31,250 blocks would be more than 32,768 / 4 = 8192
+        (1_000_000, 128, (4_194_304, 4_194_304)),
+        # 2048 / 32 = 64 blocks of columns are no fewer than half of 108 multiprocessors
+        (1_000_000, 2048, ()),
+    ],
+)
+def test_layer_norm_backward(rows, width, expected):
+    assert layer_norm_backward_scratch(rows, width, 4, find_gpu("a100-80gb")) == expected
 
 
 @pytest.mark.parametrize(
@@ -57,20 +75,45 @@ def test_efficient_attention_backward(gradient_bytes, shape, expected):
     assert efficient_backward_scratch(gradient_bytes, *shape) == expected
 
 
+HALF, BRAIN, SINGLE, DOUBLE = torch.float16, torch.bfloat16, torch.float32, torch.float64
+CUDNN, FLASH, EFFICIENT, MATH = AttentionBackend
+
+
 @pytest.mark.parametrize(
-    ("gpu", "dtype", "head", "mask", "expected"),
+    ("gpu", "attention", "expected"),
     [
-        ("a100-80gb", torch.bfloat16, 64, False, AttentionBackend.FLASH),
-        ("a100-80gb", torch.bfloat16, 64, True, AttentionBackend.EFFICIENT),
-        ("a100-80gb", torch.float32, 64, False, AttentionBackend.EFFICIENT),
-        ("a100-80gb", torch.float64, 64, False, AttentionBackend.MATH),
-        ("a100-80gb", torch.float16, 257, False, AttentionBackend.EFFICIENT),
-        ("v100-32gb", torch.float16, 64, False, AttentionBackend.EFFICIENT),
-        ("v100-32gb", torch.bfloat16, 64, False, AttentionBackend.MATH),
+        ("a100-80gb", Attention(BRAIN, 64), FLASH),
+        ("a100-80gb", Attention(BRAIN, 64, has_mask=True), EFFICIENT),
+        ("a100-80gb", Attention(SINGLE, 64), EFFICIENT),
+        ("a100-80gb", Attention(DOUBLE, 64), MATH),
+        # wider than flash's 256; 264 is a multiple of 8, 257 is not
+        ("a100-80gb", Attention(HALF, 264), EFFICIENT),
+        ("a100-80gb", Attention(HALF, 257), MATH),
+        # 128 bits are 4 elements of float32
+        ("a100-80gb", Attention(SINGLE, 20), EFFICIENT),
+        ("a100-80gb", Attention(SINGLE, 18), MATH),
+        ("a100-80gb", Attention(SINGLE, 64, heads=(8, 2)), MATH),
+        # a causal mask that is not square is no job for flash
+        ("a100-80gb", Attention(BRAIN, 64, lengths=(1, 128), causal=True), EFFICIENT),
+        ("v100-32gb", Attention(HALF, 64), EFFICIENT),
+        ("v100-32gb", Attention(BRAIN, 64), MATH),
+        ("v100-32gb", Attention(SINGLE, 18), EFFICIENT),
+        # Hopper prefers cuDNN: heads up to 128, masks too, dropout in sixteenths
+        ("h100-80gb", Attention(BRAIN, 64), CUDNN),
+        ("h100-80gb", Attention(BRAIN, 64, has_mask=True), CUDNN),
+        ("h100-80gb", Attention(BRAIN, 136), FLASH),
+        ("h100-80gb", Attention(BRAIN, 64, dropout=0.1), FLASH),
+        ("h100-80gb", Attention(BRAIN, 64, dropout=0.125), CUDNN),
+        ("h100-80gb", Attention(SINGLE, 64), EFFICIENT),
+        # the Ada generation trains heads up to 192, and beyond 224 without dropout
+        ("rtx4090-24gb", Attention(BRAIN, 200, trains=True), EFFICIENT),
+        ("rtx4090-24gb", Attention(BRAIN, 200), FLASH),
+        ("rtx4090-24gb", Attention(BRAIN, 240, trains=True), FLASH),
+        ("rtx4090-24gb", Attention(BRAIN, 240, trains=True, dropout=0.1), EFFICIENT),
     ],
 )
-def test_attention_backend(gpu, dtype, head, mask, expected):
-    assert attention_backend(find_gpu(gpu), dtype, head, mask, same_heads=True) is expected
+def test_attention_backend(gpu, attention, expected):
+    assert attention_backend(find_gpu(gpu), attention) is expected
 
 
 @pytest.mark.parametrize(("name", "expected"), [("t4-16gb", 8519680), ("h100-80gb", 2**25), ("rtx5090-32gb", 2**25)])

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
+from vramscope.predict.cuda_kernels import composite_rules
 from vramscope.predict.gpus import Gpu
 from vramscope.predict.reductions import Reduction, reduction_scratch
 from vramscope.recorders.artefacts import ARTEFACTS, in_engine
@@ -36,12 +37,15 @@ def cuda_rules(gpu: Gpu) -> Mapping[OpOverload, Rule]:
     return {
         **ARTEFACTS,
         **SUBSTITUTES,
+        **composite_rules(gpu),
         **dict.fromkeys(_MATRIX_PRODUCTS, products.rule),
         **dict.fromkeys(_in_place_foreach(), nothing_new),
         # native_dropout_cuda, aten/src/ATen/native/cuda/Dropout.cu: the mask before the result
         aten.native_dropout.default: in_order(1, 0),
         **dict.fromkeys((aten.sum.dim_IntList, aten.sum.default, aten.mean.dim, aten.mean.default), reduces(gpu)),
         aten.native_layer_norm.default: layer_norm,
+        aten.native_layer_norm_backward.default: layer_norm_backward(gpu),
+        **dict.fromkeys((aten._softmax.default, aten._log_softmax.default), softmax),
         aten.index_put.default: index_put,
         aten._index_put_impl_.default: index_put,
         aten.embedding_dense_backward.default: embedding_backward,
@@ -129,6 +133,43 @@ def layer_norm(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwarg
         )
     mode.memory.see((result, mean, deviation))
     return result, mean, deviation
+
+
+def layer_norm_backward_scratch(rows: int, width: int, element_bytes: int, gpu: Gpu) -> tuple[int, ...]:
+    """Bytes of the partial sums for weight and bias, where rows are many and few blocks of 32 columns share them.
+
+    Source: ``LaunchGammaBetaBackwardCUDAKernel`` in aten/src/ATen/native/cuda/layer_norm_kernel.cu: beyond 65,536 rows
+    each block takes 32 rows, and at most 32,768 blocks are started.
+    """
+    if rows <= 64 * 1024 or width // 32 >= gpu.multiprocessors // 2:
+        return ()
+    blocks = min(32 * 1024 // -(-width // 32), -(-rows // 32))
+    return (blocks * width * element_bytes,) * 2
+
+
+def layer_norm_backward(gpu: Gpu) -> Rule:
+    """The gradients of input, weight and bias, and partial sums on the way to the latter two."""
+
+    def rule(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        results = mode.run(func, *args, **kwargs)
+        given, weight = args[1], args[5]
+        if weight is not None:
+            width = weight.numel()
+            scratch = layer_norm_backward_scratch(given.numel() // width, width, weight.element_size(), gpu)
+            mode.memory.pass_through(scratch)
+        return results
+
+    return rule
+
+
+def softmax(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """A float32 result straight from 16-bit numbers, which fake tensors know for float16 alone.
+
+    Source: ``host_softmax`` in aten/src/ATen/native/cuda/SoftMax.cu, ``half_to_float``.
+    """
+    if args[2]:
+        return mode.run(aten.empty_like.default, args[0], dtype=torch.float32)
+    return mode.run(func, *args, **kwargs)
 
 
 def index_put_scratch(indices: int) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ import torch
 
 from vramscope.allocator.settings import AllocatorSettings
 from vramscope.errors import WorkloadError
-from vramscope.predict.cuda_functions import CudaFunctions
+from vramscope.predict.cuda_kernels import cuda_kernels
 from vramscope.predict.cuda_recording import on_cuda
 from vramscope.predict.cuda_rules import cuda_rules
 from vramscope.predict.gpus import CONTEXT_BYTES, Gpu
@@ -88,7 +88,7 @@ def predict_passes(
     """
     recordings = {}
     for name in passes:
-        recorder = VirtualRecorder(cuda_rules(gpu), keep_real=False, functions=CudaFunctions(gpu))
+        recorder = VirtualRecorder(cuda_rules(gpu), keep_real=False, kernels=cuda_kernels(gpu))
         with _foreach_by_default(), _fake_failures_explained(), _quiet_fakes():
             virtual = run_pass(
                 resolve(target),

@@ -30,7 +30,7 @@ class VirtualRecorder(ProfilerRecorder):
     Args:
         rules: by operator, where its results do not tell what it allocates.
         keep_real: whether real blocks that torch makes on the way count: numbers wrapped as tensors, in host memory.
-        functions: a mode that replaces functions of torch by what another device would run instead.
+        kernels: lets torch's operators be made of others as on another device, while it is entered.
     """
 
     _source = Source.VIRTUAL
@@ -40,10 +40,10 @@ class VirtualRecorder(ProfilerRecorder):
         rules: Mapping[OpOverload, Rule] = CPU_RULES,
         *,
         keep_real: bool = True,
-        functions: AbstractContextManager[Any] | None = None,
+        kernels: AbstractContextManager[Any] | None = None,
     ) -> None:
         super().__init__()
-        self._functions = functions or nullcontext()
+        self._kernels = kernels or nullcontext()
         self._keep_real = keep_real
         self._memory = VirtualMemory()
         self._mode = VirtualMode(self._memory, rules)
@@ -55,7 +55,7 @@ class VirtualRecorder(ProfilerRecorder):
         self._modes.enter_context(patched_torch())
         self._modes.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         self._modes.enter_context(self._mode)
-        self._modes.enter_context(self._functions)
+        self._modes.enter_context(self._kernels)
 
     def abandon(self) -> None:
         """Stop everything and keep nothing."""

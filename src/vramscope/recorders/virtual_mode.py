@@ -46,12 +46,12 @@ class VirtualMode(TorchDispatchMode):
             self.validated = True
             return args[0].fake_device if isinstance(args[0], FakeTensor) else args[0].device
         kwargs = kwargs or {}
-        if torch.is_inference_mode_enabled() and self._is_composite(func):
-            with self:
-                return func._op_dk(torch._C.DispatchKey.CompositeImplicitAutograd, *args, **kwargs)
         rule = self._rules.get(func)
         if rule is not None:
             return rule(self, func, args, kwargs)
+        if torch.is_inference_mode_enabled() and self._is_composite(func):
+            with self:
+                return func._op_dk(torch._C.DispatchKey.CompositeImplicitAutograd, *args, **kwargs)
         return self.run(func, *args, **kwargs)
 
     def run(self, func: OpOverload, *args: Any, **kwargs: Any) -> Any:

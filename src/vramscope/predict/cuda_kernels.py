@@ -1,0 +1,110 @@
+"""What CUDA runs instead of the CPU's choice, where that is decided above autograd: attention, dropout, autocast.
+
+These operators are made of others, and which others depends on the device. Kernels written here take their place in
+torch's dispatcher for the time of a prediction, so that they are found from C++, from Python and from within backward
+alike.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+
+from vramscope.predict.attention import run_attention
+from vramscope.predict.autocast import autocast_kernels
+from vramscope.predict.gpus import Gpu
+from vramscope.recorders.virtual_mode import Rule, VirtualMode
+
+aten = torch.ops.aten
+_HALVES = (torch.float16, torch.bfloat16)
+Kernel = Callable[..., Any]
+
+
+@contextmanager
+def cuda_kernels(gpu: Gpu) -> Iterator[None]:
+    """Let operators that are made of others be made as on this GPU, for tensors that lie on the CPU."""
+    library = torch.library.Library("aten", "IMPL")
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", message="Warning only once for all operators"
+            )  # that kernels are replaced
+            for operator, kernel in composite_kernels(gpu).items():
+                library.impl(operator, kernel, "AutogradCPU")
+            for name, kernel in autocast_kernels():
+                library.impl(name, kernel, "AutocastCPU")
+        yield
+    finally:
+        library._destroy()
+
+
+def composite_kernels(gpu: Gpu) -> Mapping[OpOverload, Kernel]:
+    """By operator, what stands for it while gradients are recorded; inference mode passes autograd by."""
+    return {
+        aten.dropout.default: dropout,
+        aten.dropout_.default: dropout,
+        aten.scaled_dot_product_attention.default: partial(run_attention, gpu),
+        aten.rms_norm.default: rms_norm,
+        aten.softmax.int: partial(_softmax, aten._softmax.default),
+        aten.log_softmax.int: partial(_softmax, aten._log_softmax.default),
+    }
+
+
+def composite_rules(gpu: Gpu) -> Mapping[OpOverload, Rule]:
+    """The same for inference mode, where these operators reach the dispatch mode whole."""
+    return {operator: _as_rule(kernel) for operator, kernel in composite_kernels(gpu).items()}
+
+
+def _as_rule(kernel: Kernel) -> Rule:
+    def rule(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        with mode:
+            return kernel(*args, **kwargs)
+
+    return rule
+
+
+def dropout(input: Tensor, p: float, train: bool) -> Tensor:
+    """``native_dropout`` keeps a bool mask (``is_fused_kernel_acceptable``, aten/src/ATen/native/Dropout.cpp)."""
+    if not train or p == 0 or not input.numel():
+        return input
+    if p == 1:
+        return input * torch.zeros((), dtype=input.dtype)
+    result: Tensor = torch.native_dropout(input, p, True)[0]
+    return result
+
+
+class _RmsNorm(torch.autograd.Function):
+    """One fused kernel each way: ``_fused_rms_norm`` has no fake of its own, only the many operators it stands for."""
+
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, weight: Tensor | None, dimensions: int) -> Tensor:
+        result = torch.empty_like(input)
+        roots = [*input.shape[: input.dim() - dimensions], *[1] * dimensions]
+        ctx.save_for_backward(input, weight, torch.empty(roots, dtype=torch.promote_types(input.dtype, torch.float32)))
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        input, weight, _ = ctx.saved_tensors
+        return torch.empty_like(input), None if weight is None else torch.empty_like(weight), None
+
+
+def rms_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = None, eps: float | None = None) -> Any:
+    """One fused kernel that keeps the inverse root alone, in float32 for 16-bit numbers.
+
+    Source: ``rms_norm_symint`` in aten/src/ATen/native/layer_norm.cpp, ``_fused_rms_norm_cuda`` and its backward in
+    cuda/layer_norm_kernel.cu.
+    """
+    return _RmsNorm.apply(input, weight, len(normalized_shape))
+
+
+def _softmax(operator: OpOverload, input: Tensor, dim: int, dtype: torch.dtype | None = None) -> Any:
+    """A float32 softmax of 16-bit numbers reads them as they are (``softmax``, aten/src/ATen/native/SoftMax.cpp)."""
+    if input.dtype in _HALVES and dtype == torch.float32:
+        return operator(input, dim, True)
+    return operator(input if dtype is None else input.to(dtype), dim, False)

@@ -1,0 +1,132 @@
+"""What CUDA makes of operators that are made of others: by requested bytes, on fake tensors."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from vramscope.predict.cuda_kernels import cuda_kernels
+from vramscope.predict.cuda_rules import cuda_rules
+from vramscope.predict.gpus import find_gpu
+from vramscope.recorders.virtual import VirtualRecorder
+
+GPU = find_gpu("a100-80gb")
+ROWS = [4, 24, 100]
+"""Rows of the matrices below, each [rows, 10]."""
+
+
+def born(make, run, gpu=GPU) -> list[int]:
+    """Requested bytes of what ``run`` makes, given what ``make`` made before."""
+    recorder = VirtualRecorder(cuda_rules(gpu), keep_real=False, kernels=cuda_kernels(gpu))
+    recorder.start()
+    try:
+        made = make()
+        with recorder.phase("forward"):
+            run(made)
+        recording = recorder.finish()
+    finally:
+        recorder.abandon()
+    forward = recording.strings.index("forward")
+    begin = recording.scopes.start_ns[recording.scopes.name == forward].min()
+    events = recording.events
+    return events.requested[(events.time_ns >= begin) & (events.size > 0)].tolist()
+
+
+def matrix(rows: int, dtype=torch.float32):
+    return lambda: torch.empty(rows, 10, dtype=dtype, requires_grad=True)
+
+
+@pytest.mark.parametrize("rows", ROWS)
+def test_dropout_makes_its_mask_and_its_result(rows):
+    # a byte, then four, for each of 10 elements a row
+    assert born(matrix(rows), lambda x: functional.dropout(x, 0.3)) == [10 * rows, 40 * rows]
+
+
+@pytest.mark.parametrize("rows", ROWS)
+def test_inference_drops_nothing_out(rows):
+    def run(x):
+        with torch.inference_mode():
+            functional.dropout(x, 0.3, training=False)
+
+    assert born(matrix(rows), run) == []
+
+
+@pytest.mark.parametrize("rows", ROWS)
+def test_softmax_in_float32_reads_16_bit_numbers(rows):
+    # 4 bytes an element, and no float32 copy of the input
+    for function in (torch.softmax, torch.log_softmax):
+        assert born(matrix(rows, torch.bfloat16), lambda x, f=function: f(x, -1, dtype=torch.float32)) == [40 * rows]
+
+
+@pytest.mark.parametrize("rows", ROWS)
+@pytest.mark.parametrize(
+    ("function", "elements"),
+    # the cast input of 10 float32 numbers a row, and a result of as many; sums and softmax read 16-bit numbers
+    [
+        (torch.exp, [40, 40]),
+        (lambda x: x.pow(2), [40, 40]),
+        (torch.rsqrt, [40, 40]),
+        (lambda x: torch.softmax(x, -1), [40]),
+        (lambda x: x.sum(-1), [4]),
+        (lambda x: x.norm(2, -1), [4]),
+        (torch.relu, [20]),
+    ],
+)
+def test_autocast_runs_in_float32_what_it_does_on_cuda(function, elements, rows):
+    def run(x):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            function(x)
+
+    assert born(matrix(rows, torch.bfloat16), run) == [size * rows for size in elements]
+
+
+@pytest.mark.parametrize("length", [40, 72, 128])
+def test_attention_inside_a_module_is_found(length):
+    """``nn.MultiheadAttention`` calls it from Python code that torch's function modes do not see into."""
+
+    def make():
+        attention = nn.MultiheadAttention(32, 2, bias=False, batch_first=True).to(torch.bfloat16)
+        return attention, torch.empty(1, length, 32, dtype=torch.bfloat16)
+
+    sizes = born(make, lambda made: made[0](made[1], made[1], made[1], need_weights=False))
+    assert 4 * 2 * length in sizes  # flash: the logarithms of the sums, float32 for 2 heads
+    assert 2 * 2 * length * length not in sizes  # nobody made the scores
+
+
+@pytest.mark.parametrize("length", [16, 40, 128])
+def test_a_mask_of_odd_length_is_padded_for_the_efficient_kernel(length):
+    def make():
+        query = torch.empty(1, 2, length - 3, 16)
+        return query, torch.ones(length - 3, length - 3, dtype=torch.bool)
+
+    def run(made):
+        functional.scaled_dot_product_attention(made[0], made[0], made[0], made[1])
+
+    # two single numbers, the mask in numbers, then padded to the next multiple of 8, which the lengths are 3 short of
+    assert born(make, run)[2:4] == [4 * (length - 3) ** 2, 4 * (length - 3) * length]
+
+
+@pytest.mark.parametrize("length", [16, 40, 128])
+def test_checkpointing_recomputes_the_same_operators(length):
+    def block(x):
+        return functional.dropout(functional.scaled_dot_product_attention(x, x, x), 0.5)
+
+    def run(x):
+        checkpoint(block, x, use_reentrant=False).sum().backward()
+
+    sizes = born(lambda: torch.empty(1, 2, length, 16, requires_grad=True), run)
+    assert sizes.count(2 * length * 16) == 2  # the mask of dropout, once in forward and once in backward
+
+
+@pytest.mark.parametrize(("rows", "width"), [(2, 5), (3, 70), (1, 9)])
+def test_rms_norm_keeps_the_inverse_root_alone(rows, width):
+    def make():
+        return torch.empty(rows, width, requires_grad=True), torch.empty(width, requires_grad=True)
+
+    def run(made):
+        functional.rms_norm(made[0], (width,), made[1]).sum().backward()
+
+    size = 4 * rows * width
+    # the result, a root for each row; the sum and its gradient; the gradients of input and weight
+    assert born(make, run) == [size, 4 * rows, 4, 4, size, 4 * width]
