@@ -152,6 +152,37 @@ def test_pages_left_by_a_failed_allocation_are_replayed(tmp_path: Path) -> None:
     assert replay(load(program.snapshot(), tmp_path), 0).exact
 
 
+@pytest.mark.parametrize("names_pools", [False, True])
+def test_a_private_pool_may_have_ordinary_segments_beside_expandable_ones(tmp_path: Path, names_pools: bool) -> None:
+    program = Program("expandable_segments:True", names_pools=names_pools)
+    program.simulator.ordinary_pools = frozenset({(0, 1)})
+    first, _ = program.malloc(15 * MIB, pool=(0, 1)), program.malloc(15 * MIB)
+    program.free(first)
+    # the whole 16 MiB, for the rest of 0.5 MiB is split off in expandable segments only
+    program.malloc(15 * MIB + 512 * KIB, pool=(0, 1))
+    assert program.simulator.totals.allocated == 31 * MIB
+    assert [e["action"] for e in program.trace if "segment" in e["action"]] == ["segment_alloc", "segment_map"]
+    replayed = replay(load(program.snapshot(), tmp_path), 0)
+    assert replayed.exact
+    assert replayed.peak_allocated == 31 * MIB
+
+
+def test_pools_that_are_gone_in_the_end_are_known_by_the_entries(tmp_path: Path) -> None:
+    program = Program(names_pools=True)
+    program.free(program.malloc(12 * MIB))
+    private = program.malloc(12 * MIB, pool=(0, 1))  # not in the 12 MiB cached, which are the default pool's
+    program.free(private)
+    program.malloc(11 * MIB)
+    program.simulator.release_pool((0, 1))
+    program.empty_cache()
+    raw = program.snapshot()
+    assert {segment["segment_pool_id"] for segment in raw["segments"]} == {(0, 0)}
+    assert replay(load(raw, tmp_path), 0).exact
+    for entry in raw["device_traces"][0]:  # as versions write it that do not tell the pool
+        del entry["pool_id"]
+    assert not replay(load(raw, tmp_path), 0).exact
+
+
 @pytest.mark.parametrize(
     ("key", "value"), [("size", 5000), ("addr", 0x7F00_0000_4000), ("stream", 3), ("action", "free_completed")]
 )

@@ -48,7 +48,7 @@ def test_every_device_must_fit(tmp_path: Path) -> None:
     assert recorded["devices"] == {"cuda:0": True, "cuda:1": False}
     assert not any(verdict["fits"] for verdict in document["verdicts"])
     text = printed(report)
-    assert "The trace does not fit in 40.0 MiB on each device" in text
+    assert "The trace does not fit in 40.0 MiB (41,943,040 B) on each device" in text
     assert "the defaults (as recorded): too small is cuda:1" in text
     assert "all devices fit under none of the settings tried" in text
 

@@ -72,7 +72,7 @@ def test_the_exit_code_tells_whether_it_fits(tmp_path: Path) -> None:
     assert snapshot_command(path, "-q", "--fits", "16MiB").returncode == 0
     refused = snapshot_command(path, "--fits", "15MiB")
     assert refused.returncode == 1
-    assert "The trace does not fit in 15.0 MiB" in refused.stdout
+    assert "The trace does not fit in 15.0 MiB (15,728,640 B)" in refused.stdout
     assert snapshot_command(path, "--fits", "16MiB", "--replay", "expandable_segments:True").returncode == 1
 
 

@@ -3,6 +3,8 @@
 from bisect import bisect_right
 from collections import Counter
 
+import numpy as np
+
 from vramscope.allocator import expandable, invariants, release, rules
 from vramscope.allocator.addresses import RESERVATION, RecordedAddresses
 from vramscope.allocator.blocks import DEFAULT_POOL, Block, PoolId
@@ -44,6 +46,7 @@ class Pass:
         self.addresses = RecordedAddresses(self._room)
         self._range_bases = sorted(bases.values())
         self.simulator = Simulator(snapshot.settings, addresses=self.addresses)
+        self.simulator.ordinary_pools = ordinary_pools(snapshot, device)
         seed(self.simulator, start, bases)
         self.matched = 0
         self.first_mismatch: int | None = None
@@ -285,6 +288,24 @@ def range_bases(snapshot: Snapshot, device: int, start: StartState) -> dict[Grou
         if abs(known - address) < RESERVATION:  # farther away lies another range
             lowest[group] = min(known, address)
     return lowest
+
+
+def ordinary_pools(snapshot: Snapshot, device: int) -> frozenset[PoolId]:
+    """Private pools that got ordinary segments although expandable ones were on.
+
+    Pools with an allocator of their own do, and in PyTorch before 2.6 all private pools did.
+    """
+    trace, final = snapshot.traces[device], snapshot.device_segments(device)
+    pools = pool_finder(trace, final) if snapshot.settings.expandable_segments else None
+    if pools is None:
+        return frozenset()
+    held: dict[bool, set[PoolId | None]] = {True: set(), False: set()}
+    for segment in final:
+        held[segment.expandable].add(segment.pool)
+    for action, kind in ((Action.SEGMENT_MAP, True), (Action.SEGMENT_ALLOC, False)):
+        rows = np.flatnonzero(trace.action == action)
+        held[kind] |= {pools(int(trace.address[row]), int(trace.pool[row])) for row in rows}
+    return frozenset(pool for pool in held[False] - held[True] if pool not in (None, DEFAULT_POOL))
 
 
 class PoolFinder:

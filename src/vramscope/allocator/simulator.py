@@ -71,6 +71,8 @@ class Simulator:
         self.totals = Totals()
         self.pools: dict[tuple[PoolId, bool], Pool] = {}
         self.freeable_pools: set[PoolId] = set()
+        self.ordinary_pools: frozenset[PoolId] = frozenset()
+        """Private pools that get ordinary segments whatever the settings: those with an allocator of their own."""
         self.segments: SortedDict = SortedDict()
         """The first block of every segment and address range, by address."""
         self.in_use: dict[int, Block] = {}
@@ -163,6 +165,10 @@ class Simulator:
         """Whether ages are tracked and old blocks released before asking the driver."""
         return self.allowed_bytes is not None and self.settings.garbage_collection_threshold > 0
 
+    def expands(self, pool: Pool) -> bool:
+        """Whether a pool grows in expandable segments (``is_expandable_segments_active``)."""
+        return self.settings.expandable_segments and pool.id not in self.ordinary_pools
+
     def pool(self, small: bool, pool_id: PoolId = DEFAULT_POOL) -> Pool:
         """The pool for blocks of that kind, made when first asked for."""
         pool = self.pools.get((pool_id, small))
@@ -209,8 +215,9 @@ class Simulator:
         if not blocks:
             return None
         index = blocks.bisect_left((size,))
-        if self.settings.expandable_segments or (index < len(blocks) and blocks[index][2].expandable is not None):
-            index = expandable.preferred_index(blocks, index, self.settings.expandable_segments)
+        expands = self.expands(pool)
+        if expands or (index < len(blocks) and blocks[index][2].expandable is not None):
+            index = expandable.preferred_index(blocks, index, expands)
         if index == len(blocks) or rules.refuses_hit(blocks[index][0], size, self.settings):
             return None
         found: Block = blocks.pop(index)[2]
@@ -237,7 +244,7 @@ class Simulator:
         wanted = rules.segment_size(size, self.settings)
         if self.allowed_bytes is not None and self.totals.reserved + wanted > self.allowed_bytes:
             return None
-        if self.settings.expandable_segments:
+        if self.expands(pool):
             return expandable.allocate(self, pool, size, stream)
         if not self.driver_can_give(wanted):
             return None
@@ -245,7 +252,7 @@ class Simulator:
 
     def hand_out(self, block: Block, requested: int, rounded: int) -> int:
         """Give a block that is in no list to the program, without what can be split off (``alloc_found_block``)."""
-        if rules.should_split(block.size, rounded, block.pool.small, self.settings.expandable_segments, self.settings):
+        if rules.should_split(block.size, rounded, block.pool.small, self.expands(block.pool), self.settings):
             self._split(block, rounded)
         block.allocated = True
         block.requested = requested

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from vramscope.allocator.addresses import NO_DEVICE_ADDRESS, MadeUpAddresses
 from vramscope.allocator.blocks import DEFAULT_POOL, Block
 from vramscope.allocator.demand import Demand, Release
-from vramscope.allocator.pass_over import lacks_completions, pool_finder, range_bases
+from vramscope.allocator.pass_over import lacks_completions, ordinary_pools, pool_finder, range_bases
 from vramscope.allocator.replay import pass_until
 from vramscope.allocator.seeding import blocks_by_segment, seed
 from vramscope.allocator.settings import AllocatorSettings, describe, parse_settings
@@ -97,6 +97,7 @@ def run_from_recorded_layout(demand: Demand, limit_bytes: int | None = None) -> 
     snapshot, replayed = demand.snapshot, demand.replayed
     simulator = _simulator(snapshot.settings, limit_bytes)
     simulator.addresses = MadeUpAddresses(NO_DEVICE_ADDRESS)  # must not meet the recorded ones
+    simulator.ordinary_pools = ordinary_pools(snapshot, replayed.device)
     seed(simulator, replayed.start, range_bases(snapshot, replayed.device, replayed.start))
     place = dict(simulator.in_use)
     failure = None

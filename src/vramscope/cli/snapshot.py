@@ -11,7 +11,7 @@ from vramscope.allocator.snapshot.reader import read_snapshot
 from vramscope.cli.options import common_options
 from vramscope.cli.output import make_folder, prepare_outputs, write_text
 from vramscope.recording.file import write_recording
-from vramscope.units import parse_size
+from vramscope.units import format_size, parse_size
 from vramscope.views.json import to_text
 
 
@@ -85,5 +85,7 @@ def _write_folder(snapshot: Snapshot, report: SnapshotReport, text: str, folder:
     write_text(str(folder / "snapshot.json"), text)
     write_recording(import_snapshot(snapshot), folder / "snapshot.vram")
     for device in report.summary.devices:
-        title = f"{device.name} at its peak of allocated memory"
+        layout = device.peak.layout
+        of = f"{format_size(layout.allocated)} of {format_size(layout.reserved)} reserved"
+        title = f"{device.name} at its peak of allocated memory: {of}"
         write_segment_map(device.peak, title, folder / f"segments-cuda{device.device}.png")

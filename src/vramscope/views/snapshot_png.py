@@ -44,16 +44,22 @@ def write_segment_map(moment: Moment, title: str, path: Path) -> None:
     axes.set_facecolor("#dddddd")  # behind the last segment there is nothing, which is not the white of free memory
     axes.set(xlim=(0, row_bytes), ylim=(_ROWS, 0), xticks=[], yticks=[], title=title)
     axes.set_xlabel(f"{len(moment.segments)} segments, {format_size(total)}; a row is {format_size(row_bytes)}")
-    names = {kind.value.replace("_", " "): colour for kind, colour in _COLOURS.items()}
-    named = {**names, "waiting for a stream": _PENDING, "free": _FREE}
-    keys = [Patch(facecolor=colour, edgecolor="black", label=name) for name, colour in named.items()]
-    figure.legend(handles=keys, loc="outside lower center", ncols=5)
+    keys = [Patch(facecolor=colour, edgecolor="black", label=name) for name, colour in _legend(moment)]
+    figure.legend(handles=keys, loc="outside lower center", ncols=4)
     try:
         figure.savefig(path, dpi=110)
     except OSError as error:
         raise OutputError(
             f"{path}: the segment map cannot be written: {error.strerror}; choose another folder"
         ) from None
+
+
+def _legend(moment: Moment) -> list[tuple[str, str]]:
+    """What occurs in the map, with its bytes, and its colour."""
+    layout = moment.layout
+    kinds = [(part.kind.value.replace("_", " "), part.bytes, _COLOURS[part.kind]) for part in moment.parts]
+    rest = [("waiting for a stream", layout.pending, _PENDING), ("free", layout.releasable + layout.stuck, _FREE)]
+    return [(f"{name}: {format_size(size)}", colour) for name, size, colour in [*kinds, *rest] if size]
 
 
 def strips(segments: tuple[MapSegment, ...], row_bytes: int) -> list[tuple[int, int, int, str]]:

@@ -48,7 +48,7 @@ def _limit(report: SnapshotReport) -> Iterator[str]:
     if report.limit_bytes is None:
         return
     several = len(report.summary.devices) > 1
-    room = format_size(report.limit_bytes) + (" on each device" if several else "")
+    room = f"{format_size(report.limit_bytes)} ({report.limit_bytes:,} B)" + (" on each device" if several else "")
     yield f"The trace {'fits' if report.fits else 'does not fit'} in {room}"
     for verdict in report.verdicts:
         if verdict.asked and several and not verdict.fits:

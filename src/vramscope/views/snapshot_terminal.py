@@ -1,5 +1,6 @@
 """A snapshot's report for the terminal."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 from rich.console import Console, Group, RenderableType
@@ -10,6 +11,7 @@ from vramscope.allocator.moment import Moment, PartKind, Site
 from vramscope.allocator.report import SettingsRun, SnapshotReport
 from vramscope.allocator.snapshot.model import UNKNOWN
 from vramscope.allocator.summary import DeviceSummary
+from vramscope.allocator.what_if import Outcome
 from vramscope.units import format_size
 from vramscope.views.snapshot_remarks import remarks, settings_lines
 
@@ -23,6 +25,7 @@ _KIND_NAMES = {
     PartKind.OTHER: "made elsewhere",
 }
 _MOST_SITES = 10
+_WORDS = ("", "known from", "settings")
 
 
 def print_snapshot(report: SnapshotReport, console: Console, verbose: bool = False) -> None:
@@ -55,8 +58,10 @@ def _heading(device: DeviceSummary) -> Text:
         lines.append(f"  {device.entries:,} trace entries{times}")
     if device.out_of_memory:
         lines.append(f"  {device.out_of_memory} allocations failed with out of memory in the recording")
-    for space in peak.workspaces:
-        lines.append(f"  {space.library} workspace of {format_size(space.bytes)}, known from {space.known_from}")
+    alike = Counter((space.library, space.bytes, space.known_from) for space in peak.workspaces)
+    for (library, size, known_from), count in alike.items():
+        spaces, each = (f"{count} {library} workspaces", " each") if count > 1 else (f"{library} workspace", "")
+        lines.append(f"  {spaces} of {format_size(size)}{each}, known from {known_from}")
     return Text("\n".join(lines), style="bold")
 
 
@@ -81,10 +86,10 @@ def _when(device: DeviceSummary) -> str:
 
 
 def _table(*columns: str) -> Table:
-    """A table whose columns after the first are figures, but for a last one named "known from"."""
+    """A table of figures, but for a first column without a name, or a last one of `_WORDS`."""
     table = Table(box=None, pad_edge=False)
-    for index, column in enumerate(columns):
-        figure = index > 0 and column != "known from"
+    for column in columns:
+        figure = column not in _WORDS
         table.add_column(column, justify="right" if figure else "left", no_wrap=figure, overflow="fold")
     return table
 
@@ -138,25 +143,26 @@ def _runs_title(runs: list[SettingsRun]) -> str:
 
 
 def _runs(runs: list[SettingsRun]) -> Table:
-    limit = runs[0].outcome.limit_bytes
-    table = _table("settings", "peak reserved", "above the best", "peak allocated", "fits")
-    best = min(run.outcome.peak_reserved for run in runs)
+    """The settings come last: their names are long, and figures must not be pushed out of a narrow terminal."""
+    limited = runs[0].outcome.limit_bytes is not None
+    table = _table("peak reserved", "above the best", "fits" if limited else "retries", "settings")
+    best = min((run.outcome.peak_reserved for run in runs if run.outcome.fits), default=None)
     for run in runs:
         outcome = run.outcome
-        name = (outcome.settings or "defaults") + (" (as recorded)" if outcome.as_recorded else "")
-        fits = "" if limit is None else ("yes" if outcome.fits else f"no, at {_failure(run)}")
-        retries = f" after {outcome.retries} retries" if outcome.fits and outcome.retries else ""
+        above = outcome.peak_reserved - best if best is not None and outcome.fits else None
+        retries = f"{outcome.retries:,}" if outcome.retries else ""
         table.add_row(
-            Text(name),
             format_size(outcome.peak_reserved),
-            format_size(outcome.peak_reserved - best),
-            format_size(outcome.peak_allocated),
-            fits + retries,
+            "" if above is None else format_size(above),
+            _fit(outcome) if limited else retries,
+            Text((outcome.settings or "the defaults") + (" (as recorded)" if outcome.as_recorded else "")),
         )
     return table
 
 
-def _failure(run: SettingsRun) -> str:
-    entry = run.outcome.failed_entry
-    where = "the start" if entry == -1 else f"entry {(entry or 0) + 1:,}"
-    return f"{where}, {format_size(run.outcome.failed_bytes)}"
+def _fit(outcome: Outcome) -> str:
+    """Whether a run fitted, after how many retries, or where it failed."""
+    if outcome.failed_entry is None:
+        retries = "1 retry" if outcome.retries == 1 else f"{outcome.retries:,} retries"
+        return f"yes, {retries}" if outcome.retries else "yes"
+    return "no, at the start" if outcome.failed_entry < 0 else f"no, entry {outcome.failed_entry + 1:,}"
