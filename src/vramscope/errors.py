@@ -1,5 +1,7 @@
 """Errors a user can cause or meet. Each prints as one line and carries the exit code of the command it ends."""
 
+from pathlib import Path
+
 
 class VramscopeError(Exception):
     """Base of every expected error: what, where, why and what to do, in one line."""
@@ -17,6 +19,12 @@ class TargetError(VramscopeError):
 
 class WorkloadError(VramscopeError):
     """A workload that was built but fails when it runs."""
+
+
+class MemoryExhaustedError(WorkloadError):
+    """A workload that ran out of memory; ``recording`` is the file that holds what led there, if it was kept."""
+
+    recording: Path | None = None
 
 
 class RecordingError(VramscopeError):

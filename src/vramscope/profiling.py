@@ -1,5 +1,6 @@
 """The Python API: record what happens inside a ``with`` block, and ask the ledger."""
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -11,6 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from vramscope.errors import UsageError
+from vramscope.ledger.autopsy import autopsy
 from vramscope.ledger.ledger import Ledger
 from vramscope.ledger.summary import PassSummary, summarize_ledger
 from vramscope.recorders.devices import recorded_device
@@ -25,6 +27,7 @@ from vramscope.recorders.labels import (
 from vramscope.recorders.profiler import ProfilerRecorder
 from vramscope.recording.file import write_recording
 from vramscope.recording.recording import MarkKind, Recording
+from vramscope.views.autopsy import autopsy_text
 
 
 class Profile:
@@ -44,7 +47,7 @@ class Profile:
         self._optimizers = optimizers
         self._entered = False
         self._inputs = inputs
-        self._recorder = ProfilerRecorder(recorded_device(device))
+        self._recorder = ProfilerRecorder(recorded_device(device), history=True)
         self._recording: Recording | None = None
         self._ledger: Ledger | None = None
 
@@ -71,6 +74,7 @@ class Profile:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """End; after an exception what was recorded until then is kept."""
+        memory_ran_out = error is not None and self._recorder.failed(error)
         try:
             name = type(self._model).__name__ if self._model is not None else ""
             self._recording = self._recorder.finish({"name": name, "target": "", "device": str(self._recorder.device)})
@@ -78,6 +82,17 @@ class Profile:
             self._recorder.abandon()
             self._model = self._inputs = None
             self._optimizers = ()
+        if memory_ran_out:
+            sys.stderr.write(self.autopsy)
+
+    @property
+    def autopsy(self) -> str:
+        """What the last allocation that found no memory met, in lines of text; empty where all were met.
+
+        Where the block ends with the error, this is written to standard error before the error goes on.
+        """
+        found = autopsy(self.ledger)
+        return "" if found is None else autopsy_text(found, sys.stderr.encoding or "ascii")
 
     def step(self, index: int) -> AbstractContextManager[None]:
         """A context for one step of the loop; the first one counts as the cold step, the others as steady."""

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from vramscope.ledger.capabilities import Extent, allocator_limit, capabilities
+from vramscope.ledger.capabilities import Extent, capabilities
 from vramscope.recording.machine import AllocatorFacts, GpuFacts, MachineFacts
 
 CPU_ONLY = MachineFacts(
@@ -75,7 +75,7 @@ def test_an_allocator_that_reports_nothing_is_named(facts: AllocatorFacts, said:
 
 
 def test_the_native_allocator_has_no_limit_whatever_its_settings() -> None:
-    assert allocator_limit(AllocatorFacts("native", "expandable_segments:True")) == ""
+    assert AllocatorFacts("native", "expandable_segments:True").limit == ""
 
 
 def test_without_nvml_the_device_is_known_in_part() -> None:

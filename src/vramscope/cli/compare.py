@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from vramscope.cli.autopsy import explained_failure
 from vramscope.cli.options import common_options, workload_options, workload_values
 from vramscope.cli.output import make_folder, prepare_outputs, write_text
 from vramscope.cli.progress import progress_bar
@@ -45,7 +46,8 @@ def compare_command(
     plan = RecordingPlan(target, workload_values(workload), lines, host, verbose)
     total = len(PASSES) * len(plan.roles) * (workload["steps"] + ANNOUNCEMENTS_BESIDES_STEPS)
     with progress_bar(total, quiet) as bar:
-        recordings = record_passes(plan, PASSES, lambda name, role, text: bar.announce(f"{name} ({role}): {text}"))
+        with explained_failure(folder):
+            recordings = record_passes(plan, PASSES, lambda name, role, text: bar.announce(f"{name} ({role}): {text}"))
         comparison = compare_recordings(recordings)
     document = to_text(comparison_document(comparison, "compare"))
     if folder is not None:

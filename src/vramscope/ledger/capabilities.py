@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from vramscope.recording.machine import AllocatorFacts, MachineFacts
+from vramscope.recording.machine import MachineFacts
 
-NATIVE = "native"
 _NO_GPU = "no GPU can be used: see above"
 
 
@@ -44,27 +43,6 @@ def capabilities(machine: MachineFacts) -> tuple[Capability, ...]:
     return (*found, snapshots, *_refused(machine))
 
 
-def allocator_limit(allocator: AllocatorFacts) -> str:
-    """What cannot be seen of GPU memory under this allocator, in one sentence; empty for the default one.
-
-    Source: ``recordHistory`` and ``snapshot`` of c10/cuda/CUDAMallocAsyncAllocator.cpp refuse, and only
-    ``CUDACachingAllocator.cpp`` and the host's allocator call ``reportMemoryUsageToProfiler``.
-    """
-    if allocator.caching_disabled:
-        return (
-            "PYTORCH_NO_CUDA_MEMORY_CACHING is set: every tensor goes straight to cudaMalloc, past the allocator that "
-            "reports; unset it"
-        )
-    if allocator.pluggable:
-        return "a pluggable allocator is in use, which reports nothing to torch: record with the native one"
-    if allocator.backend not in ("", NATIVE):
-        return (
-            f"the allocator is {allocator.backend}, which reports no events and keeps no history: record with "
-            "PYTORCH_ALLOC_CONF=backend:native"
-        )
-    return ""
-
-
 def _named(name: str, row: Capability) -> Capability:
     return Capability(name, row.extent, row.detail)
 
@@ -80,12 +58,12 @@ def _host(machine: MachineFacts) -> Capability:
 
 
 def _gpu_events(machine: MachineFacts) -> Capability:
-    why = machine.cuda_problem or allocator_limit(machine.allocator)
+    why = machine.cuda_problem or machine.allocator.limit
     return Capability("", Extent.NO, why) if why else Capability("", Extent.YES, "every allocation, to the byte")
 
 
 def _gpu_history(machine: MachineFacts) -> Capability:
-    why = _NO_GPU if machine.cuda_problem else allocator_limit(machine.allocator)
+    why = _NO_GPU if machine.cuda_problem else machine.allocator.limit
     detail = "reserved memory, fragmentation, rounding, library workspaces, Python stacks"
     return Capability("", Extent.NO, why) if why else Capability("", Extent.YES, detail)
 

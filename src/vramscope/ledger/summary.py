@@ -6,10 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from vramscope.ledger.categories import Category, Flags
+from vramscope.ledger.counters import Fragments, fragments_at
 from vramscope.ledger.host import HostSummary, host_summary
 from vramscope.ledger.ledger import Composition, Ledger, Moment
 from vramscope.ledger.periods import Period
+from vramscope.ledger.reconciliation import Reconciliation, reconcile
 from vramscope.ledger.sites import Site, sites_at
+from vramscope.recording.counters import DeviceCounter
 from vramscope.recording.recording import DEVICE_MEMORY, Integers, PhaseName, Recording
 
 SUMMARIZED_PHASES = (PhaseName.FORWARD, PhaseName.BACKWARD, PhaseName.OPTIMIZER)
@@ -92,10 +95,16 @@ class DeviceSummary:
     reserved_peak_bytes: int
     process_used_bytes: int | None
     total_bytes: int | None
+    reconciliation: Reconciliation | None = None
+    fragments: Fragments | None = None
+    max_memory_allocated_bytes: int | None = None
+    """Torch's own peak of the steady steps, where it was read: to be compared with the ledger's."""
 
     @property
     def outside_allocator_bytes(self) -> int | None:
         """What the process uses of the device beyond the allocator's tensors."""
+        if self.reconciliation is not None:  # both sides of the difference at one moment
+            return self.reconciliation.outside_bytes
         return None if self.process_used_bytes is None else self.process_used_bytes - self.reserved_peak_bytes
 
 
@@ -196,15 +205,27 @@ def _device(ledger: Ledger, window: Window, number: int, host: HostSummary | Non
     on_cpu = device.name == "cpu"
     check = _check(ledger, window, number)
     reserved = ledger.recording.events.reserved[ledger.event_rows[number]]
+    moment = ledger.peak(window.first, window.last, number)
+    found = None if on_cpu else reconcile(ledger, window.first, window.last, number)
+    on_gpu = found.process_bytes if found is not None else None
     return DeviceSummary(
         device=device.name,
         name=device.description,
-        peak=_peak(ledger, ledger.peak(window.first, window.last, number), number),
+        peak=_peak(ledger, moment, number),
         allocator=check,
         reserved_peak_bytes=check.peak_bytes if on_cpu or not len(reserved) else int(reserved.max()),
-        process_used_bytes=host.rss_peak_bytes if on_cpu and host is not None else None,
+        process_used_bytes=host.rss_peak_bytes if on_cpu and host is not None else on_gpu,
         total_bytes=_counter(ledger.recording, DEVICE_MEMORY, number),
+        reconciliation=found,
+        max_memory_allocated_bytes=_counter(ledger.recording, DeviceCounter.PEAK, number),
+        fragments=None if on_cpu else _fragments(ledger, moment, number),
     )
+
+
+def _fragments(ledger: Ledger, moment: Moment, device: int) -> Fragments | None:
+    if moment.event < 0:
+        return None
+    return fragments_at(ledger.recording, device, int(ledger.recording.events.time_ns[moment.event]))
 
 
 def _counter(recording: Recording, name: str, device: int) -> int | None:

@@ -12,12 +12,25 @@ from vramscope.errors import RecordingError
 from vramscope.recorders.labels import Label
 from vramscope.recorders.stamps import StampKind, parse
 from vramscope.recorders.window import STAMP_PREFIX
-from vramscope.recording.recording import LOSS_SCOPE, NO_SCOPE, UNKNOWN, Events, Integers, Marks, ScopeKind, Scopes
+from vramscope.recording.recording import (
+    LOSS_SCOPE,
+    NO_SCOPE,
+    UNKNOWN,
+    Events,
+    Integers,
+    MarkKind,
+    Marks,
+    ScopeKind,
+    Scopes,
+)
 
 NODE_PREFIX = "autograd::engine::evaluate_function: "
 """How torch names the engine's evaluation of one backward node (torch/csrc/autograd/engine.cpp)."""
 _COMPILED_PREFIXES = ("## Call CompiledFxGraph", "Torch-Compiled Region", "CompiledFunction")
 _BOOKEND_BYTES = 1
+_FAILURE = "[OutOfMemory]"
+"""Name of an event whose type torch does not hand to Python (torch/csrc/profiler/collection.cpp)."""
+WORKSPACE = "cuBLAS workspace"
 _ScopeRow = tuple[int, int, int, int, int, int, int, int]
 
 
@@ -47,6 +60,10 @@ class Tables:
     """(time, allocator total without the bookend's own byte), at the start and at the end of the window."""
     seed_ends: dict[int, int]
     """When each seed that ended without an event was found gone, by the seed's number."""
+    samples: dict[int, int]
+    """When each sample of the devices was taken, by its number."""
+    failures: list[int]
+    """When allocations failed."""
 
 
 @dataclass
@@ -59,6 +76,10 @@ class TreeReader:
     events: list[tuple[int, ...]] = field(default_factory=list)
     stamps: list[tuple[int, str, str, int]] = field(default_factory=list)
     bookends: list[tuple[int, int]] = field(default_factory=list)
+    failures: list[tuple[int, int]] = field(default_factory=list)
+    """(time, scope) of allocations that found no memory."""
+    workspaces: list[tuple[int, int, int, int]] = field(default_factory=list)
+    """(time, address, device, size) of what was freed as a library's workspace."""
 
     def read(self, roots: Sequence[Any]) -> None:
         """Collect the rows of every tree, without recursion: trees can be deeper than Python's stack."""
@@ -72,6 +93,8 @@ class TreeReader:
                 own = self._add_scope(node, parent)
                 if own is not None:
                     pending.extend((child, own) for child in reversed(node.children))
+            elif node.name == _FAILURE:
+                self.failures.append((node.start_time_ns, parent))
             else:
                 pending.extend((child, parent) for child in reversed(node.children))
 
@@ -94,6 +117,9 @@ class TreeReader:
                 return None
             if kind == StampKind.LOSS:
                 return self._append(node, parent, ScopeKind.USER, LOSS_SCOPE, UNKNOWN)
+            if kind == StampKind.WORKSPACES:
+                self._add_workspaces(node)
+                return parent
             if kind != StampKind.MODULE:
                 self.stamps.append((node.start_time_ns, kind, argument, node.start_tid))
                 return None
@@ -112,6 +138,15 @@ class TreeReader:
         times = (node.start_time_ns, node.end_time_ns)
         self.scopes.append((parent, kind, self.strings.number(name), *times, node.start_tid, sequence, 0))
         return len(self.scopes) - 1
+
+    def _add_workspaces(self, node: Any) -> None:
+        """Note what is freed in a scope that frees nothing but workspaces, as true when the scope begins."""
+        for child in node.children:
+            if child.tag == _EventType.Allocation and child.extra_fields.alloc_size < 0:
+                facts = child.extra_fields
+                device = self.devices.get(str(facts.device))
+                if device is not None:
+                    self.workspaces.append((node.start_time_ns, facts.ptr, device, -facts.alloc_size))
 
     def _add_bookend(self, node: Any) -> None:
         """Read the allocator's total from the one-byte allocation inside a bookend."""
@@ -175,10 +210,22 @@ def convert(
     stamps = sorted(reader.stamps, key=lambda row: row[0])
     scopes = _with_periods(Scopes.from_rows(reader.scopes), stamps, strings)
     scopes, events = _with_lines(scopes, events, stamps, frames, strings)
-    scopes, events = _pruned(scopes, events)
+    failed_in = [scope for _, scope in reader.failures if scope != NO_SCOPE]
+    scopes, events = _pruned(scopes, events, np.array(failed_in, dtype=np.int64))
     scopes = _with_operator_lines(scopes, stamps, frames, strings)
-    marks = _marks(stamps, mark_batches, strings, numbers)
-    return Tables(scopes, events, marks, sorted(reader.bookends), _seed_ends(stamps))
+    marks = Marks.concatenate([_marks(stamps, mark_batches, strings, numbers), _workspaces(reader, strings)])
+    samples = {int(argument): time_ns for time_ns, kind, argument, _ in stamps if kind == StampKind.SAMPLE}
+    failures = sorted(time_ns for time_ns, _ in reader.failures if first < time_ns < last)
+    return Tables(scopes, events, marks, sorted(reader.bookends), _seed_ends(stamps), samples, failures)
+
+
+def _workspaces(reader: TreeReader, strings: StringTable) -> Marks:
+    name = strings.number(WORKSPACE)
+    rows = [
+        (time_ns, address, MarkKind.LIBRARY_WORKSPACE, name, 0, size, device)
+        for time_ns, address, device, size in reader.workspaces
+    ]
+    return Marks.from_rows(rows)
 
 
 def _with_periods(scopes: Scopes, stamps: Sequence[tuple[int, str, str, int]], strings: StringTable) -> Scopes:
@@ -271,14 +318,16 @@ def _with_operator_lines(
     return Scopes.concatenate([scopes, Scopes.from_rows(rows)])
 
 
-def _pruned(scopes: Scopes, events: Events) -> tuple[Scopes, Events]:
+def _pruned(scopes: Scopes, events: Events, wanted: Integers) -> tuple[Scopes, Events]:
     """Drop the scopes that say nothing of any event: most operators allocate nothing.
 
-    Kept are the ancestors of events, all steps, phases and modules, and of forward operators and backward nodes with
-    one sequence number both sides when one is kept: a node tells what its operator was, and the other way round.
+    Kept are ``wanted`` scopes, the ancestors of events, all steps, phases and modules, and of forward operators and
+    backward nodes with one sequence number both sides when one is kept: a node tells what its operator was, and the
+    other way round.
     """
     keep = np.isin(scopes.kind, (ScopeKind.STEP, ScopeKind.PHASE, ScopeKind.MODULE))
     keep[events.scope[events.scope >= 0]] = True
+    keep[wanted] = True
     _keep_ancestors(keep, scopes.parent)
     numbered = scopes.sequence >= 0
     is_node = scopes.kind == ScopeKind.AUTOGRAD_NODE

@@ -5,8 +5,12 @@ import os
 import torch
 
 from vramscope.errors import UnsupportedError
+from vramscope.recording.machine import AllocatorFacts
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+_NO_CACHING = "PYTORCH_NO_CUDA_MEMORY_CACHING"
+_SETTINGS = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
+_BUILT_IN_BACKENDS = ("native", "cudaMallocAsync")
 _UNVERIFIED = {
     "mps": "Apple GPUs (MPS) have not been verified",
     "xpu": "Intel GPUs (XPU) have not been verified",
@@ -34,7 +38,7 @@ def recorded_device(name: str | torch.device) -> torch.device:
 
 
 def _gpu(device: torch.device) -> torch.device:
-    problem = cuda_problem()
+    problem = cuda_problem() or allocator_facts().limit
     if problem:
         raise UnsupportedError(f"--device {device}: {problem}; or use --device cpu")
     index = torch.cuda.current_device() if device.index is None else device.index
@@ -90,6 +94,25 @@ def _release(version: str) -> str:
     return (
         f"{int(version) // 1000}.{int(version) % 1000 // 10}" if version.isdecimal() else version or "of some version"
     )
+
+
+def allocator_facts() -> AllocatorFacts:
+    """Which CUDA allocator this process uses, and how it is set."""
+    backend = torch.cuda.get_allocator_backend()
+    return AllocatorFacts(
+        backend=backend,
+        settings=next((os.environ[name] for name in _SETTINGS if os.environ.get(name)), ""),
+        pluggable=backend not in _BUILT_IN_BACKENDS,
+        caching_disabled=_NO_CACHING in os.environ,
+    )
+
+
+def recorded_devices(device: torch.device) -> list[torch.device]:
+    """The devices of a recording: the main one, the CPU, and the other GPUs, as a program may use several."""
+    if device.type == "cpu":
+        return [device]
+    others = [torch.device("cuda", index) for index in range(torch.cuda.device_count()) if index != device.index]
+    return [device, torch.device("cpu"), *others]
 
 
 def allocated_bytes(device: torch.device) -> int:

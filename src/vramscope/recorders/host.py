@@ -196,6 +196,10 @@ class HostRecorder:
             if meter is not None:
                 meter.close()
 
+    def failed(self, error: BaseException) -> bool:
+        """Samples of a run that was cut short tell nothing of it."""
+        return False
+
     def finish(self, workload: Mapping[str, Any] | None = None, notes: Sequence[str] = ()) -> HostSamples:
         """Stop, and give the samples; what the arguments say goes into the main run's recording."""
         self.abandon()

@@ -168,7 +168,7 @@ def _join(ours: Integers, theirs: Integers, frames: Integers) -> _Join:
     own_key, their_key = key[: len(ours)], key[len(ours) :]
     count = len(key)  # as many places as there can be keys
     own_count, their_count = (np.bincount(keys, minlength=count) for keys in (own_key, their_key))
-    own_place = _places(own_key, own_count)
+    own_place = places(own_key, own_count)
     paired = own_place < their_count[own_key]
     certain = (own_count == their_count) | ((own_count < their_count) & _one_frame(their_key, frames, count))
     clear = certain[own_key]
@@ -176,7 +176,7 @@ def _join(ours: Integers, theirs: Integers, frames: Integers) -> _Join:
     partner = np.argsort(their_key, kind="stable")[(first[own_key] + own_place)[paired & clear]]
     frame = np.full(len(ours), NO_FRAME, dtype=np.int64)
     frame[paired & clear] = frames[partner]
-    extra = _places(their_key, their_count) >= own_count[their_key]
+    extra = places(their_key, their_count) >= own_count[their_key]
     return _Join(frame, ~paired, paired & ~clear, extra)
 
 
@@ -189,12 +189,12 @@ def _row_numbers(table: Integers) -> Integers:
     return numbers
 
 
-def _places(key: Integers, count: Integers) -> Integers:
+def places(key: Integers, count: Integers) -> Integers:
     """How many items of the same key come before each item."""
     order = np.argsort(key, kind="stable")
-    places = np.empty(len(key), dtype=np.int64)
-    places[order] = np.arange(len(key)) - (np.cumsum(count) - count)[key[order]]
-    return places
+    within = np.empty(len(key), dtype=np.int64)
+    within[order] = np.arange(len(key)) - (np.cumsum(count) - count)[key[order]]
+    return within
 
 
 def _one_frame(key: Integers, frames: Integers, count: int) -> Flags:

@@ -27,10 +27,8 @@ NO_LINE = -1
 """Argument of a LINE stamp when no traced frame is running any more."""
 
 
-def _rank(code: CodeType) -> int:
-    """How much a frame of ``code`` says to a user: 2 their own code, 1 another library's, 0 torch's, Python's or
-    ours."""
-    path = code.co_filename
+def rank_of(path: str) -> int:
+    """How much a frame of a file says to a user: 2 their own code, 1 another library's, 0 torch's, Python's or ours."""
     if path.startswith(("<", _TORCH)):
         return 0
     if path.startswith(_PACKAGE):
@@ -90,7 +88,7 @@ class LineTracer:
         code = frame.f_code
         rank = self._ranks.get(code)
         if rank is None:
-            rank = self._ranks[code] = _rank(code)
+            rank = self._ranks[code] = rank_of(code.co_filename)
         if rank == 0:
             return None
         depth = len(self._stack)

@@ -9,8 +9,6 @@ import psutil
 from vramscope import __version__
 from vramscope.recording.machine import AllocatorFacts, GpuFacts, MachineFacts
 
-_NO_CACHING = "PYTORCH_NO_CUDA_MEMORY_CACHING"
-_SETTINGS = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 _CLEAR_REFS = "/proc/self/clear_refs"
 
 
@@ -56,7 +54,7 @@ def _no_torch() -> dict[str, Any]:
 
 def _torch_facts(torch: Any) -> dict[str, Any]:
     from vramscope.recorders.device import Nvml
-    from vramscope.recorders.devices import cuda_problem
+    from vramscope.recorders.devices import allocator_facts, cuda_problem
     from vramscope.recorders.environment import describe_device
 
     problem, nvml = cuda_problem(), Nvml()
@@ -83,16 +81,3 @@ def _gpu(torch: Any, index: int) -> GpuFacts:
     capability = f"{facts.major}.{facts.minor}"
     _, problem = Nvml().find(device)
     return GpuFacts(str(device), facts.name, str(facts.uuid), int(facts.total_memory), capability, problem)
-
-
-def allocator_facts() -> AllocatorFacts:
-    """Which CUDA allocator this process uses, and how it is set."""
-    import torch
-
-    backend = torch.cuda.get_allocator_backend()
-    return AllocatorFacts(
-        backend=backend,
-        settings=next((os.environ[name] for name in _SETTINGS if os.environ.get(name)), ""),
-        pluggable=backend not in ("native", "cudaMallocAsync"),
-        caching_disabled=_NO_CACHING in os.environ,
-    )

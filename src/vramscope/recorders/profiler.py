@@ -17,8 +17,10 @@ from torch.optim import Optimizer
 
 from vramscope.errors import UsageError
 from vramscope.recorders.conversion import StringTable, Tables, convert
-from vramscope.recorders.devices import allocated_bytes, recorded_device
+from vramscope.recorders.devices import allocated_bytes, recorded_device, recorded_devices
 from vramscope.recorders.environment import describe_device, describe_environment, device_memory
+from vramscope.recorders.failures import OutOfMemory, out_of_memory
+from vramscope.recorders.gpu import GpuRecorder
 from vramscope.recorders.hooks import BackwardHook, GradientHooks, ModuleHooks, OptimizerHooks, remove_all
 from vramscope.recorders.labels import (
     Label,
@@ -33,7 +35,17 @@ from vramscope.recorders.seeds import SeedWatch
 from vramscope.recorders.stamps import StampKind, label, open_scope, stamp
 from vramscope.recorders.watching import WatchedModels
 from vramscope.recorders.window import ProfilerWindow
-from vramscope.recording.recording import DEVICE_MEMORY, Counters, Device, MarkKind, PhaseName, Recording, Source
+from vramscope.recording.counters import FailureCounter
+from vramscope.recording.recording import (
+    DEVICE_MEMORY,
+    UNKNOWN,
+    Counters,
+    Device,
+    MarkKind,
+    PhaseName,
+    Recording,
+    Source,
+)
 
 _CPU = torch.device("cpu")
 
@@ -44,15 +56,25 @@ class ProfilerRecorder:
     Modules, gradients and optimizer states are labelled for the models that are watched, and nothing is kept alive. The
     caller may announce phases through `phase`; those it does not announce are found: a forward pass begins with a
     watched model's forward and lasts until a backward pass, an optimizer step or, without gradients, its own end.
+
+    Args:
+        device: the main device; the CPU and other GPUs are recorded beside it.
+        lines: whether to trace the Python line that is running.
+        history: whether to keep a GPU allocator's own history too.
+        own_process: whether the process ends with the recording, so that nobody misses what libraries give back.
     """
 
     _source = Source.PROFILER
 
-    def __init__(self, device: torch.device = _CPU, *, lines: bool = False) -> None:
+    def __init__(
+        self, device: torch.device = _CPU, *, lines: bool = False, history: bool = False, own_process: bool = False
+    ) -> None:
         self.device = recorded_device(device)
-        self._devices = [_CPU] if self.device == _CPU else [self.device, _CPU]
+        self._devices = recorded_devices(self.device)
         self._start_totals: dict[torch.device, int] = {}
-        self._window = ProfilerWindow(use_cuda=self.device.type == "cuda")
+        self._window = ProfilerWindow()
+        self._gpu = GpuRecorder(self._devices, history, own_process) if len(self._devices) > 1 else None
+        self._failure: OutOfMemory | None = None
         self._tracer = LineTracer() if lines else None
         self._batches: list[list[Label]] = []
         self._unread: list[str] = []
@@ -67,11 +89,14 @@ class ProfilerRecorder:
 
     def start(self, seeds: Iterable[Label] = ()) -> None:
         """Begin recording; ``seeds`` are the labels of live objects that are older than the recording."""
+        self.look_at_devices()
         self._seeded.watch(seeds)
         self._thread = get_ident()
         self._window.start()
         self._running = True
         try:
+            if self._gpu is not None:
+                self._gpu.start()
             self._module_hooks = ModuleHooks(self)
             self._gradient_hooks = GradientHooks(self._on_gradient)
             self._watched = WatchedModels(self._gradient_hooks.watch)
@@ -87,11 +112,23 @@ class ProfilerRecorder:
             self.abandon()
             raise
 
+    def look_at_devices(self) -> None:
+        """Take note of all GPU blocks that are there now; to be done before labels of live objects are."""
+        if self._gpu is not None:
+            self._gpu.look_at_blocks(self._seeded)
+
+    def failed(self, error: BaseException) -> bool:
+        """Take note of the error that ends the recording; whether it is one of memory that ran out."""
+        self._failure = out_of_memory(error)
+        return self._failure is not None
+
     def abandon(self) -> None:
         """Stop everything and keep nothing; safe to call at any time, any number of times."""
         if not self._running:
             return
         self._running = False
+        if self._gpu is not None:
+            self._gpu.drop()
         if self._tracer is not None:
             self._tracer.stop()
         try:
@@ -110,13 +147,17 @@ class ProfilerRecorder:
         self._mark_holdings()
         if self._tracer is not None:
             self._tracer.stop()
+        if self._gpu is not None:
+            self._gpu.give_back_workspaces()
         _bookend()
         end_totals = self._gpu_totals()
+        if self._gpu is not None:
+            self._gpu.stop()
         self.abandon()
         strings = StringTable()
-        counters = self._device_counters(strings)
         tables = self._convert(strings)
-        return Recording(
+        counters = self._counters(strings, tables)
+        recording = Recording(
             source=self._source,
             scopes=tables.scopes,
             events=tables.events,
@@ -128,18 +169,33 @@ class ProfilerRecorder:
             environment=describe_environment(),
             workload={**(workload or {}), "modules": self._watched.module_types},
             notes=(*notes, *self._remarks()),
+            complete=self._failure is None,
         )
+        return recording if self._gpu is None else self._gpu.complete(recording)
 
     def _convert(self, strings: StringTable) -> Tables:
         frames = self._tracer.frames if self._tracer is not None else []
         return convert(self._window.roots(), strings, self._devices, self._batches, frames)
 
-    def _device_counters(self, strings: StringTable) -> Counters:
-        """How much memory every device has."""
+    def _counters(self, strings: StringTable, tables: Tables) -> Counters:
+        """How much memory every device has, the samples of the GPUs, and allocations that failed."""
         name = strings.number(DEVICE_MEMORY)
-        return Counters.from_rows(
-            [(0, name, number, device_memory(device)) for number, device in enumerate(self._devices)]
-        )
+        rows = [(0, name, number, device_memory(device)) for number, device in enumerate(self._devices)]
+        if self._gpu is not None:
+            rows += self._gpu.counters(tables.samples, strings)
+        return Counters.from_rows(rows + self._failures(strings, tables.failures))
+
+    def _failures(self, strings: StringTable, times: Sequence[int]) -> list[tuple[int, int, int, int]]:
+        """Only of the last failure an error tells more: the program lived through those before it."""
+        asked, available = (strings.number(name) for name in (FailureCounter.ASKED, FailureCounter.AVAILABLE))
+        names = [str(device) for device in self._devices]
+        rows: list[tuple[int, int, int, int]] = []
+        for time_ns in times:
+            told = self._failure if time_ns == times[-1] else None
+            device = names.index(told.device) if told is not None and told.device in names else 0
+            rows.append((time_ns, asked, device, told.asked_bytes if told is not None else UNKNOWN))
+            rows.append((time_ns, available, device, told.available_bytes if told is not None else UNKNOWN))
+        return rows
 
     def _remarks(self) -> list[str]:
         """What the reader should know of labels that are missing."""
@@ -192,11 +248,15 @@ class ProfilerRecorder:
         if not isinstance(index, int) or index < 0:
             raise UsageError(f"a step is numbered from 0, not {index!r}")
         self._phases.end_found()
+        if self._gpu is not None and index == 1:
+            self._gpu.steady_steps_begin()
         stamp(StampKind.STEP_BEGIN, index)
         try:
             with self._phases.around():
                 yield
         finally:
+            if self._running:
+                self._sample()
             stamp(StampKind.STEP_END)
 
     def phase(self, name: str) -> AbstractContextManager[None]:
@@ -214,10 +274,17 @@ class ProfilerRecorder:
         stamp(StampKind.PHASE_BEGIN, f"{value} {name}")
 
     def _phase_ends(self, name: str) -> None:
+        if self._running:
+            self._sample()
         stamp(StampKind.PHASE_END, f"0 {name}")
         self._note_ended_seeds()
         if self._running:
             self._mark_holdings()
+
+    def _sample(self) -> None:
+        """Put on the clock how full the GPUs are, and of what."""
+        if self._gpu is not None and self._is_own_thread():
+            stamp(StampKind.SAMPLE, self._gpu.sample())
 
     def _mark_holdings(self) -> None:
         """Label what the models hold by now: buffers are bound anew, parameters are cast, moved and replaced."""
@@ -284,6 +351,6 @@ def _bookend() -> None:
     """Allocate and free one byte, so that the allocator's total at this moment is in the profiler's stream."""
     scope = open_scope(label(StampKind.BOOKEND))
     try:
-        torch.empty(1, dtype=torch.uint8)
+        torch.empty(1, dtype=torch.uint8, device="cpu")  # a program may have set another default device
     finally:
         scope.__exit__(None, None, None)

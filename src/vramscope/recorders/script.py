@@ -32,6 +32,7 @@ class StepRecorder(ProfilerRecorder):
 
     def begin(self, models: Iterable[tuple[nn.Module, str]], seeds: Iterable[Label], before: "Carried | None") -> None:
         """Start, with the models found so far and what is alive already."""
+        self.look_at_devices()
         self._seeded.watch(seeds)
         if before is not None:
             before.hand_to(self._seeded)

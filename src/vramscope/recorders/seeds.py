@@ -18,7 +18,22 @@ class SeedWatch:
         """What was given to `watch`, with nothing alive in it."""
         self._numbers: dict[tuple[int, int], int] = {}
         self._rows: list[tuple[int, int, int, int]] = []
+        self._listed: set[int] = set()
         self._alive: dict[int, StorageWeakRef] = {}
+
+    def know(self, blocks: Iterable[tuple[int, int, int, int]]) -> None:
+        """Take note of all blocks (address, size, requested, device number) that a device's allocator has given out.
+
+        Of such a device nothing else is a seed: a tensor over memory from elsewhere is not that allocator's.
+        """
+        for address, size, requested, device in blocks:
+            if (device, address) not in self._numbers:
+                self._numbers[device, address] = len(self._rows)
+                self._rows.append((address, size, requested, device))
+
+    def trust(self, devices: Iterable[int]) -> None:
+        """Of these devices, by number, `know` tells everything."""
+        self._listed.update(devices)
 
     def watch(self, labels: Iterable[Label]) -> None:
         """Take note of storages, each once."""
@@ -29,7 +44,7 @@ class SeedWatch:
 
     def _add(self, label: Label, device: int) -> None:
         place = (device, label.address)
-        if place not in self._numbers:
+        if place not in self._numbers and device not in self._listed:
             number = self._numbers[place] = len(self._rows)
             self._rows.append((label.address, label.size, label.size, device))
             if label.storage is not None:
@@ -37,7 +52,7 @@ class SeedWatch:
 
     def carry(self, place: tuple[int, int], size: int, storage: StorageWeakRef | None) -> None:
         """Take note of a block by device number and address, unless it is known already."""
-        if place not in self._numbers:
+        if place not in self._numbers and place[0] not in self._listed:
             number = self._numbers[place] = len(self._rows)
             self._rows.append((place[1], size, size, place[0]))
             if storage is not None:

@@ -28,6 +28,8 @@ class StampKind(StrEnum):
     VIRTUAL = "virtual"
     HIDDEN = "hidden"
     USER = "user"
+    SAMPLE = "sample"
+    WORKSPACES = "workspaces"
 
 
 def label(kind: StampKind, argument: object = "") -> str:

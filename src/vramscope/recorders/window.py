@@ -19,12 +19,9 @@ STAMP_PREFIX = "vramscope:"
 class ProfilerWindow:
     """Runs torch's profiler with allocation events on, and nothing else that costs time or holds tensors."""
 
-    def __init__(self, use_cuda: bool) -> None:
-        self._profile = autograd_profile(
-            use_device="cuda" if use_cuda else None,
-            profile_memory=True,
-            use_kineto=True,
-        )
+    def __init__(self) -> None:
+        # GPU allocators report to any profiler that asks for memory: tracing kernels too would cost time and memory
+        self._profile = autograd_profile(use_device=None, profile_memory=True, use_kineto=True)
 
     def start(self) -> None:
         """Begin recording on this thread.

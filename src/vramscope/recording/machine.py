@@ -27,6 +27,27 @@ class AllocatorFacts:
     pluggable: bool = False
     caching_disabled: bool = False
 
+    @property
+    def limit(self) -> str:
+        """What cannot be seen of GPU memory under this allocator, in one sentence; empty for the default one.
+
+        Source: c10/cuda/CUDAMallocAsyncAllocator.cpp calls no profiler and refuses ``recordHistory``, nor does
+        torch/csrc/cuda/CUDAPluggableAllocator.cpp; without caching, tensors bypass c10/cuda/CUDACachingAllocator.cpp.
+        """
+        if self.caching_disabled:
+            return (
+                "PYTORCH_NO_CUDA_MEMORY_CACHING is set, so tensors go straight to cudaMalloc, past the allocator that "
+                "reports: unset it"
+            )
+        if self.pluggable:
+            return "a pluggable allocator is in use, which reports nothing to torch: use the native one"
+        if self.backend not in ("", "native"):
+            return (
+                f"the allocator is {self.backend}, which reports no events and keeps no history: set "
+                "PYTORCH_ALLOC_CONF=backend:native"
+            )
+        return ""
+
 
 @dataclass(frozen=True)
 class MachineFacts:

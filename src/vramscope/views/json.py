@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from vramscope.ledger.comparison import Comparison
+from vramscope.ledger.reconciliation import Reconciliation
 from vramscope.ledger.summary import DeviceSummary, PassSummary
 
 SCHEMA = "vramscope/1"
@@ -63,6 +64,10 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
+def _reconciliation(found: Reconciliation) -> dict[str, Any]:
+    return {**asdict(found), "outside_bytes": found.outside_bytes, "others_bytes": found.others_bytes}
+
+
 def _device(device: DeviceSummary) -> dict[str, Any]:
     return {
         "device": device.device,
@@ -74,4 +79,7 @@ def _device(device: DeviceSummary) -> dict[str, Any]:
         "outside_allocator_bytes": device.outside_allocator_bytes,
         "process_used_bytes": device.process_used_bytes,
         "total_bytes": device.total_bytes,
+        "max_memory_allocated_bytes": device.max_memory_allocated_bytes,
+        "reconciliation": None if device.reconciliation is None else _reconciliation(device.reconciliation),
+        "fragmentation": None if device.fragments is None else asdict(device.fragments),
     }

@@ -12,13 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-from vramscope.errors import VramscopeError
+from vramscope.errors import MemoryExhaustedError, VramscopeError
 from vramscope.recorders.devices import recorded_device
 from vramscope.recorders.host import HostRecorder
 from vramscope.recorders.profiler import ProfilerRecorder
 from vramscope.recorders.samples import HostKind
 from vramscope.recording.file import write_recording
-from vramscope.workloads.passes import PassName, run_pass
+from vramscope.workloads.passes import PassName, PassOutOfMemoryError, run_pass
 from vramscope.workloads.requests import Request, Role
 from vramscope.workloads.targets import resolve
 from vramscope.workloads.workload import WorkloadOptions
@@ -33,6 +33,9 @@ def main() -> int:
     try:
         _run(Request.from_json(json.loads(sys.argv[1])), lambda text: _reply(replies, progress=text))
         _reply(replies, done=True)
+    except PassOutOfMemoryError as exhausted:
+        error, kind = exhausted.error, MemoryExhaustedError.__name__
+        _reply(replies, error=str(error), kind=kind, traceback="".join(traceback.format_exception(error)))
     except VramscopeError as error:
         _reply(replies, error=str(error), kind=type(error).__name__, traceback=traceback.format_exc())
     except KeyboardInterrupt:
@@ -63,12 +66,24 @@ def _run(request: Request, progress: Callable[[str], None]) -> None:
             "torch._dynamo"
         )  # the first optimizer loads it: 60 MiB of modules that are not the pass's
     if request.role in (Role.EVENTS, Role.LINES):
-        recorder = ProfilerRecorder(options.torch_device, lines=request.role == Role.LINES)
-        write_recording(run_pass(target, options, name, recorder, progress), request.output)
+        recorder = _recorder(options, request.role)
+        try:
+            recording = run_pass(target, options, name, recorder, progress)
+        except PassOutOfMemoryError as exhausted:
+            write_recording(exhausted.result, request.output)
+            raise
+        write_recording(recording, request.output)
     else:
         kind = HostKind.RSS if request.role == Role.RSS else HostKind.PYTHON_HEAP
         samples = run_pass(target, options, name, HostRecorder(kind), progress)
         request.output.write_text(samples.to_json(), encoding="utf-8")
+
+
+def _recorder(options: WorkloadOptions, role: Role) -> ProfilerRecorder:
+    """The main run keeps a GPU allocator's history; lines are traced in a run of their own."""
+    return ProfilerRecorder(
+        options.torch_device, lines=role == Role.LINES, history=role == Role.EVENTS, own_process=True
+    )
 
 
 if __name__ == "__main__":

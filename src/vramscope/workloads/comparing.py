@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from vramscope.errors import MemoryExhaustedError, VramscopeError
 from vramscope.recorders.joining import with_host, with_lines
 from vramscope.recorders.samples import HostSamples
-from vramscope.recording.file import read_recording
+from vramscope.recording.file import read_recording, write_recording
 from vramscope.recording.recording import Recording
 from vramscope.workloads.requests import Request, Role, run_child
 
@@ -54,7 +55,12 @@ def _record_pass(plan: RecordingPlan, name: str, folder: Path, progress: Callabl
     outputs = {role: folder / f"{name}-{role}" for role in plan.roles}
     for role, output in outputs.items():
         request = Request(plan.target, name, role, plan.options, output)
-        run_child(request, lambda text, role=role: progress(name, role, text), plan.echo_stderr)  # type: ignore[misc]
+        try:
+            run_child(request, lambda text, role=role: progress(name, role, text), plan.echo_stderr)  # type: ignore[misc]
+        except MemoryExhaustedError as error:
+            if role is not Role.LINES:
+                error.recording = _kept(output, name, _failing_lines(request, plan))
+            raise
     recording = read_recording(outputs[Role.EVENTS])
     recording = replace(recording, environment={**recording.environment, "command": sys.argv})  # not the child's own
     if plan.host:
@@ -62,6 +68,28 @@ def _record_pass(plan: RecordingPlan, name: str, folder: Path, progress: Callabl
     if plan.lines:
         recording = with_lines(recording, read_recording(outputs[Role.LINES]))
     return recording
+
+
+def _failing_lines(request: Request, plan: RecordingPlan) -> Path | None:
+    """The same pass with lines, up to where memory runs out again; None where it does not, or is not wanted."""
+    again = replace(request, role=Role.LINES, output=request.output.with_name(f"{request.pass_name}-{Role.LINES}"))
+    if not plan.lines:
+        return None
+    try:
+        run_child(again, lambda text: None, plan.echo_stderr)
+    except MemoryExhaustedError:
+        return again.output
+    except VramscopeError:  # the first failure is the one to report
+        return None
+    return None
+
+
+def _kept(output: Path, name: str, lines: Path | None) -> Path:
+    """Where the recording of a pass that ran out of memory lies when this process is over."""
+    target = Path(tempfile.mkdtemp(prefix="vramscope-out-of-memory-")) / f"{name}.vram"
+    recording = read_recording(output)
+    write_recording(recording if lines is None else with_lines(recording, read_recording(lines)), target)
+    return target
 
 
 def _samples(path: Path) -> HostSamples:

@@ -8,14 +8,24 @@ from typing import Any, Protocol, TypeVar
 from torch import nn
 from torch.optim import Optimizer
 
-from vramscope.errors import WorkloadError
+from vramscope.errors import VramscopeError, WorkloadError
 from vramscope.workloads.messages import describe_error
 from vramscope.workloads.steps import inference_step, training_step
 from vramscope.workloads.targets import Target
 from vramscope.workloads.workload import PreparedWorkload, WorkloadOptions
 
 BUILD = "build"
+_CUT = "the recording ends where memory ran out"
 Result = TypeVar("Result", covariant=True)
+
+
+class PassOutOfMemoryError(Exception):
+    """A pass ran out of memory: ``error`` is the user's, ``result`` what the recorder saw until then."""
+
+    def __init__(self, error: VramscopeError, result: Any) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.result = result
 
 
 class PassName(StrEnum):
@@ -45,6 +55,10 @@ class PassRecorder(Protocol[Result]):
         """A context for a phase."""
         ...
 
+    def failed(self, error: BaseException) -> bool:
+        """Take note of what ends the pass; whether memory ran out and what led there can be told."""
+        ...
+
     def finish(self, workload: Mapping[str, Any] | None, notes: Sequence[str]) -> Result:
         """End, and give what was recorded."""
         ...
@@ -71,7 +85,9 @@ def run_pass(
 
     Raises:
         TargetError, UsageError, WorkloadError: the workload cannot be built or fails; the recorder has let go of it.
+        PassOutOfMemoryError: memory ran out, and the recorder can tell what led there.
     """
+    prepared: PreparedWorkload | None = None
     recorder.start()
     try:
         progress("building the model")
@@ -87,6 +103,12 @@ def run_pass(
                 _step(prepared, optimizers, recorder)
         facts = workload_facts(prepared, optimizers, options, name)
         return recorder.finish(facts, (*prepared.notes, *_remarks(prepared, name)))
+    except VramscopeError as error:
+        if recorder.failed(error):
+            facts = {} if prepared is None else workload_facts(prepared, (), options, name)
+            raise PassOutOfMemoryError(error, recorder.finish({"pass": str(name), **facts}, (_CUT,))) from error
+        recorder.abandon()
+        raise
     except BaseException:
         recorder.abandon()
         raise

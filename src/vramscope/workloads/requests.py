@@ -70,6 +70,7 @@ def run_child(request: Request, progress: Callable[[str], None], echo_stderr: bo
 
     Raises:
         VramscopeError: the child's own error, of the same class; its ``__notes__`` hold the child's traceback.
+        MemoryExhaustedError: the workload ran out of memory; the output file holds what led there.
         WorkloadError: the process died.
         ChildDefectError: a fault of vramscope in the child.
     """

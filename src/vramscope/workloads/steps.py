@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from vramscope.errors import VramscopeError, WorkloadError
+from vramscope.recorders.failures import out_of_memory
 from vramscope.recorders.stamps import loss_scope
 from vramscope.workloads.messages import describe_error
 from vramscope.workloads.workload import AMP_DTYPES, CallArguments, PreparedWorkload
@@ -151,4 +152,6 @@ def _phase(phases: Phases, name: str) -> Iterator[None]:
         except VramscopeError:
             raise
         except Exception as error:
+            if out_of_memory(error) is not None:
+                raise WorkloadError(f"{name} ran out of memory: {describe_error(error)}") from error
             raise WorkloadError(f"{name} failed: {describe_error(error)}; {_ADVICE[name]}") from error

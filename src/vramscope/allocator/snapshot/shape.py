@@ -153,6 +153,7 @@ def _read_chunk(chunk: list[Raw], start: int, where: str, stacks: StackTable, un
     action = _actions(chunk, unknown)
     place = ~np.isin(action, _NEEDS_NO_PLACE)
     address = _column(chunk, "addr", -1, where, start)
+    address = np.where(action == Action.OOM, _column(chunk, "device_free", -1, where, start), address)
     size = _column(chunk, "size", -1, where, start)
     _require_sound(address[place], "addr", where, start)
     _require_sound(size[place], "size", where, start)

@@ -4,6 +4,8 @@ from rich.columns import Columns
 from rich.console import Console, RenderableType
 
 from vramscope.ledger.comparison import Comparison
+from vramscope.views.terminal.failure import failures
+from vramscope.views.terminal.gpu import gpus
 from vramscope.views.terminal.header import header, notes, warnings
 from vramscope.views.terminal.host import devices, host
 from vramscope.views.terminal.kept import kept, optimizer_state
@@ -15,11 +17,13 @@ from vramscope.views.terminal.sites import sites
 _PARTS = (
     (header,),
     (warnings,),
+    (failures,),
     (peaks,),
     (moments,),
     (phases, kept, optimizer_state),
     (modules,),
     (sites,),
+    (gpus,),
     (host, devices),
     (notes,),
 )

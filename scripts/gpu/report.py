@@ -1,0 +1,121 @@
+"""What the check found: written after every section, so that nothing is lost when a later one fails."""
+
+import json
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+LARGEST_FILE = 16 << 20
+ROOT_OF_TESTS = Path(__file__).resolve().parents[2] / "tests"
+
+
+class OverTime(Exception):
+    """A section's time is over."""
+
+
+class Report:
+    """Runs sections and collects what they find in ``results.json``."""
+
+    def __init__(self, folder: Path, device: str, deadline: float) -> None:
+        self.folder, self.device, self._deadline = folder, device, deadline
+        self._section_ends = deadline
+        self._results: dict[str, Any] = {"device": device, "failed": [], "seconds": {}, "sections": {}}
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.device == "cuda"
+
+    @property
+    def sections(self) -> dict[str, Any]:
+        """What the sections before have found."""
+        return self._results["sections"]
+
+    def run(self, name: str, section: Callable[["Report", dict[str, Any]], None], seconds: float) -> None:
+        """Run a section for at most so long; it fills in the dict it is given as it goes."""
+        begin = time.monotonic()
+        self._section_ends = min(begin + seconds, self._deadline)
+        found: dict[str, Any] = {}
+        self.sections[name] = found
+        print(f"{name} (at most {max(self._section_ends - begin, 0):.0f} s) on {self.device} …", flush=True)
+        try:
+            section(self, found)
+            failed = bool(found.get("failures"))
+        except Exception as error:  # noqa: BLE001 - one section's failure must not lose the others
+            found["error"] = "".join(traceback.format_exception(error))[-2000:]
+            failed = True
+        took = time.monotonic() - begin
+        self._results["seconds"][name] = round(took, 1)
+        if failed:
+            self._results["failed"].append(name)
+        print(f"  {'FAILED' if failed else 'fine'} after {took:.1f} s", flush=True)
+        if failed:
+            print("  " + json.dumps(found.get("failures") or found.get("error"), default=str)[-1500:], flush=True)
+        self._write()
+
+    def left(self) -> float:
+        """Seconds that the section has left.
+
+        Raises:
+            OverTime: none.
+        """
+        seconds = self._section_ends - time.monotonic()
+        if seconds <= 0:
+            raise OverTime("the section's time is over: what stands here was finished before")
+        return seconds
+
+    def command(self, *arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a Python command line until the section's end."""
+        import os
+
+        return subprocess.run(
+            [sys.executable, *arguments],
+            env={**os.environ, "NO_COLOR": "1", "COLUMNS": "120", **(environment or {})},
+            capture_output=True,
+            text=True,
+            timeout=self.left(),
+            check=False,
+        )
+
+    def document(self, *arguments: str) -> dict[str, Any]:
+        """The JSON of a vramscope command.
+
+        Raises:
+            RuntimeError: it failed.
+        """
+        finished = self.command("-m", "vramscope", *arguments, "--json", "-", "-q")
+        if finished.returncode:
+            raise RuntimeError(f"vramscope {' '.join(arguments)}: {finished.stderr.strip()[-600:]}")
+        return json.loads(finished.stdout)
+
+    def in_parallel(self, work: Callable[[str], Any], names: list[str], workers: int) -> dict[str, Any]:
+        """The work for every name, some at once; an error stands in the place of a result."""
+
+        def guarded(name: str) -> Any:
+            try:
+                return work(name)
+            except Exception as error:  # noqa: BLE001 - one workload's failure must not lose the others
+                return {"error": f"{type(error).__name__}: {error}"[-600:]}
+
+        with ThreadPoolExecutor(workers if self.on_gpu else 1) as pool:
+            return dict(zip(names, pool.map(guarded, names), strict=True))
+
+    def keep(self, path: Path) -> None:
+        """Keep a file beside the results, unless it is too large."""
+        if path.stat().st_size <= LARGEST_FILE:
+            (self.folder / path.name).write_bytes(path.read_bytes())
+
+    def close(self) -> int:
+        """The exit code, and a last line."""
+        failed = self._results["failed"]
+        verdict = f"failed: {', '.join(failed)}" if failed else "all sections passed"
+        print(f"{verdict} ({self.device}); see {self.folder}")
+        return 1 if failed else 0
+
+    def _write(self) -> None:
+        text = json.dumps(self._results, indent=1, default=str)
+        (self.folder / "results.json").write_text(text + "\n", encoding="utf-8")
