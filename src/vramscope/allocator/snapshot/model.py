@@ -110,8 +110,8 @@ class Trace:
     """One device's history, oldest first, as columns of equal length.
 
     ``size`` is the raw request for allocations and frees; ``time_us`` is `UNKNOWN` where the file has no times;
-    ``stack`` indexes `Stacks.stacks`, ``pool`` the ``pool_ids`` (`UNKNOWN` in files that do not tell the pool). An entry
-    of kind OOM has the device's free bytes in ``address``, -1 where the file does not tell.
+    ``stack`` indexes `Stacks.stacks`, ``pool`` the ``pool_ids`` (`UNKNOWN` in files that do not tell the pool). An
+    entry of kind OOM has the device's free bytes in ``address``, -1 where the file does not tell.
     """
 
     action: Integers
