@@ -1,6 +1,7 @@
 """`vramscope estimate TARGET --gpu NAME`: inference and training of a model on a GPU that is not there."""
 
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -9,18 +10,23 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vramscope.allocator.settings import parse_settings
+from vramscope.cli.against import compare_with, is_of_cpu, read_measured
 from vramscope.cli.options import common_options, workload_options, workload_values
 from vramscope.cli.output import make_folder, prepare_outputs, write_text
+from vramscope.cli.passes import pass_option
 from vramscope.cli.progress import progress_bar
 from vramscope.errors import UsageError
 from vramscope.ledger.comparison import Comparison, compare_recordings
 from vramscope.recording.file import write_recording
 from vramscope.units import format_size
+from vramscope.views.against_json import against_document
 from vramscope.views.json import comparison_document, to_text
 
 if TYPE_CHECKING:
+    from vramscope.ledger.against import Against
     from vramscope.predict.estimate import GpuUse
     from vramscope.predict.gpus import Gpu
+    from vramscope.recording.recording import Recording
 
 PASSES = ("inference", "training")
 ANNOUNCEMENTS_BESIDES_STEPS = 2
@@ -28,7 +34,14 @@ ANNOUNCEMENTS_BESIDES_STEPS = 2
 
 @click.command("estimate")
 @click.argument("target", required=False)
-@click.option("--gpu", "gpu_name", required=True, help="A GPU of the table; `--gpu list` prints the table.")
+@click.option("--gpu", "gpu_name", help="A GPU of the table; `--gpu list` prints the table.")
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="Show the prediction beside a recording, a folder of `compare -o`, or a CUDA snapshot (.pickle).",
+)
+@pass_option
 @click.option("--allocator", default="", metavar="SETTINGS", help="As in PYTORCH_CUDA_ALLOC_CONF.")
 @workload_options
 @click.option("-o", "--out", "folder", type=click.Path(path_type=Path), help="Keep recordings, JSON and PNGs in DIR.")
@@ -36,7 +49,9 @@ ANNOUNCEMENTS_BESIDES_STEPS = 2
 @common_options
 def estimate_command(
     target: str | None,
-    gpu_name: str,
+    gpu_name: str | None,
+    against: Path | None,
+    pass_name: str | None,
     allocator: str,
     folder: Path | None,
     top: int,
@@ -50,24 +65,48 @@ def estimate_command(
 
     TARGET is as in `vramscope compare`. Nothing is computed and no memory is taken: tensors are fake.
     """
-    from vramscope.predict.gpus import find_gpu
-
     if gpu_name == "list":
         click.echo(gpu_table())
         return
     if target is None:
         raise UsageError("estimate needs a TARGET: such as gpt2, or hf: and a name or folder")
-    gpu = find_gpu(gpu_name)
     check_device(workload["device"])
     prepare_outputs(folder, json_path)
-    comparison, uses = _predict(target, gpu, allocator, workload, quiet)
-    document = to_text(_document(comparison, gpu, uses))
+    measured = read_measured(against, pass_name) if against is not None else {}
+    gpu = _gpu(gpu_name, bool(measured) and is_of_cpu(measured))
+    comparison, uses = _predict(target, gpu, allocator, workload, quiet, _passes(pass_name, measured))
+    beside = compare_with(comparison, measured)
+    document = to_text(_document(comparison, gpu, uses, beside))
     if folder is not None:
         _write_folder(comparison, document, folder)
     if json_path is not None:
         write_text(json_path, document)
     if not quiet and json_path != "-":
-        _print(comparison, gpu, uses, top, verbose)
+        _print(comparison, gpu, uses, beside, top, verbose)
+
+
+def _gpu(name: str | None, of_cpu: bool) -> "Gpu | None":
+    """The GPU to predict for; None where a recording of the CPU is to be compared with."""
+    from vramscope.predict.gpus import find_gpu
+
+    if of_cpu and name is None:
+        return None
+    if of_cpu:
+        raise UsageError(
+            f"--gpu {name}: the recording is of the CPU, which is predicted by its own rules: leave it out"
+        )
+    if name is None:
+        raise UsageError("estimate needs --gpu NAME, such as h100-80gb: `--gpu list` names all")
+    return find_gpu(name)
+
+
+def _passes(pass_name: str | None, measured: "Mapping[str, Recording]") -> tuple[str, ...]:
+    if pass_name is not None and pass_name not in PASSES:
+        raise UsageError(f"--pass {pass_name}: estimate predicts {' and '.join(PASSES)}")
+    unknown = [name for name in measured if name not in PASSES]
+    if unknown:
+        raise UsageError("the recording does not say which pass it holds: add --pass training or --pass inference")
+    return tuple(measured) or ((pass_name,) if pass_name else PASSES)
 
 
 def check_device(name: str) -> None:
@@ -93,29 +132,45 @@ def gpu_table() -> str:
 
 
 def _predict(
-    target: str, gpu: "Gpu", allocator: str, workload: dict[str, Any], quiet: bool
+    target: str,
+    gpu: "Gpu | None",
+    allocator: str,
+    workload: dict[str, Any],
+    quiet: bool,
+    passes: Sequence[str],
 ) -> tuple[Comparison, "dict[str, GpuUse]"]:
     settings = parse_settings(allocator)
-    total = len(PASSES) * (workload["steps"] + ANNOUNCEMENTS_BESIDES_STEPS)
+    total = len(passes) * (workload["steps"] + ANNOUNCEMENTS_BESIDES_STEPS)
     with progress_bar(total, quiet) as bar, redirect_stdout(sys.stderr):
         # torch loads here, so that --gpu list and a mistyped option answer at once
-        from vramscope.predict.estimate import gpu_use, predict_passes
+        from vramscope.predict.estimate import gpu_use, predict_on_cpu, predict_passes
         from vramscope.workloads.workload import WorkloadOptions
 
         options = WorkloadOptions.from_json({**workload_values(workload), "device": "cpu"})
-        recordings = predict_passes(
-            target, options, gpu, PASSES, settings, lambda name, text: bar.announce(f"{name}: {text}")
+
+        def progress(name: str, text: str) -> None:
+            bar.announce(f"{name}: {text}")
+
+        recordings = (
+            predict_on_cpu(target, options, passes, progress)
+            if gpu is None
+            else predict_passes(target, options, gpu, passes, settings, progress)
         )
-    uses = {name: gpu_use(recording, gpu) for name, recording in recordings.items()}
+    uses = {name: gpu_use(recording, gpu) for name, recording in recordings.items()} if gpu is not None else {}
     return replace(compare_recordings(recordings), predicted=True), uses
 
 
-def _document(comparison: Comparison, gpu: "Gpu", uses: "dict[str, GpuUse]") -> dict[str, Any]:
+def _document(
+    comparison: Comparison, gpu: "Gpu | None", uses: "dict[str, GpuUse]", beside: "dict[str, Against]"
+) -> dict[str, Any]:
     document = comparison_document(comparison, "estimate")
-    from vramscope.predict.estimate import EXPECTED_ERROR
+    if gpu is not None:
+        from vramscope.predict.estimate import EXPECTED_ERROR
 
-    document["gpu"] = asdict(gpu)
-    document["expected_error"] = EXPECTED_ERROR
+        document["gpu"] = asdict(gpu)
+        document["expected_error"] = EXPECTED_ERROR
+    if beside:
+        document["against"] = {name: against_document(against) for name, against in beside.items()}
     for name, use in uses.items():
         device = document["passes"][name]["devices"][0]
         device["reserved_peak_bytes"] = use.reserved_bytes
@@ -137,13 +192,30 @@ def _write_folder(comparison: Comparison, document: str, folder: Path) -> None:
     write_peaks(comparison, folder / "peaks.png")
 
 
-def _print(comparison: Comparison, gpu: "Gpu", uses: "dict[str, GpuUse]", top: int, verbose: bool) -> None:
+def _print(
+    comparison: Comparison,
+    gpu: "Gpu | None",
+    uses: "dict[str, GpuUse]",
+    beside: "dict[str, Against]",
+    top: int,
+    verbose: bool,
+) -> None:
     from rich.console import Console
 
-    from vramscope.predict.estimate import EXPECTED_ERROR
     from vramscope.views.terminal import print_comparison
+    from vramscope.views.terminal.against import print_against
 
-    print_comparison(comparison, Console(), top=top, verbose=verbose)
+    console = Console()
+    print_comparison(comparison, console, top=top, verbose=verbose)
+    if gpu is not None:
+        _print_uses(gpu, uses)
+    for name, against in beside.items():
+        print_against(name, against, console)
+
+
+def _print_uses(gpu: "Gpu", uses: "dict[str, GpuUse]") -> None:
+    from vramscope.predict.estimate import EXPECTED_ERROR
+
     click.echo(f"predicted for {gpu.title} ({format_size(gpu.memory_bytes)}), nothing was measured:")
     words = {True: "fits", False: "does not fit", None: "may or may not fit"}
     for name, use in uses.items():

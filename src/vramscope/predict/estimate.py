@@ -101,6 +101,23 @@ def predict_passes(
     return recordings
 
 
+def predict_on_cpu(
+    target: str, options: WorkloadOptions, passes: Sequence[str], progress: Callable[[str, str], None]
+) -> Mapping[str, Recording]:
+    """The recording of each pass as the CPU would give it; arguments and errors as `predict_passes`."""
+    recordings = {}
+    for name in passes:
+        with _fake_failures_explained(), _quiet_fakes():
+            recordings[name] = run_pass(
+                resolve(target),
+                options,
+                PassName(name),
+                VirtualRecorder(),
+                lambda text, name=name: progress(name, text),  # type: ignore[misc]
+            )
+    return recordings
+
+
 @contextmanager
 def _quiet_fakes() -> Iterator[None]:
     """Hold back torch's warning that fake tensors have no address: asking is how we tell that one holds no memory."""

@@ -1,0 +1,168 @@
+"""A prediction beside what was measured: totals, categories, and the first allocation where they part."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from vramscope.ledger.categories import CATEGORIES, CODE, Category
+from vramscope.ledger.ledger import Ledger
+from vramscope.ledger.summary import Window, steady_window
+from vramscope.recording.recording import UNKNOWN
+
+_MAIN_DEVICE = 0
+CPU = "cpu"
+"""The name of the device whose allocator reserves nothing."""
+_SCRATCH = CODE[Category.WORKSPACE]
+_MOST_COMPARED = 50_000
+"""Allocations beyond which the shared subsequence, whose search can take quadratic time, is not looked for."""
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """One allocation: its row among the events, and who made it. ``bytes`` are those that were asked for."""
+
+    event: int
+    bytes: int
+    category: Category
+    operator: str | None
+    module: str
+
+
+@dataclass(frozen=True)
+class Parting:
+    """The first allocation, counted from 0, whose size differs; a side that has no more allocations is None."""
+
+    index: int
+    predicted: Allocation | None
+    measured: Allocation | None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A size on both sides; bytes."""
+
+    predicted_bytes: int
+    measured_bytes: int
+
+    @property
+    def difference_bytes(self) -> int:
+        """Prediction less measurement: negative where it is too low."""
+        return self.predicted_bytes - self.measured_bytes
+
+    @property
+    def error(self) -> float | None:
+        """The difference over what was measured; None where nothing was."""
+        return self.difference_bytes / self.measured_bytes if self.measured_bytes else None
+
+
+@dataclass(frozen=True)
+class Against:
+    """A pass predicted and measured.
+
+    ``peak`` and ``by_category`` are at each side's own peak; ``categories_known`` tells whether the measurement says
+    what its blocks are for. ``reserved`` is None where the measured allocator reserves nothing. ``allocations`` are
+    the numbers of predicted and measured ones that were compared, ``matching`` the share of the longer sequence that
+    is common to both in the same order, None for sequences too long to tell.
+    """
+
+    peak: Figure
+    reserved: Figure | None
+    by_category: Mapping[Category, Figure]
+    categories_known: bool
+    allocations: tuple[int, int]
+    matching: float | None
+    parting: Parting | None
+
+
+def set_against(predicted: Ledger, measured: Ledger) -> Against:
+    """Compare the steady steps of a prediction with those of a recording, or its last step with a snapshot.
+
+    A snapshot has no steps: all of it is taken for one. Kernels' scratch is left out of the sequences where both sides
+    know it for scratch, since rules for the CPU do not predict it.
+    """
+    theirs = steady_window(measured)
+    ours = steady_window(predicted) if measured.steps else _last_step(predicted)
+    known = bool(measured.steps)
+    left, right = _allocations(predicted, ours, known), _allocations(measured, theirs, known)
+    sizes = _sizes(predicted, left), _sizes(measured, right)
+    return Against(
+        peak=_peak(predicted, ours, measured, theirs),
+        reserved=_reserved(predicted, ours, measured, theirs),
+        by_category=_categories(predicted, ours, measured, theirs),
+        categories_known=known,
+        allocations=(len(left), len(right)),
+        matching=_matching(*sizes),
+        parting=_parting(predicted, left, measured, right, sizes),
+    )
+
+
+def _last_step(ledger: Ledger) -> Window:
+    step = ledger.steps[-1]
+    return Window(step.first, step.last, (step,))
+
+
+def _peak(predicted: Ledger, ours: Window, measured: Ledger, theirs: Window) -> Figure:
+    return Figure(predicted.peak(ours.first, ours.last).bytes, measured.peak(theirs.first, theirs.last).bytes)
+
+
+def _reserved(predicted: Ledger, ours: Window, measured: Ledger, theirs: Window) -> Figure | None:
+    if measured.recording.devices[_MAIN_DEVICE].name == CPU:
+        return None
+    most = [
+        int(ledger.recording.events.reserved[window.first : window.last].max(initial=UNKNOWN))
+        for ledger, window in ((predicted, ours), (measured, theirs))
+    ]
+    return Figure(*most) if min(most) >= 0 else None
+
+
+def _categories(predicted: Ledger, ours: Window, measured: Ledger, theirs: Window) -> dict[Category, Figure]:
+    left = predicted.composition(predicted.peak(ours.first, ours.last).event)
+    right = measured.composition(measured.peak(theirs.first, theirs.last).event)
+    return {category: Figure(left[category], right[category]) for category in CATEGORIES}
+
+
+def _allocations(ledger: Ledger, window: Window, without_scratch: bool) -> list[int]:
+    """Rows of the main device's allocations."""
+    events = ledger.recording.events
+    rows = np.arange(window.first, window.last)
+    rows = rows[(events.size[rows] > 0) & (events.device[rows] == _MAIN_DEVICE)]
+    if without_scratch:
+        rows = rows[ledger.category[ledger.blocks.of_event[rows]] != _SCRATCH]
+    found: list[int] = rows.tolist()
+    return found
+
+
+def _sizes(ledger: Ledger, rows: list[int]) -> list[int]:
+    events = ledger.recording.events
+    requested, size = events.requested[rows], events.size[rows]
+    sizes: list[int] = np.where(requested == UNKNOWN, size, requested).tolist()
+    return sizes
+
+
+def _matching(left: list[int], right: list[int]) -> float | None:
+    if left == right:
+        return 1.0
+    if max(len(left), len(right)) > _MOST_COMPARED:
+        return None
+    matcher = difflib.SequenceMatcher(None, left, right, autojunk=False)
+    return sum(block.size for block in matcher.get_matching_blocks()) / max(len(left), len(right))
+
+
+def _parting(
+    predicted: Ledger, left: list[int], measured: Ledger, right: list[int], sizes: tuple[list[int], list[int]]
+) -> Parting | None:
+    if sizes[0] == sizes[1]:
+        return None
+    alike = [ours == theirs for ours, theirs in zip(*sizes, strict=False)]
+    index = alike.index(False) if False in alike else len(alike)
+    return Parting(index, _allocation(predicted, left, sizes[0], index), _allocation(measured, right, sizes[1], index))
+
+
+def _allocation(ledger: Ledger, rows: list[int], sizes: list[int], index: int) -> Allocation | None:
+    if index >= len(rows):
+        return None
+    event = rows[index]
+    category = CATEGORIES[int(ledger.category[ledger.blocks.of_event[event]])]
+    return Allocation(event, sizes[index], category, ledger.operator_at(event), ledger.module_at(event))

@@ -1,0 +1,81 @@
+"""A prediction beside a measurement on a console."""
+
+from collections.abc import Iterator
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from vramscope.ledger.against import Against, Allocation, Figure, Parting
+from vramscope.names import visible
+from vramscope.units import format_size
+from vramscope.views.text import Scale, category_label
+
+
+def print_against(name: str, against: Against, console: Console) -> None:
+    """Print one pass: totals, categories, and the first allocation where the two part."""
+    for part in _parts(name, against, console):
+        console.print(part, highlight=False)
+
+
+def _parts(name: str, against: Against, console: Console) -> Iterator[RenderableType]:
+    yield Text("")
+    yield Text(f"{name}: prediction beside measurement", style="bold cyan")
+    yield _table(against, console)
+    if not against.categories_known:
+        yield Text("a snapshot does not say what its blocks are for: only its library workspaces are told apart")
+    yield Text(_sequence_words(against))
+    if against.parting is not None:
+        yield Text(visible(parting_words(against.parting), console.encoding))
+
+
+def _table(against: Against, console: Console) -> Table:
+    scale = Scale.fitting(max(against.peak.predicted_bytes, against.peak.measured_bytes))
+    utf = console.encoding.lower().startswith("utf")
+    table = Table(box=box.SIMPLE_HEAD if utf else box.ASCII2, show_edge=False, pad_edge=False)
+    table.add_column("at the peak")
+    for header in ("predicted", "measured", "difference", "error"):
+        table.add_column(header, justify="right", no_wrap=True)
+    for category, figure in against.by_category.items():
+        if figure.predicted_bytes or figure.measured_bytes:
+            table.add_row(category_label(category), *_cells(figure, scale))
+    table.add_section()
+    table.add_row("total", *_cells(against.peak, scale), style="bold")
+    if against.reserved is not None:
+        table.add_row("reserved", *_cells(against.reserved, scale))
+    return table
+
+
+def _cells(figure: Figure, scale: Scale) -> tuple[str, str, str, str]:
+    error = figure.error
+    return (
+        scale.text(figure.predicted_bytes),
+        scale.text(figure.measured_bytes),
+        scale.change(figure.difference_bytes),
+        "" if error is None else f"{error:+.3%}",
+    )
+
+
+def _sequence_words(against: Against) -> str:
+    predicted, measured = against.allocations
+    counts = f"{predicted:,} allocations predicted, {measured:,} measured"
+    if against.parting is None:
+        return f"{counts}: all of the same size, in the same order"
+    return counts if against.matching is None else f"{counts}: {against.matching:.3%} in the same order on both sides"
+
+
+def parting_words(parting: Parting) -> str:
+    """The first allocation that differs, in words."""
+    sides = f"predicted {_allocation_words(parting.predicted)}, measured {_allocation_words(parting.measured)}"
+    return f"first at allocation {parting.index:,}: {sides}"
+
+
+def _allocation_words(allocation: Allocation | None) -> str:
+    if allocation is None:
+        return "no further one"
+    operator = f" by {allocation.operator}" if allocation.operator else ""
+    module = f" in {allocation.module}" if allocation.module else ""
+    return f"{format_size(allocation.bytes)} ({allocation.bytes:,} B) of {category_label(allocation.category)}" + (
+        operator + module
+    )

@@ -1,0 +1,78 @@
+"""A prediction beside a measurement: the figures on both sides, and where they part."""
+
+import gc
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from helpers import record_pass
+from vramscope.ledger.against import set_against
+from vramscope.ledger.categories import Category
+from vramscope.ledger.ledger import Ledger
+from vramscope.recorders.virtual import VirtualRecorder
+from vramscope.workloads.passes import PassName, run_pass
+from vramscope.workloads.targets import resolve
+from vramscope.workloads.workload import WorkloadOptions
+
+
+def predicted(batch: int) -> Ledger:
+    gc.collect()
+    options = WorkloadOptions(batch=batch, steps=1)
+    return Ledger(run_pass(resolve("mlp"), options, PassName.TRAINING, VirtualRecorder(), lambda _: None))
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
+
+
+@pytest.fixture(scope="module")
+def measured() -> Ledger:
+    return record_pass("mlp", batch=3, steps=1)
+
+
+def test_alike_where_the_rules_know_everything(measured):
+    against = set_against(predicted(3), measured)
+    assert (against.parting, against.matching) == (None, 1.0)
+    assert against.allocations[0] == against.allocations[1] > 0
+    assert against.reserved is None  # the CPU's allocator reserves nothing
+    differing = {name for name, figure in against.by_category.items() if figure.difference_bytes}
+    assert differing <= {Category.WORKSPACE}
+
+
+def asked_for_more(recording, row: int, more_bytes: int):
+    """The recording with a larger allocation, as the program asked for it."""
+    requested = recording.events.requested.copy()
+    requested[row] += more_bytes
+    return replace(recording, events=replace(recording.events, requested=requested))
+
+
+@pytest.mark.parametrize("which", [0, 3, -1])
+def test_the_first_allocation_that_differs(measured, which):
+    step = measured.steps[1]
+    rows = np.arange(step.first, step.last)
+    scratch = measured.is_category(Category.WORKSPACE)[measured.blocks.of_event[rows]]
+    births = rows[(measured.recording.events.size[rows] > 0) & ~scratch]
+    changed = Ledger(asked_for_more(measured.recording, int(births[which]), 64))
+    parting = set_against(predicted(3), changed).parting
+    assert parting.index == which % len(births)
+    assert parting.measured.bytes - parting.predicted.bytes == 64
+    assert parting.measured.event == births[which]
+    assert parting.predicted.operator == parting.measured.operator
+
+
+def test_another_batch_shows_in_activations_and_inputs_alone(measured):
+    against = set_against(predicted(4), measured)
+    # 4 samples for 3: 784 float32 inputs and an int64 target more
+    assert against.by_category[Category.INPUTS].difference_bytes == 784 * 4 + 8
+    assert against.by_category[Category.PARAMETERS].difference_bytes == 0
+    assert against.parting is not None
+    assert 0 < against.matching < 1
+
+
+def test_a_side_that_ends_first_has_no_allocation(measured):
+    first = measured.steps[1].first
+    births = np.flatnonzero((measured.recording.events.size > 0) & (np.arange(len(measured)) >= first))
+    cut = measured.recording.events.take(np.arange(len(measured)) < births[2])
+    shorter = Ledger(replace(measured.recording, events=cut))
+    parting = set_against(predicted(3), shorter).parting
+    assert (parting.measured, parting.predicted is None) == (None, False)
