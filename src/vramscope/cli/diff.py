@@ -71,11 +71,10 @@ def _check_outputs(form: str, out: str, json_path: str | None) -> None:
 
 
 def _terminal(diff: "Diff", out: str, top: int) -> None:
-    from rich.console import Console
-
+    from vramscope.cli.console import result_console
     from vramscope.views.terminal.diff import print_diff
 
-    print_diff(diff, Console(), top=top)
+    print_diff(diff, result_console(), top=top)
 
 
 def _json(diff: "Diff", out: str, top: int) -> None:

@@ -200,12 +200,11 @@ def _print(
     top: int,
     verbose: bool,
 ) -> None:
-    from rich.console import Console
-
+    from vramscope.cli.console import result_console
     from vramscope.views.terminal import print_comparison
     from vramscope.views.terminal.against import print_against
 
-    console = Console()
+    console = result_console()
     print_comparison(comparison, console, top=top, verbose=verbose)
     if gpu is not None:
         _print_uses(gpu, uses)

@@ -1,6 +1,7 @@
 """The `vramscope` command: finds the subcommand, and turns every error into one line and an exit code."""
 
 import difflib
+import errno
 import importlib
 import os
 import signal
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 import click
 
 from vramscope import __version__
-from vramscope.errors import VramscopeError
+from vramscope.errors import OutputError, VramscopeError
 
 COMMANDS = {
     "compare": ("vramscope.cli.compare:compare_command", "Inference and training of a model side by side."),
@@ -27,6 +28,8 @@ COMMANDS = {
 }
 """Each command, where it is and what it does; its module is imported only when the command itself is used."""
 DEFECT, INTERRUPTED = 3, 130
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""What the system says when a stream has no room; files that we open ourselves are told with their names."""
 
 
 class LazyCommands(click.Group):
@@ -69,17 +72,35 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave the process with its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     signal.signal(signal.SIGTERM, _terminate)
-    code = run(given)
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader has seen enough: `vramscope … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(code)
+    sys.exit(_flushed(run(given)))
 
 
 def _terminate(number: int, frame: object) -> None:
     """End as an interrupt does: children are ended and temporary files removed on the way out."""
     raise SystemExit(128 + number)
+
+
+def _flushed(code: int) -> int:
+    """The exit code once everything that was printed has gone out: what cannot go out is an error too."""
+    if sys.stdout is None:  # closed by whoever started the command
+        return code
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough: `vramscope … | head`
+        _drop_standard_output()
+    except OSError as error:
+        _drop_standard_output()
+        return _fail(_cannot_print(error), OutputError.exit_code)
+    return code
+
+
+def _drop_standard_output() -> None:
+    """Send what is still to be written nowhere, or Python complains of it when the process ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _cannot_print(error: OSError) -> str:
+    return f"standard output cannot be written: {error.strerror}; free some space, or write elsewhere"
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -98,6 +119,10 @@ def run(arguments: Sequence[str]) -> int:
         return _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
         return 0
+    except OSError as error:
+        if error.errno not in _NO_ROOM or error.filename is not None:
+            return _report_defect(error, debug)
+        return _fail(_cannot_print(error), OutputError.exit_code)
     except Exception as error:  # noqa: BLE001 - whatever is left is a defect of ours: reported, and never a traceback
         return _report_defect(error, debug)
 

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from vramscope.cli.console import result_console
 
 
 class Steps:
@@ -25,7 +26,7 @@ class Steps:
 def progress_bar(total: int, quiet: bool) -> Iterator[Steps]:
     """A bar of ``total`` notches, gone when the work is done; ``quiet`` shows none."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    console = Console(stderr=True)
+    console = result_console(stderr=True)
     disable = quiet or not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=disable) as progress:
         yield Steps(progress, total)

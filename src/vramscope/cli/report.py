@@ -90,11 +90,10 @@ def _check(form: str, out: Path) -> None:
 
 
 def _terminal(job: Job) -> list[Path]:
-    from rich.console import Console
-
+    from vramscope.cli.console import result_console
     from vramscope.views.terminal import print_comparison
 
-    print_comparison(job.comparison, Console(), top=job.top, verbose=job.verbose)
+    print_comparison(job.comparison, result_console(), top=job.top, verbose=job.verbose)
     return []
 
 

@@ -177,12 +177,11 @@ def _write(document: dict[str, Any], folder: Path | None, output: Path, json_pat
 
 
 def _print(summary: RunSummary, runs: Mapping[int, RunSummary], rank: Rank | None, top: int, verbose: bool) -> None:
-    from rich.console import Console
-
+    from vramscope.cli.console import result_console
     from vramscope.views.terminal.ranks import print_ranks
     from vramscope.views.terminal.run import print_run
 
-    console = Console(file=sys.stderr)
+    console = result_console(file=sys.stderr)
     print_run(summary, console, top=top, verbose=verbose)
     if rank is not None:
         print_ranks(merge_ranks(runs), rank.on_this_machine - len(runs), console, verbose=verbose)

@@ -5,6 +5,7 @@ around
 modules, so that an event's ancestors name its module; stamps put steps, phases and labels on the profiler's clock.
 """
 
+import atexit
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -94,6 +95,7 @@ class ProfilerRecorder:
         self._thread = get_ident()
         self._window.start()
         self._running = True
+        atexit.register(self.abandon)  # torch crashes in a process that ends while its profiler runs
         try:
             if self._gpu is not None:
                 self._gpu.start()
@@ -127,6 +129,7 @@ class ProfilerRecorder:
         if not self._running:
             return
         self._running = False
+        atexit.unregister(self.abandon)
         if self._gpu is not None:
             self._gpu.drop()
         if self._tracer is not None:

@@ -1,0 +1,131 @@
+"""Profiles where programs have them: beside one another, nested, in threads, in forked children, at the very end."""
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import vramscope
+from vramscope.errors import UnsupportedError
+
+FLOAT32 = 4
+
+
+def one_tensor() -> int:
+    """Record one tensor of 1,000 numbers; the bytes that the recording peaked at."""
+    with vramscope.profile() as profile:
+        torch.ones(1000)
+    assert profile.summary.allocator.max_disagreement_bytes == 0
+    return profile.summary.peak.bytes
+
+
+def test_a_profile_inside_another_is_refused_and_the_outer_one_goes_on() -> None:
+    with vramscope.profile() as outer:
+        first = torch.ones(1000)
+        with pytest.raises(UnsupportedError), vramscope.profile():
+            pass
+        second = torch.ones(500)
+    del first, second
+    assert outer.summary.peak.bytes == 1500 * FLOAT32
+
+
+def test_a_profile_in_another_thread() -> None:
+    found: list[int] = []
+    thread = threading.Thread(target=lambda: found.append(one_tensor()))
+    thread.start()
+    thread.join()
+    assert found == [1000 * FLOAT32]
+
+
+def test_profiles_of_two_threads_at_once_never_mix() -> None:
+    outcomes: list[int | str] = []
+    barrier = threading.Barrier(2)
+
+    def attempt() -> None:
+        barrier.wait()
+        try:
+            outcomes.append(one_tensor())
+        except UnsupportedError as error:
+            outcomes.append(str(error))
+
+    threads = [threading.Thread(target=attempt) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(outcomes) == 2
+    # either they came one after the other, or the second was told that another one is running
+    assert {outcome for outcome in outcomes if isinstance(outcome, int)} == {1000 * FLOAT32}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_child_records_for_itself_and_leaves_the_parents_recording_alone() -> None:
+    code = """
+import os, torch, vramscope
+with vramscope.profile() as profile:
+    kept = torch.ones(1000)
+    child = os.fork()
+    if child == 0:
+        more = torch.ones(77)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+print(profile.summary.peak.bytes)
+"""
+    assert python(code) == "4000"
+
+
+def test_a_profile_that_is_never_left_ends_with_the_process() -> None:
+    assert (
+        python("import torch, vramscope; p = vramscope.profile(); p.__enter__(); torch.ones(9); print('end')") == "end"
+    )
+
+
+def test_a_profile_left_by_sys_exit() -> None:
+    code = """
+import sys, torch, vramscope
+with vramscope.profile() as profile:
+    torch.ones(9)
+    sys.exit(0)
+"""
+    assert python(code) == ""
+
+
+def test_a_generator_that_is_collected_inside_a_profile_ends_it_once() -> None:
+    def steps():
+        with vramscope.profile() as profile:
+            yield profile
+
+    running = steps()
+    profile = next(running)
+    torch.ones(1000)
+    del running  # the collector leaves the block
+    assert profile.summary.peak.bytes == 1000 * FLOAT32
+    assert one_tensor() == 1000 * FLOAT32
+
+
+def test_a_model_of_very_many_modules_with_very_long_names(tmp_path: Path) -> None:
+    # 2,000 modules of names of 1,000 characters: two million characters of paths, and a nest 30 deep
+    model = nn.Module()
+    for number in range(2000):
+        model.add_module(f"{number:04d}" + "n" * 996, nn.Identity())
+    inner = model
+    for number in range(30):
+        inner.add_module("deep" * 20 + str(number), nn.Sequential())
+        inner = getattr(inner, "deep" * 20 + str(number))
+    with vramscope.profile(model) as profile:
+        torch.ones(1000)
+    profile.save(tmp_path / "wide.vram")
+    assert vramscope.Ledger(vramscope.read_recording(tmp_path / "wide.vram")).peak().bytes == 1000 * FLOAT32
+
+
+def python(code: str) -> str:
+    """What a program prints that ends well, without a word of complaint."""
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert "Traceback" not in finished.stderr
+    return finished.stdout.strip()

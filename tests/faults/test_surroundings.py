@@ -1,0 +1,128 @@
+"""Terminals, locales, folders and disks as they are elsewhere: nothing lost, one clear line, no traceback."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.views.samples import training
+
+from vramscope.recording.file import write_recording
+
+VRAMSCOPE = f"{sys.executable} -m vramscope"
+FULL = Path("/dev/full")
+needs_dev_full = pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_recording(training(), tmp_path / "training.vram")
+    return tmp_path
+
+
+def shell(command: str, cwd: Path, **environment: str | None) -> subprocess.CompletedProcess[bytes]:
+    """What a shell does with a command; an environment variable that is None is not there."""
+    merged = {**os.environ, "NO_COLOR": "1", **environment}
+    return subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command],
+        cwd=cwd,
+        env={name: value for name, value in merged.items() if value is not None},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def one_line(finished: subprocess.CompletedProcess[bytes], code: int = 2) -> str:
+    """The line of a command that failed as it should."""
+    text = finished.stderr.decode(errors="backslashreplace")
+    assert finished.returncode == code, text
+    lines = text.strip().splitlines()
+    assert len(lines) == 1, text
+    return lines[0]
+
+
+def test_a_reader_that_has_seen_enough(folder: Path) -> None:
+    finished = shell(f"{VRAMSCOPE} report training.vram --format csv | head -2", folder)
+    assert (finished.returncode, finished.stderr) == (0, b"")
+    assert len(finished.stdout.splitlines()) == 2
+
+
+def test_a_reader_that_is_gone_before_anything_is_written(folder: Path) -> None:
+    finished = shell(f"{VRAMSCOPE} report training.vram --format json | true", folder)
+    assert b"Traceback" not in finished.stderr
+    assert b"Exception ignored" not in finished.stderr
+
+
+def test_no_standard_output_at_all(folder: Path) -> None:
+    finished = shell(f"{VRAMSCOPE} report training.vram >&-", folder)
+    assert b"Traceback" not in finished.stderr
+    assert b"defect" not in finished.stderr
+
+
+@needs_dev_full
+def test_standard_output_on_a_full_disk(folder: Path) -> None:
+    line = one_line(shell(f"{VRAMSCOPE} report training.vram > /dev/full", folder))
+    assert "No space left on device" in line
+
+
+@needs_dev_full
+@pytest.mark.parametrize("form", ["json", "csv", "html", "perfetto", "snapshot"])
+def test_a_report_on_a_full_disk(folder: Path, form: str) -> None:
+    assert "/dev/full" in one_line(shell(f"{VRAMSCOPE} report training.vram --format {form} -o /dev/full", folder))
+
+
+@pytest.mark.parametrize("form", ["json", "csv", "html", "perfetto", "snapshot", "png"])
+def test_a_disk_that_fills_up_keeps_what_was_there(folder: Path, form: str) -> None:
+    target = folder / "before"
+    name = target / "timeline.png" if form == "png" else target
+    if form == "png":
+        target.mkdir()
+    name.write_text("from before")
+    # a file may have no more than one block of 1,024 bytes
+    finished = shell(f"ulimit -f 1; {VRAMSCOPE} report training.vram --format {form} -o before", folder)
+    one_line(finished)
+    assert name.read_text() == "from before"
+    assert sorted(path.name for path in folder.iterdir()) == ["before", "training.vram"]
+
+
+@pytest.mark.parametrize("locale", ["C", "POSIX", "en_US.ISO-8859-1"])
+def test_a_locale_without_utf_8(folder: Path, locale: str) -> None:
+    finished = shell(
+        f"{VRAMSCOPE} report training.vram", folder, LC_ALL=locale, PYTHONUTF8="0", PYTHONCOERCECLOCALE="0"
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert b"Traceback" not in finished.stderr
+    assert b"parameters" in finished.stdout
+
+
+def test_output_that_can_only_be_ascii(folder: Path) -> None:
+    finished = shell(f"{VRAMSCOPE} report training.vram", folder, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.isascii()
+
+
+def test_no_home(folder: Path) -> None:
+    finished = shell(f"{VRAMSCOPE} report training.vram --format png -o pictures", folder, HOME=None, USER=None)
+    assert finished.returncode == 0, finished.stderr
+    assert (folder / "pictures" / "timeline.png").stat().st_size > 0
+
+
+def test_a_home_that_cannot_be_written(folder: Path) -> None:
+    finished = shell(f"{VRAMSCOPE} report training.vram --format png -o pictures -q", folder, HOME="/proc/none")
+    assert finished.returncode == 0, finished.stderr
+
+
+@pytest.mark.parametrize("columns", ["1", "20", "10000", "junk"])
+def test_terminals_of_every_width(folder: Path, columns: str) -> None:
+    finished = shell(f"{VRAMSCOPE} report training.vram", folder, COLUMNS=columns, TERM="dumb")
+    assert finished.returncode == 0, finished.stderr
+    assert b"total" in finished.stdout
+
+
+def test_a_folder_that_is_gone(folder: Path) -> None:
+    finished = shell(f"mkdir gone; cd gone; rmdir ../gone; {VRAMSCOPE} report {folder}/training.vram", folder)
+    assert b"Traceback" not in finished.stderr
+    assert finished.returncode == 0
