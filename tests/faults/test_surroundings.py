@@ -126,3 +126,8 @@ def test_a_folder_that_is_gone(folder: Path) -> None:
     finished = shell(f"mkdir gone; cd gone; rmdir ../gone; {VRAMSCOPE} report {folder}/training.vram", folder)
     assert b"Traceback" not in finished.stderr
     assert finished.returncode == 0
+
+
+@pytest.mark.parametrize("command", ["report", "snapshot", "diff x", "compare", "run", "report training.vram -o"])
+def test_a_name_longer_than_any_file_may_have(folder: Path, command: str) -> None:
+    one_line(shell(f"{VRAMSCOPE} {command} {'a' * 300}", folder))

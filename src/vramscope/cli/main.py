@@ -14,6 +14,7 @@ import click
 
 from vramscope import __version__
 from vramscope.errors import OutputError, VramscopeError
+from vramscope.names import visible
 
 COMMANDS = {
     "compare": ("vramscope.cli.compare:compare_command", "Inference and training of a model side by side."),
@@ -120,9 +121,11 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         return 0
     except OSError as error:
-        if error.errno not in _NO_ROOM or error.filename is not None:
-            return _report_defect(error, debug)
-        return _fail(_cannot_print(error), OutputError.exit_code)
+        if error.filename is None and error.errno in _NO_ROOM:
+            return _fail(_cannot_print(error), OutputError.exit_code)
+        if error.filename is not None and str(error.filename) in arguments:
+            return _fail(f"{visible(str(error.filename))}: {error.strerror}; give another", OutputError.exit_code)
+        return _report_defect(error, debug)
     except Exception as error:  # noqa: BLE001 - whatever is left is a defect of ours: reported, and never a traceback
         return _report_defect(error, debug)
 
