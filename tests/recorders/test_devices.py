@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vramscope.errors import UnsupportedError
-from vramscope.recorders.devices import cuda_problem, recorded_device
+from vramscope.recorders.devices import cuda_problem, recorded_device, recorded_devices
 
 
 class CudaBuild:
@@ -20,6 +20,7 @@ class CudaBuild:
         patch.setattr(torch.cuda, "init", init)
         patch.setattr(torch.cuda, "device_count", lambda: count)
         patch.setattr(torch.cuda, "current_device", lambda: 0)
+        patch.setattr(torch.cuda, "get_allocator_backend", lambda: "native")
 
 
 def test_a_cpu_build_says_so() -> None:
@@ -73,6 +74,20 @@ def test_an_index_that_is_there_is_taken(monkeypatch: pytest.MonkeyPatch) -> Non
     CudaBuild(monkeypatch, count=2)
     assert recorded_device("cuda:1") == torch.device("cuda", 1)
     assert recorded_device("cuda") == torch.device("cuda", 0)
+
+
+def test_an_allocator_that_reports_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    CudaBuild(monkeypatch, count=1)
+    monkeypatch.setattr(torch.cuda, "get_allocator_backend", lambda: "cudaMallocAsync")
+    with pytest.raises(UnsupportedError, match="cudaMallocAsync, which reports no events"):
+        recorded_device("cuda")
+
+
+def test_other_gpus_are_recorded_beside_the_main_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    CudaBuild(monkeypatch, count=3)
+    names = [str(device) for device in recorded_devices(torch.device("cuda", 1))]
+    assert names == ["cuda:1", "cpu", "cuda:0", "cuda:2"]
+    assert recorded_devices(torch.device("cpu")) == [torch.device("cpu")]
 
 
 @pytest.mark.parametrize(("name", "why"), [("mps", "Apple"), ("xpu", "Intel"), ("meta", "reports no events")])
