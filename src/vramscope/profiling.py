@@ -111,6 +111,11 @@ class Profile:
         self._recorder.mark_inputs(tensors)
 
     @property
+    def has_ended(self) -> bool:
+        """Whether the block has ended, so that there is something to ask."""
+        return self._recording is not None
+
+    @property
     def recording(self) -> Recording:
         """The facts.
 

@@ -11,13 +11,15 @@ from vramscope.recording.file import write_recording
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """``a`` and ``b`` hold both passes, b with activations twice as large; ``half`` has one pass only."""
+    """``a`` and ``b`` hold both passes, b with activations twice as large; the halves have one pass only."""
     for name, activation in (("a", ACTIVATION), ("b", 2 * ACTIVATION)):
         (tmp_path / name).mkdir()
         write_recording(inference(activation), tmp_path / name / "inference.vram")
         write_recording(training(activation), tmp_path / name / "training.vram")
     (tmp_path / "half").mkdir()
     write_recording(training(), tmp_path / "half" / "training.vram")
+    (tmp_path / "other_half").mkdir()
+    write_recording(inference(), tmp_path / "other_half" / "inference.vram")
     write_recording(replace(training(), complete=False), tmp_path / "cut.vram")
     return tmp_path
 
@@ -34,6 +36,7 @@ def folder(tmp_path: Path) -> Path:
         (("a", "b", "--fail-over", "parameters:0"), 0),
         (("a/training.vram", "b", "--pass", "training", "--fail-over", "activations:960 B"), 0),
         (("a/inference.vram", "a/training.vram", "--fail-over", "gradients:99%"), 1),
+        (("half", "a/training.vram", "--fail-over", "0%"), 0),
     ],
 )
 def test_exit_codes(folder: Path, arguments: tuple[str, ...], code: int) -> None:
@@ -49,6 +52,9 @@ def test_exit_codes(folder: Path, arguments: tuple[str, ...], code: int) -> None
         (("missing", "a"), ("missing",)),
         (("a", "half"), ("no inference pass", "--pass training")),
         (("half", "a"), ("no inference pass",)),
+        (("half", "other_half"), ("second side has no training pass",)),
+        (("half", "a/inference.vram"), ("second side has no training pass",)),
+        (("a/inference.vram", "half", "--fail-over", "99%"), ("second side has no inference pass",)),
         (("half", "cut.vram", "--fail-over", "5%"), ("incomplete",)),
         (("a", "b", "--fail-over", "5 parsecs"), ("5 parsecs",)),
         (("a", "b", "--fail-over", "activation:5%"), ("did you mean activations",)),

@@ -1,33 +1,35 @@
-"""Runs of pytest with the plugin, in processes of their own."""
+"""Runs of pytest with the plugin, each in a process of its own."""
 
 import json
-import os
-import subprocess
-import sys
-from importlib.metadata import entry_points
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_IS_INSTALLED = any(entry.value == "vramscope.pytest_plugin" for entry in entry_points(group="pytest11"))
-PLUGIN = () if _IS_INSTALLED else ("-p", "vramscope.pytest_plugin")
-"""How to load the plugin where this checkout's metadata do not say it yet."""
+import pytest
+
+_PATIENCE_SECONDS = 300
 
 
-def run_pytest(folder: Path, *arguments: str, code: int | None = None, **environment: str) -> str:
-    """What a run prints; its exit code is checked where one is given."""
-    finished = subprocess.run(
-        [sys.executable, "-m", "pytest", *PLUGIN, "-p", "no:cacheprovider", "--no-header", "-rA", *arguments],
-        cwd=folder,
-        env={**os.environ, "COLUMNS": "200", "PYTEST_ADDOPTS": "", **environment},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert code is None or finished.returncode == code, finished.stdout
-    return finished.stdout
+@dataclass(frozen=True)
+class Project:
+    """A folder with tests, in which pytest is run."""
+
+    path: Path
+    pytester: pytest.Pytester
+    environment: pytest.MonkeyPatch
+
+    def write(self, name: str, text: str) -> None:
+        """Put a file there."""
+        (self.path / name).write_text(text)
+
+    def run(self, *arguments: str, code: int | None = None) -> str:
+        """What a run prints; its exit code is checked where one is given."""
+        self.environment.chdir(self.path)
+        common = ("-p", "no:cacheprovider", "--no-header", "-rA")
+        finished = self.pytester.runpytest_subprocess(*common, *arguments, timeout=_PATIENCE_SECONDS)
+        text = "\n".join([*finished.outlines, *finished.errlines])
+        assert code is None or finished.ret == code, text
+        return text
 
 
 def outcomes(text: str) -> dict[str, str]:

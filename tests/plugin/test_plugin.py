@@ -1,15 +1,20 @@
 """The pytest plugin, as a project uses it."""
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from plugin.runs import figures, outcomes, run_pytest
+import vramscope
+from plugin.runs import Project, figures, outcomes
 from vramscope.recording.file import read_recording
+from vramscope.testing.baseline import results_document
+from vramscope.testing.figures import TestFigures
 
 # float32: four bytes for each of the thousand numbers
 SUITE = """
@@ -143,17 +148,30 @@ EXPECTED = {
 
 
 @pytest.fixture(scope="module")
-def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def suite_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("suite")
     (folder / "test_suite.py").write_text(SUITE)
     return folder
 
 
+@pytest.fixture
+def suite(suite_folder: Path, project_in: Callable[[Path], Project]) -> Project:
+    return project_in(suite_folder)
+
+
 @pytest.fixture(scope="module")
-def plain_run(suite: Path) -> str:
+def printed() -> list[str]:
+    """What the suite printed, once it has run: `pytester` is of one test, and this run serves many."""
+    return []
+
+
+@pytest.fixture
+def plain_run(suite: Project, printed: list[str]) -> str:
     """The suite with every output: the other tests look at what it wrote."""
     options = ("--vramscope", "--vramscope-json", "out.json", "--vramscope-report", "report", "--junitxml", "junit.xml")
-    return run_pytest(suite, *options, "--vramscope-save", "base.json", code=1)
+    if not printed:
+        printed.append(suite.run(*options, "--vramscope-save", "base.json", code=1))
+    return printed[0]
 
 
 def test_outcomes(plain_run: str) -> None:
@@ -170,15 +188,15 @@ def test_messages_say_what_and_where(plain_run: str) -> None:
         assert words in plain_run
 
 
-def test_the_table_lists_the_heaviest_first(plain_run: str, suite: Path) -> None:
+def test_the_table_lists_the_heaviest_first(plain_run: str, suite: Project) -> None:
     table = plain_run.partition("memory of tests (vramscope)")[2].splitlines()[2:12]
     listed = [line.partition("::")[2].split(" (")[0] for line in table]
-    ranked = sorted(figures(suite / "out.json").values(), key=lambda test: (-test["peak_bytes"], test["test"]))
+    ranked = sorted(figures(suite.path / "out.json").values(), key=lambda test: (-test["peak_bytes"], test["test"]))
     assert listed == [test["test"].partition("::")[2] for test in ranked[:10]]
 
 
-def test_the_figures_add_up(plain_run: str, suite: Path) -> None:
-    found = figures(suite / "out.json")
+def test_the_figures_add_up(plain_run: str, suite: Project) -> None:
+    found = figures(suite.path / "out.json")
     assert found["test_at"]["peak_bytes"] == 4000
     assert found["test_leak"]["leaked_bytes"] == 400
     for test in found.values():
@@ -187,39 +205,39 @@ def test_the_figures_add_up(plain_run: str, suite: Path) -> None:
         assert sum(test["leaked_by_category"].values()) == test["leaked_bytes"]
 
 
-def test_junit_agrees_with_the_terminal(plain_run: str, suite: Path) -> None:
-    found = ElementTree.parse(suite / "junit.xml").iter("testcase")
+def test_junit_agrees_with_the_terminal(plain_run: str, suite: Project) -> None:
+    found = ElementTree.parse(suite.path / "junit.xml").iter("testcase")
     cases = {"::".join([*case.get("classname", "").split(".")[1:], case.get("name", "")]): case for case in found}
     failed = {name for name, case in cases.items() if case.find("failure") is not None}
     assert failed == {name for name, found in EXPECTED.items() if found == "FAILED"}
-    for name, test in figures(suite / "out.json").items():
+    for name, test in figures(suite.path / "out.json").items():
         properties = {p.get("name"): p.get("value") for p in cases[name].iter("property")}
         assert properties["vramscope_peak_bytes"] == str(test["peak_bytes"])
 
 
-def test_the_report_has_every_recording(plain_run: str, suite: Path) -> None:
-    page = (suite / "report" / "index.html").read_text()
-    for name, test in figures(suite / "out.json").items():
+def test_the_report_has_every_recording(plain_run: str, suite: Project) -> None:
+    page = (suite.path / "report" / "index.html").read_text()
+    for name, test in figures(suite.path / "out.json").items():
         assert name in page
         assert f'data-bytes="{test["peak_bytes"]}"' in page
-        recording = read_recording(suite / "report" / test["recording"])
+        recording = read_recording(suite.path / "report" / test["recording"])
         assert len(recording.events)
     assert "<script" not in page
 
 
-def test_workers_of_xdist_are_merged(plain_run: str, suite: Path) -> None:
+def test_workers_of_xdist_are_merged(plain_run: str, suite: Project) -> None:
     pytest.importorskip("xdist")
-    text = run_pytest(suite, "-n", "2", "--vramscope", "--vramscope-json", "two.json", code=1)
+    text = suite.run("-n", "2", "--vramscope", "--vramscope-json", "two.json", code=1)
     assert {name: found for name, found in outcomes(text).items() if "SKIPPED" not in found} == EXPECTED
-    one, two = figures(suite / "out.json"), figures(suite / "two.json")
+    one, two = figures(suite.path / "out.json"), figures(suite.path / "two.json")
     assert {name: test["peak_bytes"] for name, test in one.items()} == {
         name: test["peak_bytes"] for name, test in two.items()
     }
 
 
-def test_a_baseline_of_itself_has_no_regression(plain_run: str, suite: Path) -> None:
-    text = run_pytest(
-        *(suite, "-k", "test_at or test_under", "--vramscope-compare", "base.json"),
+def test_a_baseline_of_itself_has_no_regression(plain_run: str, suite: Project) -> None:
+    text = suite.run(
+        *("-k", "test_at or test_under", "--vramscope-compare", "base.json"),
         *("--vramscope-fail-over", "0%", "--vramscope-fail-over", "activations:0"),
         code=0,
     )
@@ -253,9 +271,9 @@ def test_warmup(): ...
 
 
 @pytest.mark.parametrize("workers", [(), ("-n", "1")])
-def test_malformed_markers_are_refused_at_collection(tmp_path: Path, workers: tuple[str, ...]) -> None:
-    (tmp_path / "test_bad.py").write_text(BAD_MARKERS)
-    text = run_pytest(tmp_path, *workers, code=4)
+def test_malformed_markers_are_refused_at_collection(project: Project, workers: tuple[str, ...]) -> None:
+    project.write("test_bad.py", BAD_MARKERS)
+    text = project.run(*workers, code=4)
     for words in (
         "'5 parsecs' is not a size",
         "'5 MBs of junk'",
@@ -279,122 +297,254 @@ def test_malformed_markers_are_refused_at_collection(tmp_path: Path, workers: tu
         (("--vramscope-default-limit", "5 MBs"), "'5 MBs' is not a size"),
         (("--vramscope-top", "many"), "--vramscope-top many"),
         (("--vramscope-json", "nowhere/x.json"), "nowhere"),
+        (("--vramscope-report", "test_fine.py/report"), "--vramscope-report"),
+        (("--vramscope-report", "test_fine.py"), "--vramscope-report"),
+        (("--vramscope-compare", "empty.json"), "the baseline is empty"),
+        (("--vramscope-compare", "unmatched.json"), "knows none of the 1 tests of this run"),
+        (("--vramscope-compare", "unmatched.json", "-n", "1"), "knows none of the 1 tests of this run"),
+        *(
+            ((f"--vramscope-{name}", ""), f"--vramscope-{name} is empty")
+            for name in ("json", "save", "compare", "top", "default-limit", "report", "fail-over")
+        ),
+        (("-o", "vramscope-json="), "--vramscope-json is empty"),
+        (("-o", "vramscope_fail_over="), "--vramscope-fail-over is empty"),
+        (("-o", "vramscope=perhaps"), "invalid truth value 'perhaps'"),
     ],
 )
-def test_malformed_options_end_with_4(tmp_path: Path, options: tuple[str, ...], words: str) -> None:
-    (tmp_path / "test_fine.py").write_text("def test_fine(): ...")
-    (tmp_path / "other.json").write_text("[1, 2]")
-    (tmp_path / "torn.json").write_text('{"schema": "vramscope/1", "tool": "pytest", "tests": [{"test": "a"}]}')
-    text = run_pytest(tmp_path, *options, code=4)
+def test_malformed_options_end_with_4(project: Project, options: tuple[str, ...], words: str) -> None:
+    project.write("test_fine.py", "def test_fine(): ...")
+    project.write("other.json", "[1, 2]")
+    project.write("empty.json", json.dumps(results_document({})))
+    elsewhere = TestFigures("cpu", 1, 0, {}, {}, {}, {}, {}).to_json()
+    project.write("unmatched.json", json.dumps(results_document({"other.py::test_fine": elsewhere})))
+    project.write("torn.json", '{"schema": "vramscope/1", "tool": "pytest", "tests": [{"test": "a"}]}')
+    text = project.run(*options, code=4)
     assert words in text
     assert "Traceback" not in text
 
 
-@pytest.mark.parametrize("spelling", ["vramscope-{}", "vramscope_{}"])
-def test_ini_options_are_honoured(tmp_path: Path, spelling: str) -> None:
-    (tmp_path / "test_one.py").write_text("import torch\ndef test_one():\n    torch.zeros(1000)\n")
-    options = {"json": "out.json", "top": "1", "default-limit": "3999 B"}
-    lines = [f"{spelling.format(name).replace('-', spelling[9])} = {value}" for name, value in options.items()]
-    (tmp_path / "pytest.ini").write_text("\n".join(["[pytest]", "vramscope = true", *lines]))
-    text = run_pytest(tmp_path, code=1)
+ONE_TEST = "import torch\ndef test_one():\n    torch.zeros({})\n"
+
+
+def configure(project: Project, separator: str, **options: str) -> None:
+    """Write the ini file; ``table`` stands for the option without a name of its own."""
+    names = {name: f"vramscope_{name}".removesuffix("_table").replace("_", separator) for name in options}
+    project.write("pytest.ini", "\n".join(["[pytest]", *(f"{names[n]} = {value}" for n, value in options.items())]))
+
+
+@pytest.mark.parametrize("separator", ["-", "_"])
+def test_ini_options_are_honoured(project: Project, separator: str) -> None:
+    project.write("test_one.py", ONE_TEST.format(1000))
+    configure(project, separator, table="true", json="out.json", top="1", default_limit="3999 B")
+    text = project.run(code=1)
     assert "1 B more than limit_vram allows" in text
     assert "memory of tests (vramscope)" in text
-    assert figures(tmp_path / "out.json")["test_one"]["peak_bytes"] == 4000
-    run_pytest(tmp_path, "--vramscope-default-limit", "4000 B", code=0)
+    assert figures(project.path / "out.json")["test_one"]["peak_bytes"] == 4000
 
 
-def test_torch_is_loaded_only_when_it_is_used(tmp_path: Path) -> None:
-    (tmp_path / "test_light.py").write_text(
-        "import sys\ndef test_light():\n    assert not {'torch', 'numpy'} & set(sys.modules)\n"
+def test_the_command_line_wins_over_the_ini_file(project: Project) -> None:
+    project.write("test_one.py", ONE_TEST.format(1000))
+    configure(project, "-", default_limit="3999 B")
+    project.run("--vramscope-default-limit", "4000 B", code=0)
+
+
+def test_a_baseline_and_a_report_can_stand_in_the_ini_file(project: Project) -> None:
+    project.write("test_one.py", ONE_TEST.format(1000))
+    configure(project, "_", save="base.json", report="report")
+    project.run(code=0)
+    assert figures(project.path / "base.json")["test_one"]["peak_bytes"] == 4000
+    assert (project.path / "report" / "index.html").exists()
+    project.write("test_one.py", ONE_TEST.format(1001))  # four bytes more
+    configure(project, "-", compare="base.json", fail_over="peak:3B")
+    assert "peak grew from" in project.run(code=1)
+    configure(project, "_", compare="base.json", fail_over="peak:4B")
+    project.run(code=0)
+
+
+def test_torch_is_loaded_only_when_it_is_used(project: Project) -> None:
+    project.write(
+        "test_light.py", "import sys\ndef test_light():\n    assert not {'torch', 'numpy'} & set(sys.modules)\n"
     )
-    run_pytest(tmp_path, "-p", "no:memray", code=0)
+    project.run("-p", "no:memray", code=0)
 
 
-def test_limits_do_not_depend_on_order(tmp_path: Path) -> None:
-    (tmp_path / "test_order.py").write_text(
+def test_limits_do_not_depend_on_order(project: Project) -> None:
+    project.write(
+        "test_order.py",
         "import pytest, torch\nOLD = []\n"
         "def test_fills():\n    OLD.append(torch.zeros(10_000))\n"
-        '@pytest.mark.limit_vram("4000 B")\ndef test_empties():\n    OLD.clear()\n    torch.zeros(1000)\n'
+        '@pytest.mark.limit_vram("4000 B")\ndef test_empties():\n    OLD.clear()\n    torch.zeros(1000)\n',
     )
-    run_pytest(tmp_path, "--vramscope", code=0)
-    run_pytest(tmp_path, "--vramscope", "-k", "empties", code=0)
+    project.run("--vramscope", code=0)
+    project.run("--vramscope", "-k", "empties", code=0)
 
 
-def test_hostile_names_are_text(tmp_path: Path) -> None:
-    (tmp_path / "test_names.py").write_text(
+def test_hostile_names_are_text(project: Project) -> None:
+    project.write(
+        "test_names.py",
         "import pytest, torch\n"
         '@pytest.mark.parametrize("x", [1], ids=["</script><script>alert(1)</script>"])\n'
         "def test_name(x):\n"
         "    model = torch.nn.Module()\n"
         "    model.add_module('</td><img src=x>\\u202e', torch.nn.Linear(2, 2))\n"
-        "    list(model.children())[0](torch.ones(1, 2))\n"
+        "    list(model.children())[0](torch.ones(1, 2))\n",
     )
-    run_pytest(tmp_path, "--vramscope-report", "report", "--vramscope", code=0)
-    page = (tmp_path / "report" / "index.html").read_text()
+    project.run("--vramscope-report", "report", "--vramscope", code=0)
+    page = (project.path / "report" / "index.html").read_text()
     assert "<script" not in page
     assert "&lt;/script&gt;" in page
 
 
-def test_together_with_memray_and_benchmark(tmp_path: Path) -> None:
+def test_together_with_memray_and_benchmark(project: Project) -> None:
     pytest.importorskip("pytest_memray")
     pytest.importorskip("pytest_benchmark")
-    (tmp_path / "test_all.py").write_text(
+    project.write(
+        "test_all.py",
         "import pytest, torch\n"
         '@pytest.mark.limit_memory("100 MB")\n@pytest.mark.limit_vram("4000 B")\n'
         "def test_both():\n    torch.zeros(1000)\n"
         '@pytest.mark.limit_memory("100 MB")\n@pytest.mark.limit_vram("3999 B")\n'
         "def test_over():\n    torch.zeros(1000)\n"
         '@pytest.mark.limit_vram("8000 B")\n'  # the result of one round is there until the next one's is
-        "def test_fast(benchmark):\n    benchmark.pedantic(torch.zeros, (1000,), rounds=3)\n"
+        "def test_fast(benchmark):\n    benchmark.pedantic(torch.zeros, (1000,), rounds=3)\n",
     )
-    text = run_pytest(tmp_path, "--memray", "--vramscope", code=1)
+    text = project.run("--memray", "--vramscope", code=1)
     assert outcomes(text) == {"test_both": "PASSED", "test_over": "FAILED", "test_fast": "PASSED"}
 
 
 @pytest.mark.parametrize("version", [8, 9])
-def test_pytest_8_and_9(version: int, tmp_path_factory: pytest.TempPathFactory, suite: Path) -> None:
-    here = int(pytest.__version__.partition(".")[0])
-    path = ""
-    if version != here:
-        target = tmp_path_factory.mktemp(f"pytest{version}")
-        command = [sys.executable, "-m", "pip", "install", "-q", "--target", str(target)]
+def test_pytest_8_and_9(
+    version: int, tmp_path_factory: pytest.TempPathFactory, suite: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [str(Path(vramscope.__file__).parents[1])]
+    if version != int(pytest.__version__.partition(".")[0]):
+        paths.insert(0, str(tmp_path_factory.mktemp(f"pytest{version}")))
+        install = (sys.executable, "-m", "pip", "install", "-q", "--target", paths[0])
         wanted = f"pytest>={version},<{version + 1}"
-        if subprocess.run([*command, wanted], capture_output=True, check=False, timeout=300).returncode:
+        if subprocess.run([*install, wanted], capture_output=True, check=False, timeout=300).returncode:
             pytest.skip(f"pytest {version} cannot be installed here")
-        path = str(target)
-    import vramscope
-
-    source = str(Path(vramscope.__file__).parents[1])
-    said = run_pytest(suite, "--version", PYTHONPATH=f"{path}:{source}")
-    assert f"pytest {version}." in said
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    assert f"pytest {version}." in suite.run("--version")
     chosen = ("-k", "TestClass or test_parametrized or test_leak or test_expected", "-p", "no:xdist")
-    text = run_pytest(suite, *chosen, "--vramscope", code=1, PYTHONPATH=f"{path}:{source}")
-    found = outcomes(text)
+    found = outcomes(suite.run(*chosen, "--vramscope", code=1))
     assert len(found) == 7
     assert found == {name: EXPECTED[name] for name in found}
 
 
-def test_without_an_option_or_marker_nothing_is_shown(tmp_path: Path) -> None:
-    (tmp_path / "test_none.py").write_text("def test_none(): ...")
-    assert "vramscope" not in run_pytest(tmp_path, code=0)
+def test_without_an_option_or_marker_nothing_is_shown(project: Project) -> None:
+    project.write("test_none.py", "def test_none(): ...")
+    assert "vramscope" not in project.run(code=0)
 
 
-def test_what_cannot_be_measured_fails_only_where_a_limit_hangs_on_it(tmp_path: Path) -> None:
-    (tmp_path / "test_profiler.py").write_text(
+def test_what_cannot_be_measured_fails_only_where_a_limit_hangs_on_it(project: Project) -> None:
+    project.write(
+        "test_profiler.py",
         "import pytest, torch\n"
         "@pytest.fixture\ndef profiler():\n    with torch.profiler.profile():\n        yield\n"
         "def test_free(profiler): ...\n"
         '@pytest.mark.limit_vram("1 MiB")\ndef test_limited(profiler): ...\n'
-        "def test_nothing(): ...\n"
+        "def test_nothing(): ...\n",
     )
-    text = run_pytest(tmp_path, "--vramscope", "--vramscope-json", "out.json", code=1)
+    text = project.run("--vramscope", "--vramscope-json", "out.json", code=1)
     assert outcomes(text) == {"test_free": "PASSED", "test_limited": "FAILED", "test_nothing": "PASSED"}
     assert "vramscope cannot measure this test" in text
-    assert figures(tmp_path / "out.json")["test_nothing"]["peak_bytes"] == 0
+    assert figures(project.path / "out.json")["test_nothing"]["peak_bytes"] == 0
 
 
-def test_an_empty_run_writes_its_files(tmp_path: Path) -> None:
-    (tmp_path / "test_none.py").write_text("import pytest\n@pytest.mark.skip\ndef test_none(): ...")
-    text = run_pytest(tmp_path, "--vramscope", "--vramscope-json", "out.json", code=0)
+def test_an_empty_run_writes_its_files(project: Project) -> None:
+    project.write("test_none.py", "import pytest\n@pytest.mark.skip\ndef test_none(): ...")
+    text = project.run("--vramscope", "--vramscope-json", "out.json", code=0)
     assert "no test was measured" in text
-    assert json.loads((tmp_path / "out.json").read_text())["tests"] == []
+    assert json.loads((project.path / "out.json").read_text())["tests"] == []
+
+
+def test_a_recording_that_cannot_be_kept_ends_the_run_with_4(project: Project) -> None:
+    project.write(
+        "test_in_the_way.py",
+        "import pathlib\n"
+        "def test_in_the_way():\n"
+        "    pathlib.Path('report').mkdir()\n"
+        "    pathlib.Path('report/recordings').write_text('a file')\n",
+    )
+    text = project.run("--vramscope-report", "report", code=4)
+    assert "ERROR: vramscope: test_in_the_way.py::test_in_the_way: cannot make the folder" in text
+    assert outcomes(text) == {"test_in_the_way": "PASSED"}
+    assert "Traceback" not in text
+
+
+THREADS = """
+import threading
+import pytest
+import torch
+
+def hidden():
+    torch.zeros(1000)
+
+@pytest.mark.limit_vram("3999 B")
+def test_on_its_own_thread(): ...
+
+@pytest.mark.limit_vram("3999 B")
+def test_on_another_thread():
+    thread = threading.Thread(target=hidden, name="loader")
+    thread.start()
+    thread.join()
+
+def test_nobody_asks():
+    threading.Thread(target=hidden).start()
+"""
+
+
+def test_tensors_of_other_threads_are_said_to_be_unseen(project: Project) -> None:
+    project.write("test_threads.py", THREADS)
+    text = project.run("--vramscope", code=0)
+    assert text.count("tensors made there are not counted") == 1
+    assert "the test started a thread (loader)" in text
+
+
+CACHE = """
+import pytest, torch
+
+TABLE = {}
+
+def table():
+    if not TABLE:
+        TABLE["rows"] = torch.zeros(1000)
+    return TABLE["rows"]
+
+@pytest.mark.limit_vram("8000 B"WARMUP)
+def test_first():
+    table() + torch.zeros(1000)
+
+@pytest.mark.limit_vram("8000 B"WARMUP)
+def test_second():
+    table() + torch.zeros(1000)
+"""
+
+
+@pytest.mark.parametrize(
+    ("warmup", "order", "first_outcome"),
+    [
+        ("", ("first", "second"), "FAILED"),
+        (", warmup=1", ("first", "second"), "PASSED"),
+        (", warmup=1", ("second", "first"), "PASSED"),
+    ],
+)
+def test_a_warmup_makes_limits_independent_of_order(
+    project: Project, warmup: str, order: tuple[str, str], first_outcome: str
+) -> None:
+    # zeros and sum are 4000 B each; the table that only the first test to run makes is 4000 B more
+    project.write("test_cache.py", CACHE.replace("WARMUP", warmup))
+    text = project.run(*(f"test_cache.py::test_{name}" for name in order))
+    assert outcomes(text) == {f"test_{order[0]}": first_outcome, f"test_{order[1]}": "PASSED"}
+
+
+def test_a_block_that_cannot_be_profiled_says_why(project: Project) -> None:
+    project.write(
+        "test_block.py",
+        "import pytest\n"
+        "@pytest.mark.limit_vram('1 MiB')\n"
+        "def test_block(vramscope):\n"
+        "    with vramscope.profile('no model'):\n"
+        "        pass\n",
+    )
+    assert "takes an nn.Module, not str" in project.run(code=1)

@@ -1,7 +1,6 @@
 """The Perfetto trace: its own arithmetic, and what Perfetto's trace processor reads from it."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from trace_processor import TraceProcessor, why_missing
 from views import samples
+from vramscope.ledger.categories import CATEGORIES
 from vramscope.ledger.comparison import Comparison
+from vramscope.recording.recording import ScopeKind
 from vramscope.views.perfetto import write_perfetto
+from vramscope.views.text import visible
 
 
 def entries_of(comparison: Comparison, folder: Path) -> list[dict[str, Any]]:
@@ -50,37 +53,59 @@ def test_hostile_names_are_text(tmp_path: Path) -> None:
     assert all(character.isprintable() for character in text)
 
 
-@pytest.fixture(scope="module")
-def processor_of() -> Iterator[Any]:
-    """Opens a trace in Perfetto's trace processor, whose program its Python package fetches where it can."""
-    perfetto = pytest.importorskip("perfetto.trace_processor")
-    opened: list[Any] = []
-
-    def open_trace(path: Path) -> Any:
-        config = perfetto.TraceProcessorConfig(bin_path=shutil.which("trace_processor_shell"))
-        try:
-            opened.append(perfetto.TraceProcessor(trace=str(path), config=config))
-        except Exception as error:  # noqa: BLE001 - the package has no error of its own for a failed download
-            pytest.skip(f"Perfetto's trace processor cannot be had here: {error}")
-        return opened[-1]
-
-    yield open_trace
-    for processor in opened:
-        processor.close()
+needs_processor = pytest.mark.skipif(why_missing() is not None, reason=why_missing() or "")
 
 
-def test_the_trace_processor_finds_the_same_peak(processor_of: Any, tmp_path: Path) -> None:
-    comparison = samples.comparison()
-    write_perfetto(comparison, tmp_path / "trace.json")
-    processor = processor_of(tmp_path / "trace.json")
+@pytest.fixture
+def loaded(tmp_path: Path) -> Iterator[TraceProcessor]:
+    """Both passes, in Perfetto's own trace processor."""
+    write_perfetto(samples.comparison(), tmp_path / "trace.json")
+    with TraceProcessor(tmp_path / "trace.json") as processor:
+        yield processor
+
+
+@needs_processor
+def test_the_trace_processor_finds_the_same_peaks(loaded: TraceProcessor) -> None:
     found = {
-        row.process: int(row.peak)
-        for row in processor.query(
-            "select process.name as process, max(counter.value) as peak from counter "
-            "join process_counter_track track on counter.track_id = track.id join process using (upid) "
-            "where track.name = 'cpu allocated' group by process.name"
+        (row.process, row.counter): int(row.peak)
+        for row in loaded.query(
+            "select process.name as process, track.name as counter, max(counter.value) as peak from counter "
+            "join process_counter_track track on counter.track_id = track.id join process using (upid) group by 1, 2"
         )
     }
-    assert found == {name: ledger.peak().bytes for name, ledger in comparison.ledgers.items()}
-    (failed,) = processor.query("select sum(value) as errors from stats where severity = 'error'")
-    assert not failed.errors
+    expected = {}
+    for name, ledger in samples.comparison().ledgers.items():
+        expected[name, "cpu allocated bytes"] = ledger.peak().bytes
+        _, levels = ledger.timeline()
+        peaks = zip(CATEGORIES, levels.max(axis=0).tolist(), strict=True)
+        expected |= {(name, f"cpu {category} bytes"): peak for category, peak in peaks if peak}
+    assert found == expected
+
+
+@needs_processor
+def test_the_trace_processor_takes_every_slice_and_complains_of_nothing(loaded: TraceProcessor) -> None:
+    found = {
+        (row.process, row.category): row.slices
+        for row in loaded.query(
+            "select process.name as process, slice.category as category, count() as slices from slice "
+            "join thread_track on slice.track_id = thread_track.id join thread using (utid) join process using (upid) "
+            "group by 1, 2"
+        )
+    }
+    expected = {
+        (name, kind.name.lower()): count
+        for name, ledger in samples.comparison().ledgers.items()
+        for kind in ScopeKind
+        if (count := int(np.count_nonzero(ledger.recording.scopes.kind == kind)))
+    }
+    assert found == expected
+    wrong = "select name, value from stats where severity in ('error', 'data_loss') and value > 0"
+    assert [(row.name, row.value) for row in loaded.query(wrong)] == []
+
+
+@needs_processor
+def test_the_trace_processor_takes_hostile_names(tmp_path: Path) -> None:
+    write_perfetto(samples.hostile(), tmp_path / "trace.json")
+    with TraceProcessor(tmp_path / "trace.json") as processor:
+        names = {row.name for row in processor.query("select distinct name from slice where category = 'module'")}
+    assert {visible(name) for name in samples.HOSTILE} <= names

@@ -47,14 +47,19 @@ def diff_command(
 ) -> int:
     """Compare two recordings, or two folders that `compare -o` wrote: what appeared, went, grew and shrank.
 
-    NAME is peak (the default), a category, or module=PATH, which takes in everything below that module.
+    NAME is peak (the default), a category, or module=PATH, which takes in everything below that module. Folders are
+    compared pass by pass; two files are compared whatever passes they are of.
     """
-    from vramscope.ledger.diff import diff_comparisons  # numpy takes long to load, and --help needs none
+    from vramscope.ledger.diff import diff_comparisons, require_same_passes  # numpy is slow, and --help needs none
     from vramscope.ledger.thresholds import parse_threshold
+    from vramscope.recording.collection import is_collection
 
     thresholds = [parse_threshold(text) for text in fail_over]
     _check_outputs(form, out, json_path)
-    diff = diff_comparisons(load_comparison(before, pass_name), load_comparison(after, pass_name), thresholds)
+    sides = load_comparison(before, pass_name), load_comparison(after, pass_name)
+    if is_collection(before) or is_collection(after):  # two files that are named one by one are meant as they are
+        require_same_passes(*sides)
+    diff = diff_comparisons(*sides, thresholds)
     if json_path is not None:
         _json(diff, json_path, top)
     if json_path != "-" and not (quiet and out == "-"):

@@ -120,6 +120,15 @@ class Diff:
         return tuple(verdict for verdict in self.verdicts if verdict.is_regression)
 
 
+def require_same_passes(before: Comparison, after: Comparison) -> None:
+    """Refuse two sides of different passes: training against inference would say nothing of a change.
+
+    Raises:
+        RecordingError: a pass is missing on one side.
+    """
+    _pairs_of_same_name(list(before.passes), list(after.passes))
+
+
 def diff_comparisons(before: Comparison, after: Comparison, thresholds: Sequence[Threshold] = ()) -> Diff:
     """What changed, pass by pass; two single recordings are compared whatever passes they are of.
 
@@ -149,6 +158,10 @@ def _pairs(before: Sequence[str], after: Sequence[str]) -> dict[str, tuple[str, 
     if len(before) == len(after) == 1:
         name = before[0] if before == after else f"{before[0]} to {after[0]}"
         return {name: (before[0], after[0])}
+    return _pairs_of_same_name(before, after)
+
+
+def _pairs_of_same_name(before: Sequence[str], after: Sequence[str]) -> dict[str, tuple[str, str]]:
     missing = [(name, "the second") for name in before if name not in after]
     missing += [(name, "the first") for name in after if name not in before]
     if missing:

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from vramscope.ledger.ledger import Ledger
-from vramscope.recording.recording import Integers, ScopeKind
+from vramscope.recording.recording import HostCounter, Integers, ScopeKind
 
-_RSS_BEFORE, _RSS_PEAK, _PYTHON_HEAP_PEAK = "rss_before", "rss_peak", "python_heap_peak"
 NO_HEAP = "the Python heap was not measured: its bytes are part of the native remainder"
 
 
@@ -48,8 +47,8 @@ def host_summary(ledger: Ledger, first: int = 0, last: int | None = None) -> Hos
         first: first event of the window.
         last: the event after the window's last one.
     """
-    times, peaks = _counter(ledger, _RSS_PEAK)
-    _, before = _counter(ledger, _RSS_BEFORE)
+    times, peaks = _counter(ledger, HostCounter.RSS_PEAK)
+    _, before = _counter(ledger, HostCounter.RSS_BEFORE)
     starts = _starts(ledger, times)
     inside = np.flatnonzero(_inside_steps(ledger, starts, times, first, len(ledger) if last is None else last))
     if not len(inside) or not len(before):
@@ -75,7 +74,7 @@ def _summary(ledger: Ledger, stretch: _Stretch, before_bytes: int, peak_bytes: i
     )
 
 
-def _counter(ledger: Ledger, name: str) -> tuple[Integers, Integers]:
+def _counter(ledger: Ledger, name: HostCounter) -> tuple[Integers, Integers]:
     """Times and values of a counter, in order of time."""
     recording = ledger.recording
     number = recording.strings.index(name) if name in recording.strings else -1
@@ -86,7 +85,7 @@ def _counter(ledger: Ledger, name: str) -> tuple[Integers, Integers]:
 
 def _starts(ledger: Ledger, times: Integers) -> Integers:
     """When the stretch that each sample covers began: at the sample before, or with the recording."""
-    began, _ = _counter(ledger, _RSS_BEFORE)
+    began, _ = _counter(ledger, HostCounter.RSS_BEFORE)
     return np.append(began[:1], times)[: len(times)]
 
 
@@ -122,7 +121,7 @@ def _tensor_bytes(ledger: Ledger, stretch: _Stretch) -> int:
 
 def _heap_bytes(ledger: Ledger, stretch: _Stretch) -> int | None:
     """The Python heap's peak in a stretch, from the samples that cover it; None without any."""
-    times, peaks = _counter(ledger, _PYTHON_HEAP_PEAK)
+    times, peaks = _counter(ledger, HostCounter.PYTHON_HEAP_PEAK)
     begin = int(np.searchsorted(times, stretch.start_ns, side="right"))
     end = int(np.searchsorted(times, stretch.end_ns, side="left")) + 1  # the first one that is not before the end
     return int(peaks[begin:end].max()) if len(peaks[begin:end]) else None

@@ -11,11 +11,10 @@ import numpy as np
 from vramscope.recorders.boundaries import align, boundaries
 from vramscope.recorders.line_joining import with_lines
 from vramscope.recorders.samples import HostSamples
-from vramscope.recording.recording import Counters, Integers, Recording
+from vramscope.recording.recording import Counters, HostCounter, Integers, Recording
 
 __all__ = ["boundaries", "with_host", "with_lines"]
 
-_RSS_BEFORE, _RSS_PEAK, _PYTHON_HEAP_PEAK = "rss_before", "rss_peak", "python_heap_peak"
 _MAIN_DEVICE = 0
 _HOST_FACTS = "host"
 """The key of the environment under which methods and remarks about host memory stand."""
@@ -34,21 +33,23 @@ def with_host(recording: Recording, rss: HostSamples | None, heap: HostSamples |
         heap: samples of a run that measured the Python heap.
     """
     labels, times = boundaries(recording)
-    for samples, name in ((rss, _RSS_PEAK), (heap, _PYTHON_HEAP_PEAK)):
+    for samples, name in ((rss, HostCounter.RSS_PEAK), (heap, HostCounter.PYTHON_HEAP_PEAK)):
         if samples is not None:
             recording = _with_samples(recording, samples, name, labels, times)
     if rss is not None:
-        recording = _with_counters(recording, _RSS_BEFORE, _first_moment(recording), np.array([rss.before_bytes]))
+        recording = _with_counters(
+            recording, HostCounter.RSS_BEFORE, _first_moment(recording), np.array([rss.before_bytes])
+        )
     return recording
 
 
 def _with_samples(
-    recording: Recording, samples: HostSamples, name: str, labels: Sequence[str], times: Integers
+    recording: Recording, samples: HostSamples, name: HostCounter, labels: Sequence[str], times: Integers
 ) -> Recording:
     """The recording with one run's samples, and a note if that run passed other boundaries."""
     own_places, their_places = align(labels, samples.labels)
     peaks = _peaks_between(samples.peak_bytes, their_places)
-    if name == _PYTHON_HEAP_PEAK:
+    if name is HostCounter.PYTHON_HEAP_PEAK:
         peaks = peaks - samples.before_bytes
     recording = _with_counters(recording, name, times[own_places], peaks)
     missing, extra = len(labels) - len(own_places), len(samples.labels) - len(their_places)
@@ -84,9 +85,9 @@ def _with_method(recording: Recording, samples: HostSamples, remarks: tuple[str,
     return replace(recording, environment={**recording.environment, _HOST_FACTS: facts}).with_notes(*remarks)
 
 
-def _with_counters(recording: Recording, name: str, times: Integers, values: Integers) -> Recording:
+def _with_counters(recording: Recording, name: HostCounter, times: Integers, values: Integers) -> Recording:
     """The recording with further counters of one name."""
-    strings = recording.strings if name in recording.strings else (*recording.strings, name)
+    strings = recording.strings if name in recording.strings else (*recording.strings, str(name))
     number = strings.index(name)
     rows: list[tuple[int, ...]] = [
         (time_ns, number, _MAIN_DEVICE, value) for time_ns, value in zip(times.tolist(), values.tolist(), strict=True)

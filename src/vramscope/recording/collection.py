@@ -14,13 +14,18 @@ ONLY = "recording"
 """The name of a recording that does not say which pass it is of."""
 
 
+def is_collection(path: Path) -> bool:
+    """Whether a path is a folder of passes, not a recording by itself."""
+    return path.is_dir() and not path.name.endswith(SUFFIX) and not (path / META).exists()
+
+
 def read_passes(path: Path) -> dict[str, Recording]:
     """The recordings at a path by pass name: of a file, of an unsealed ``.vram.part``, or of a folder of passes.
 
     Raises:
         RecordingError: there is none, or one is cut, damaged, foreign or of a newer format.
     """
-    if not path.is_dir() or path.name.endswith(SUFFIX) or (path / META).exists():
+    if not is_collection(path):
         recording = read_recording(path)
         return {str(recording.workload.get("pass") or ONLY): recording}
     files = {name: path / f"{name}.vram" for name in PASSES}

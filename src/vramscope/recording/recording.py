@@ -57,6 +57,17 @@ class PhaseName(StrEnum):
     OPTIMIZER = "optimizer"
 
 
+class HostCounter(StrEnum):
+    """Counters of the process's memory, in bytes."""
+
+    RSS_BEFORE = "rss_before"
+    """At the first moment of the recording."""
+    RSS_PEAK = "rss_peak"
+    """The highest since the counter of this name before."""
+    PYTHON_HEAP_PEAK = "python_heap_peak"
+    """As the RSS's; counted from what the heap was before the model was built."""
+
+
 class Source(StrEnum):
     """Where the facts of a recording come from."""
 

@@ -37,7 +37,7 @@ def read_baseline(path: Path) -> Baseline:
     """The figures that a run saved.
 
     Raises:
-        RecordingError: the file is missing, damaged or not ours.
+        RecordingError: the file is missing, damaged, not ours, or without any test: nothing could fail against it.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -60,4 +60,6 @@ def _figures(document: Any) -> Baseline:
         raise RecordingError("it is no baseline of vramscope's")
     if not all(isinstance(test, dict) and isinstance(test.get("test"), str) for test in tests):
         raise RecordingError("the baseline is damaged")
+    if not tests:
+        raise RecordingError("the baseline is empty: no test passed in the run that saved it")
     return {test["test"]: TestFigures.from_json(test) for test in tests}

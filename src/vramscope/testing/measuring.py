@@ -18,6 +18,7 @@ from vramscope.recording.merge import merge
 from vramscope.recording.parts import Part
 from vramscope.recording.recording import Recording
 from vramscope.testing.limits import AUTO
+from vramscope.testing.threads import ThreadWatch
 
 
 def device_called(name: str) -> torch.device:
@@ -47,6 +48,12 @@ class Measurement:
         self._recorder: ProfilerRecorder | None = None
         self._windows: list[Recording] = []
         self._models: _ModelFinder | None = None
+        self._threads = ThreadWatch()
+
+    @property
+    def other_threads(self) -> tuple[str, ...]:
+        """The names of the threads that the test started: nothing is recorded there."""
+        return self._threads.started
 
     def start(self) -> None:
         """Begin, or go on after `pause`.
@@ -62,6 +69,7 @@ class Measurement:
             self._models.remove()
             raise
         self._recorder = recorder
+        self._threads.start()
 
     def pause(self) -> None:
         """End the window, after what nobody holds any more is gone."""
@@ -87,6 +95,7 @@ class Measurement:
 
     def finish(self) -> Recording:
         """End, and give everything as one recording."""
+        self._threads.stop()
         self.pause()
         whole = merge(Part(index, index, recording) for index, recording in enumerate(self._windows))
         modules = {path: kind for recording in self._windows for path, kind in recording.workload["modules"]}

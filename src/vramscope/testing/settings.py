@@ -1,6 +1,5 @@
 """What a run of tests was asked to do about memory, checked once at its beginning."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from vramscope.errors import UsageError
 from vramscope.ledger.thresholds import Figure, Threshold, parse_threshold
 from vramscope.testing.baseline import Baseline, read_baseline
 from vramscope.units import parse_size
+from vramscope.views.places import check_file, check_folder
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Settings:
     json_path: Path | None
     save_path: Path | None
     report_folder: Path | None
+    compare_path: Path | None
     baseline: Baseline | None
     thresholds: tuple[Threshold, ...]
     default_limit_bytes: int | None
@@ -46,15 +47,18 @@ def checked_settings(
 
     Raises:
         UsageError: one of them is malformed, or needs another one.
-        RecordingError: the baseline is missing or broken.
+        RecordingError: the baseline is missing, broken or empty.
         OutputError: something cannot be written where it was asked for.
     """
     if fail_over and compare_path is None:
         raise UsageError("--vramscope-fail-over needs a baseline: name one with --vramscope-compare FILE")
     if not top.isdecimal() or not int(top):
         raise UsageError(f"--vramscope-top {top}: give a number of tests, at least 1")
-    for option, path in (("--vramscope-json", json_path), ("--vramscope-save", save_path)):
-        _require_writable(option, path)
+    for path in (json_path, save_path):
+        if path is not None:
+            check_file(str(path))
+    if report_folder is not None:
+        check_folder(report_folder, "--vramscope-report")
     baseline = None if compare_path is None else read_baseline(compare_path)
     thresholds = tuple(parse_threshold(text) for text in fail_over)
     if baseline is not None:
@@ -65,15 +69,11 @@ def checked_settings(
         json_path=json_path,
         save_path=save_path,
         report_folder=report_folder,
+        compare_path=compare_path,
         baseline=baseline,
         thresholds=thresholds,
         default_limit_bytes=None if default_limit is None else parse_size(default_limit),
     )
-
-
-def _require_writable(option: str, path: Path | None) -> None:
-    if path is not None and (path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK)):
-        raise UsageError(f"{option} {path}: its folder must exist and be writable")
 
 
 def _require_modules(thresholds: Sequence[Threshold], baseline: Baseline) -> None:

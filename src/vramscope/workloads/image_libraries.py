@@ -9,13 +9,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from vramscope.errors import TargetError, UsageError
+from vramscope.recorders.labels import nested_tensors
 from vramscope.workloads.draft import Draft, draw_for, refuse
 from vramscope.workloads.inputs import InputSpec
 from vramscope.workloads.libraries import import_library, require_library
 from vramscope.workloads.losses import SURROGATE_NOTE, cross_entropy, default_loss
 from vramscope.workloads.messages import describe_error, suggestion, summarize_error
 from vramscope.workloads.models.built_in import IMAGE_SIZE
-from vramscope.workloads.nests import named_tensors
 from vramscope.workloads.workload import Loss, WorkloadOptions
 
 _DEFAULT_BATCH = 8
@@ -148,5 +148,5 @@ def _draft_classifier(
 
 def _first_cross_entropy(outputs: Any, targets: Any) -> Tensor:
     """Cross entropy of the first tensor: GoogLeNet and Inception return auxiliary logits after the main ones."""
-    logits = next(tensor for _, tensor in named_tensors(outputs))
+    logits = next(tensor for _, tensor in nested_tensors(outputs))
     return cross_entropy(logits, targets)

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vramscope.errors import WorkloadError
-from vramscope.workloads.nests import named_tensors
+from vramscope.recorders.labels import nested_tensors
 
 SURROGATE_NOTE = (
     "no loss was given: training uses the output's own .loss, else the mean of its first floating-point tensor; "
@@ -29,7 +29,7 @@ def default_loss(outputs: Any, _targets: Any) -> Tensor:
     own = outputs.get("loss") if isinstance(outputs, Mapping) else getattr(outputs, "loss", None)
     if isinstance(own, Tensor):
         return own
-    for _, tensor in named_tensors(outputs):
+    for _, tensor in nested_tensors(outputs):
         if tensor.is_floating_point():
             return tensor.mean()
     raise WorkloadError(

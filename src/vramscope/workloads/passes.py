@@ -9,12 +9,12 @@ from torch import nn
 from torch.optim import Optimizer
 
 from vramscope.errors import VramscopeError, WorkloadError
+from vramscope.recording.recording import PhaseName
 from vramscope.workloads.messages import describe_error
 from vramscope.workloads.steps import inference_step, training_step
 from vramscope.workloads.targets import Target
 from vramscope.workloads.workload import PreparedWorkload, WorkloadOptions
 
-BUILD = "build"
 _CUT = "the recording ends where memory ran out"
 Result = TypeVar("Result", covariant=True)
 
@@ -91,7 +91,7 @@ def run_pass(
     recorder.start()
     try:
         progress("building the model")
-        with recorder.phase(BUILD):
+        with recorder.phase(PhaseName.BUILD):
             prepared, optimizers = _build(target, options, name)
         recorder.watch(prepared.model)
         if isinstance(prepared.loss, nn.Module):

@@ -15,14 +15,14 @@ from torch.optim import Optimizer
 from vramscope.errors import VramscopeError, WorkloadError
 from vramscope.recorders.failures import out_of_memory
 from vramscope.recorders.stamps import loss_scope
+from vramscope.recording.recording import PhaseName
 from vramscope.workloads.messages import describe_error
 from vramscope.workloads.workload import AMP_DTYPES, CallArguments, PreparedWorkload
 
-FORWARD, BACKWARD, OPTIMIZER = "forward", "backward", "optimizer"
 _ADVICE = {
-    FORWARD: "check the inputs' names, shapes and dtypes against the model's forward, and the loss",
-    BACKWARD: "check that the loss depends on trainable parameters",
-    OPTIMIZER: "check that this optimizer accepts the model's parameters and gradients",
+    PhaseName.FORWARD: "check the inputs' names, shapes and dtypes against the model's forward, and the loss",
+    PhaseName.BACKWARD: "check that the loss depends on trainable parameters",
+    PhaseName.OPTIMIZER: "check that this optimizer accepts the model's parameters and gradients",
 }
 
 
@@ -50,7 +50,7 @@ def inference_step(prepared: PreparedWorkload, phases: Phases) -> None:
     """
     prepared.model.eval()
     with torch.inference_mode():
-        with _phase(phases, FORWARD), _autocast(prepared):
+        with _phase(phases, PhaseName.FORWARD), _autocast(prepared):
             outputs = _call(prepared, prepared.inputs)
         del outputs
 
@@ -81,9 +81,9 @@ def training_step(
         loss = _closure_step(prepared, optimizers, phases)
     else:
         outputs, loss = _forward(prepared, phases)
-        with _phase(phases, BACKWARD):
+        with _phase(phases, PhaseName.BACKWARD):
             loss.backward()
-        with _phase(phases, OPTIMIZER):
+        with _phase(phases, PhaseName.OPTIMIZER):
             for optimizer in optimizers:
                 optimizer.step()
         del outputs
@@ -95,11 +95,11 @@ def _closure_step(prepared: PreparedWorkload, optimizers: Sequence[Optimizer], p
     def closure() -> Tensor:
         _clear_gradients(optimizers)
         _, loss = _forward(prepared, phases)
-        with _phase(phases, BACKWARD):
+        with _phase(phases, PhaseName.BACKWARD):
             loss.backward()
         return loss
 
-    with _phase(phases, OPTIMIZER):
+    with _phase(phases, PhaseName.OPTIMIZER):
         # torch's annotation says float, its documentation and LBFGS say tensor
         losses: list[Any] = [optimizer.step(closure) for optimizer in optimizers]  # type: ignore[arg-type]
     first: Tensor = losses[0]
@@ -107,7 +107,7 @@ def _closure_step(prepared: PreparedWorkload, optimizers: Sequence[Optimizer], p
 
 
 def _forward(prepared: PreparedWorkload, phases: Phases) -> tuple[Any, Tensor]:
-    with _phase(phases, FORWARD), _autocast(prepared):
+    with _phase(phases, PhaseName.FORWARD), _autocast(prepared):
         outputs = _call(prepared, prepared.training_inputs)
         with loss_scope():
             loss = _check_loss(prepared.loss(outputs, prepared.targets))
@@ -144,7 +144,7 @@ def _autocast(prepared: PreparedWorkload) -> AbstractContextManager[object]:
 
 
 @contextmanager
-def _phase(phases: Phases, name: str) -> Iterator[None]:
+def _phase(phases: Phases, name: PhaseName) -> Iterator[None]:
     """The phase, and a failure in it as one line that names it; an inner phase's own words are kept."""
     with phases.phase(name):
         try:

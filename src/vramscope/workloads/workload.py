@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from vramscope.errors import TargetError, UsageError
+from vramscope.recorders.labels import nested_tensors
 from vramscope.workloads.inputs import InputSpec
 from vramscope.workloads.messages import suggestion
-from vramscope.workloads.nests import named_tensors
 
 Loss = Callable[[Any, Any], Tensor]
 CallArguments = tuple[tuple[Any, ...], Mapping[str, Any]]
@@ -243,8 +243,8 @@ class PreparedWorkload:
 
     def _named_input_tensors(self) -> Iterator[tuple[str, Tensor]]:
         for arguments in (self.inputs, self.training_inputs):
-            yield from named_tensors(_by_parameter(self.model, arguments))
-        yield from named_tensors(self.targets, "targets")
+            yield from nested_tensors(_by_parameter(self.model, arguments))
+        yield from nested_tensors(self.targets, "targets")
 
 
 def unique_parameters(model: nn.Module) -> Iterator[nn.Parameter]:

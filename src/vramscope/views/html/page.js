@@ -248,5 +248,5 @@ $("theme").onclick = () => { root.dataset.theme = isDark() ? "light" : "dark"; p
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { paintStatic(); drawAll(); });
 paintStatic();
 drawTable();
-requestAnimationFrame(() => setTimeout(() => { drawTimeline(); drawIcicle(); root.dataset.ready = "yes"; }, 0));
+requestAnimationFrame(() => setTimeout(() => { drawTimeline(); drawIcicle(); root.dataset.ready = "yes"; performance.mark("drawn"); }, 0));
 })();
