@@ -13,9 +13,13 @@ from views import samples
 from vramscope.errors import OutputError, UnsupportedError
 from vramscope.ledger.comparison import Comparison, compare_recordings
 from vramscope.names import visible
+from vramscope.recorders.profiler import ProfilerRecorder
 from vramscope.views.html import page as page_module
 from vramscope.views.html import page_text, write_html
 from vramscope.views.json import comparison_document
+from vramscope.workloads.passes import PassName, run_pass
+from vramscope.workloads.targets import resolve
+from vramscope.workloads.workload import WorkloadOptions
 
 MOST_BYTES = 6_000_000
 DRAWN = "document.documentElement.dataset.ready"
@@ -224,6 +228,15 @@ def test_a_long_recording_makes_a_small_page() -> None:
     text = page_text(compare_recordings({"training": samples.long_recording()}))
     assert len(text.encode()) < MOST_BYTES
     assert len(data_of(text)["passes"][0]["timeline"]["events"]) < 10_000
+
+
+def test_a_real_recording_of_gpt2_makes_a_small_page() -> None:
+    options = WorkloadOptions(steps=1, seq=16)  # how many events there are does not depend on the tokens
+    recording = run_pass(resolve("gpt2"), options, PassName.TRAINING, ProfilerRecorder(), lambda text: None)
+    comparison = compare_recordings({"training": recording})
+    # 124,439,808 parameters of four bytes
+    assert comparison.passes["training"].peak.by_category["parameters"] == 497_759_232
+    assert len(page_text(comparison).encode()) < MOST_BYTES
 
 
 def test_the_timeline_that_is_drawn_equals_the_ledger() -> None:

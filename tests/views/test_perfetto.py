@@ -12,9 +12,9 @@ from trace_processor import TraceProcessor, why_missing
 from views import samples
 from vramscope.ledger.categories import CATEGORIES
 from vramscope.ledger.comparison import Comparison
+from vramscope.names import visible
 from vramscope.recording.recording import ScopeKind
 from vramscope.views.perfetto import write_perfetto
-from vramscope.views.text import visible
 
 
 def entries_of(comparison: Comparison, folder: Path) -> list[dict[str, Any]]:

@@ -41,7 +41,7 @@ class Threshold:
     @property
     def growth(self) -> str:
         """The permitted growth in words."""
-        return f"{self.percent} %" if self.percent is not None else format_size(self.size_bytes)
+        return f"{self.percent}%" if self.percent is not None else format_size(self.size_bytes)
 
 
 def parse_threshold(text: str) -> Threshold:

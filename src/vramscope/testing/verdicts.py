@@ -6,6 +6,7 @@ from vramscope.ledger.thresholds import Figure, Threshold
 from vramscope.testing.figures import Sizes, TestFigures
 from vramscope.testing.limits import LeakLimit, MemoryLimit
 from vramscope.units import format_size
+from vramscope.views.verdicts import exact
 
 _MOST_PARTS = 6
 
@@ -18,8 +19,8 @@ def judge_memory(limit: MemoryLimit, figures: TestFigures) -> str | None:
         return None
     what = "in all" if category is None else f"of {category.replace('_', ' ')}"
     words = (
-        f"the test held {_exact(used)} {what} on {figures.device}, {_exact(used - limit.size_bytes)} more than "
-        f"limit_vram allows: {_exact(limit.size_bytes)}"
+        f"the test held {exact(used)} {what} on {figures.device}, {exact(used - limit.size_bytes)} more than "
+        f"limit_vram allows: {exact(limit.size_bytes)}"
     )
     return "\n".join([words, *_breakdown(figures)])
 
@@ -29,9 +30,9 @@ def judge_leaks(limit: LeakLimit, figures: TestFigures) -> str | None:
     if figures.leaked_bytes <= limit.size_bytes:
         return None
     words = (
-        f"{_exact(figures.leaked_bytes)} that the test allocated on {figures.device} are still there after it, "
-        f"{_exact(figures.leaked_bytes - limit.size_bytes)} more than limit_vram_leaks allows: "
-        f"{_exact(limit.size_bytes)}"
+        f"{exact(figures.leaked_bytes)} that the test allocated on {figures.device} are still there after it, "
+        f"{exact(figures.leaked_bytes - limit.size_bytes)} more than limit_vram_leaks allows: "
+        f"{exact(limit.size_bytes)}"
     )
     return "\n".join([words, f"  left: {_parts(figures.leaked_by_category)}"])
 
@@ -44,7 +45,7 @@ def judge_growth(threshold: Threshold, before: TestFigures, after: TestFigures) 
         return None
     name = threshold.name.replace("_", " ") if threshold.figure is not Figure.MODULE else f"module {threshold.name!r}"
     words = (
-        f"{name} grew from {_exact(old)} to {_exact(new)} since the baseline, more than {_exact(allowed)} "
+        f"{name} grew from {exact(old)} to {exact(new)} since the baseline, more than {exact(allowed)} "
         f"(--vramscope-fail-over {threshold.text})"
     )
     return "\n".join([words, *_grown(before.module_peaks, after.module_peaks), *_breakdown(after)])
@@ -66,7 +67,7 @@ def _grown(before: Sizes, after: Sizes) -> Iterator[str]:
         if not any(other != path and _is_below(other, path) and growth[other] >= size for other in growth)
     }
     for path, size in sorted(told.items(), key=lambda item: (-item[1], item[0]))[:_MOST_PARTS]:
-        now = f"{_exact(before.get(path, 0))} to {_exact(after[path])}"
+        now = f"{exact(before.get(path, 0))} to {exact(after[path])}"
         yield (
             f"  module {path!r}: +{format_size(size)} ({now})" if path else f"  the model itself: +{format_size(size)}"
         )
@@ -87,7 +88,3 @@ def _parts(sizes: Sizes) -> str:
     words = [f"{name} {format_size(size)}" for size, name in ranked[:_MOST_PARTS]]
     rest = ranked[_MOST_PARTS:]
     return ", ".join([*words, *([f"{len(rest)} others {format_size(sum(size for size, _ in rest))}"] if rest else [])])
-
-
-def _exact(size_bytes: int) -> str:
-    return f"{size_bytes:,} B" if size_bytes < 1024 else f"{format_size(size_bytes)} ({size_bytes:,} B)"

@@ -9,14 +9,14 @@ from vramscope.units import format_size
 def verdict_words(verdict: Verdict) -> str:
     """What a threshold found, in one line."""
     name = figure_words(verdict.threshold)
-    limit = f"{exact(verdict.threshold.allowed_bytes(verdict.before_bytes))} (+{verdict.threshold.growth})"
+    limit = f"+{verdict.threshold.growth} allows {exact(verdict.threshold.allowed_bytes(verdict.before_bytes))}"
     if verdict.before_bytes == verdict.after_bytes:
         return f"{verdict.pass_name}: {name} {exact(verdict.after_bytes)} as before"
     moved = f"{exact(verdict.before_bytes)} to {exact(verdict.after_bytes)}"
     if not verdict.is_regression:
-        return f"{verdict.pass_name}: {name} {moved}, within {limit}"
+        return f"{verdict.pass_name}: {name} {moved}; {limit}"
     where = f"; most of it in module {module_words(verdict.module)}" if verdict.module is not None else ""
-    return f"{verdict.pass_name}: {name} grew from {moved}, more than {limit}{where}"
+    return f"{verdict.pass_name}: {name} grew from {moved}; {limit}{where}"
 
 
 def figure_words(threshold: Threshold) -> str:
