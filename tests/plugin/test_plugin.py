@@ -223,6 +223,7 @@ def test_the_report_has_every_recording(plain_run: str, suite: Project) -> None:
         recording = read_recording(suite.path / "report" / test["recording"])
         assert len(recording.events)
     assert "<script" not in page
+    assert "1 B more than limit_vram allows: 3.9 KiB (3,999 B)</div>" in page  # why it failed
 
 
 def test_workers_of_xdist_are_merged(plain_run: str, suite: Project) -> None:

@@ -92,6 +92,7 @@ def _judge(item: pytest.Item, plan: Plan, settings: Settings | None, measurement
     if passed:
         problems = [*_over_limits(plan, figures), *_growth(item.nodeid, settings, main)]
         if problems:
+            item.stash[FIGURES]["problems"] = [problem.splitlines()[0] for problem in problems]
             pytest.fail("vramscope: " + "\nvramscope: ".join(problems), pytrace=False)
 
 

@@ -35,3 +35,5 @@ STACK_ORDER = tuple(PAINTS)
 """From the bottom of a stack to its top: what lives longest first."""
 PHASE_COLOURS = {"build": "#d0d0d0", "forward": "#a9cbe8", "backward": "#f1c9a0", "optimizer": "#cfc2e4"}
 OTHER_PHASE = "#d8d8d8"
+DARK = {Category.PARAMETERS: "#6d8fd1", Category.UNATTRIBUTED: "#ffffff", Category.GRADIENTS: "#cf5a30"}
+"""Colours that would drown on a dark page, made lighter."""

@@ -16,7 +16,7 @@ from vramscope.ledger.periods import Period
 from vramscope.ledger.summary import PassSummary, steady_window
 from vramscope.names import visible
 from vramscope.recording.recording import Integers
-from vramscope.views.palette import OTHER_PHASE, PAINTS, PHASE_COLOURS, STACK_ORDER
+from vramscope.views.palette import DARK, OTHER_PHASE, PAINTS, PHASE_COLOURS, STACK_ORDER
 from vramscope.views.sampling import rows_to_draw
 from vramscope.views.text import Scale, category_label
 
@@ -25,8 +25,6 @@ _COLUMNS = 900
 _LARGEST = 6
 _MOST_PERIODS = 300
 """More phases than this could not be told apart."""
-_DARK = {Category.PARAMETERS: "#6d8fd1", Category.UNATTRIBUTED: "#ffffff", Category.GRADIENTS: "#cf5a30"}
-"""Colours that would drown on a dark page, made lighter."""
 
 Plain = dict[str, Any]
 
@@ -49,7 +47,7 @@ def _paint(category: Category) -> Plain:
     return {
         "label": category_label(category),
         "colour": paint.colour,
-        "dark": _DARK.get(category, paint.colour),
+        "dark": DARK.get(category, paint.colour),
         "hatch": paint.hatch[:1],
         "ink": paint.ink,
     }

@@ -10,7 +10,7 @@ from vramscope.ledger.categories import Category
 from vramscope.names import visible
 from vramscope.units import format_size
 from vramscope.views.atomic import atomic_path
-from vramscope.views.palette import PAINTS, STACK_ORDER
+from vramscope.views.palette import DARK, PAINTS, STACK_ORDER
 from vramscope.views.testing.terminal import Results, largest_part
 from vramscope.views.text import category_label
 
@@ -25,9 +25,10 @@ font:14px/1.5 system-ui,"DejaVu Sans",sans-serif}
 h1{font-size:24px;margin:0}p{color:var(--dim)}
 table{width:100%;border-collapse:collapse;background:var(--card);border:1px solid var(--line);
 font-variant-numeric:tabular-nums}
-td,th{padding:5px 12px;text-align:right;border-bottom:1px solid var(--line);vertical-align:top}
-td:first-child,th:first-child,.text{text-align:left;overflow-wrap:anywhere}
+td,th{padding:5px 12px;text-align:right;white-space:nowrap;border-bottom:1px solid var(--line);vertical-align:top}
+td:first-child,th:first-child,.text{text-align:left}td:first-child{white-space:normal;overflow-wrap:anywhere;width:60%}
 th,.zero{color:var(--dim);font-weight:600}.zero{font-weight:400}.failed{color:var(--bad);font-weight:600}
+.why{color:var(--bad);font-size:13px}
 .bar{display:flex;height:8px;margin-top:4px;border-radius:2px;overflow:hidden}
 .legend span{display:inline-block;width:11px;height:11px;border-radius:3px;margin:0 6px 0 14px;vertical-align:-1px}
 code{font-size:13px}
@@ -55,7 +56,7 @@ def index_text(results: Results) -> str:
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}"><title>memory of tests</title>'
-        f"<style>{_STYLE}</style></head><body><h1>Memory of tests</h1>"
+        f"<style>{_STYLE}{_paints()}</style></head><body><h1>Memory of tests</h1>"
         f"<p>{len(results):,} tests measured, {failed:,} failed. What a test allocated itself; each bar is its peak by "
         f"category.</p><p>Open a recording with <code>vramscope report FILE --format html</code>.</p>{_legend(results)}"
         f'<table><thead><tr><th>test</th><th class="text">outcome</th><th>peak</th><th>left after</th>'
@@ -64,12 +65,22 @@ def index_text(results: Results) -> str:
     )
 
 
+def _paints() -> str:
+    """A class for the colour of each category, and lighter ones for a dark page."""
+    light = "".join(f".{category}{{background:{paint.colour}}}" for category, paint in PAINTS.items())
+    dark = "".join(f".{category}{{background:{colour}}}" for category, colour in DARK.items())
+    return f"{light}@media (prefers-color-scheme:dark){{{dark}}}"
+
+
 def _row(name: str, facts: Mapping[str, Any], widest: int) -> str:
     outcome = html.escape(facts["outcome"])
     place = facts.get("recording")
+    reasons = "".join(
+        f'<div class="why">{html.escape(visible(reason, longest=None))}</div>' for reason in facts.get("problems", ())
+    )
     link = f'<a href="{html.escape(quote(place))}">.vram</a>' if place else ""
     return (
-        f"<tr><td>{html.escape(visible(name))}{_bar(facts, widest)}</td>"
+        f"<tr><td>{html.escape(visible(name))}{reasons}{_bar(facts, widest)}</td>"
         f'<td class="text {outcome}">{outcome}</td>{_size(facts["peak_bytes"])}{_size(facts["leaked_bytes"])}'
         f'<td class="text">{html.escape(largest_part(facts))}</td><td>{link}</td></tr>'
     )
@@ -82,8 +93,8 @@ def _size(size_bytes: int) -> str:
 
 def _bar(facts: Mapping[str, Any], widest: int) -> str:
     pieces = "".join(
-        f'<span style="width:{100 * facts["by_category"].get(category, 0) / widest:.3f}%;'
-        f'background:{PAINTS[category].colour}" title="{category_label(category)}"></span>'
+        f'<span class="{category}" style="width:{100 * facts["by_category"].get(category, 0) / widest:.3f}%" '
+        f'title="{category_label(category)}"></span>'
         for category in STACK_ORDER
         if facts["by_category"].get(category)
     )
@@ -95,5 +106,5 @@ def _legend(results: Results) -> str:
         return any(facts["by_category"].get(category) for facts in results.values())
 
     used = [category for category in STACK_ORDER if is_used(category)]
-    items = (f'<span style="background:{PAINTS[c].colour}"></span>{category_label(c)}' for c in used)
+    items = (f'<span class="{c}"></span>{category_label(c)}' for c in used)
     return f'<p class="legend">{"".join(items)}</p>'

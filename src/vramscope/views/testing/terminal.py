@@ -8,7 +8,7 @@ from vramscope.units import format_size
 from vramscope.views.verdicts import percent_words
 
 Results = Mapping[str, Mapping[str, Any]]
-"""By a test's name: ``outcome``, ``peak_bytes``, ``leaked_bytes``, ``by_category`` and more."""
+"""By a test's name: ``outcome``, ``peak_bytes``, ``leaked_bytes``, ``by_category``, ``problems`` and more."""
 
 
 def table_lines(results: Results, top: int, before: Mapping[str, int] | None = None) -> Iterator[str]:
