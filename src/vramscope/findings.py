@@ -39,7 +39,6 @@ class Claim:
         measured: the decisive numbers in one line, for people.
         evidence: the numbers, in plain JSON types.
         origin: who makes the claim.
-        times: seconds and ratios of seconds, the only numbers of a claim that differ from run to run.
 
     Raises:
         ValueError: no checks: nothing would decide.
@@ -50,7 +49,6 @@ class Claim:
     measured: str
     evidence: Mapping[str, Any]
     origin: Origin = Origin.SOURCE
-    times: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse a claim that nothing decides."""
@@ -63,6 +61,19 @@ class Claim:
         if all(self.checks.values()):
             return Verdict.HOLDS
         return Verdict.PARTLY if any(self.checks.values()) else Verdict.FAILS
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Times, which differ from run to run: shown, and no verdict rests on them.
+
+    Attributes:
+        statement: what was timed, and as multiples of what.
+        times: ratios of seconds by what was timed.
+    """
+
+    statement: str
+    times: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -118,10 +129,17 @@ class Panel:
 
 @dataclass(frozen=True)
 class Picture:
-    """An experiment's figure: the answer as a headline, and the panels that show it."""
+    """An experiment's figure.
+
+    Attributes:
+        headline: the answer.
+        panels: what shows it; of three the first is the widest.
+        caption: how to read the panels, in their order, for someone who has not read the experiment.
+    """
 
     headline: str
     panels: tuple[Panel, ...]
+    caption: str = ""
 
 
 @dataclass(frozen=True)
@@ -135,6 +153,7 @@ class Finding:
         claims: each with its verdict.
         passes: the profiled passes by name.
         picture: the figure.
+        timings: what was timed beside the claims.
     """
 
     name: str
@@ -143,6 +162,7 @@ class Finding:
     claims: tuple[Claim, ...]
     passes: Mapping[str, PassSummary]
     picture: Picture
+    timings: tuple[Timing, ...] = ()
 
     @property
     def max_disagreement_bytes(self) -> int:

@@ -13,6 +13,17 @@ QUICK = Settings(quick=True)
 
 
 @pytest.fixture(scope="session")
-def measured() -> Callable[[str], Any]:
+def run() -> Callable[[str], tuple[Any, list[str]]]:
+    """What an experiment measures in its quick setting, measured once, and what it announced."""
+
+    def once(name: str) -> tuple[Any, list[str]]:
+        announced: list[str] = []
+        return EXPERIMENTS[name].measure(QUICK, announced.append), announced
+
+    return cache(once)
+
+
+@pytest.fixture(scope="session")
+def measured(run: Callable[[str], tuple[Any, list[str]]]) -> Callable[[str], Any]:
     """What an experiment measures in its quick setting, measured once."""
-    return cache(lambda name: EXPERIMENTS[name].measure(QUICK, lambda _: None))
+    return lambda name: run(name)[0]

@@ -45,8 +45,24 @@ def test_spread_is_of_a_sample() -> None:
     assert (spread.mean, spread.deviation, spread.lowest, spread.highest) == (2.0, 1.0, 1.0, 3.0)
 
 
-def test_the_spread_of_one_value_is_nothing() -> None:
-    assert spread_of([5.0]).deviation == 0 and not math.isnan(spread_of([5.0]).deviation)
+def test_the_interval_is_students() -> None:
+    # two degrees of freedom: 4.303 standard errors of 1 / sqrt(3)
+    assert spread_of([1.0, 2.0, 3.0]).half_width == pytest.approx(4.303 / math.sqrt(3))
+
+
+def test_a_mean_within_its_interval_of_0_may_be_0() -> None:
+    spread = spread_of([-1.0, 0.0, 2.0])
+    assert (spread.may_be(0.0), spread.is_positive) == (True, False)
+
+
+def test_a_mean_farther_than_its_interval_from_0_is_positive() -> None:
+    spread = spread_of([9.0, 10.0, 11.0])  # 10 ± 4.303 / sqrt(3)
+    assert (spread.may_be(0.0), spread.is_positive) == (False, True)
+
+
+def test_one_value_has_no_spread() -> None:
+    with pytest.raises(ValueError, match="not 1"):
+        spread_of([5.0])
 
 
 def test_one_thread_puts_the_threads_back() -> None:

@@ -5,16 +5,17 @@ from typing import Any
 
 import pytest
 
-from vramscope.experiments.gradient_descent import (
+from vramscope.experiments.gradient_descent.descent import (
     MINUS,
     PLUS,
     STABLE,
     TOO_LARGE,
     follow,
-    judge_minus,
-    judge_state,
+    logistic_regression,
     quadratic,
 )
+from vramscope.experiments.gradient_descent.memory import judge_state
+from vramscope.experiments.gradient_descent.signs import judge_minus
 from vramscope.findings import Verdict
 
 PARAMETER_BYTES = 4 * 2 * (64 * 64 + 64)  # two float32 layers of 64 x 64 and their biases
@@ -29,9 +30,25 @@ def test_plus_ascends() -> None:
 
 
 def test_a_step_too_long_ascends_in_spite_of_minus() -> None:
-    # along the steepest axis each step multiplies w by 1 - 2.5
+    # along the steepest axis each step multiplies w by 1 - 2.25
     run = follow(quadratic(), MINUS, TOO_LARGE, 20)
     assert run.losses[-1] > run.losses[0]
+
+
+def test_the_quadratics_least_loss_is_0() -> None:
+    assert quadratic().minimum() == 0.0
+
+
+def test_no_step_down_goes_below_the_least_loss() -> None:
+    problem = logistic_regression(0)
+    assert problem.minimum() <= min(follow(problem, MINUS, STABLE, 100).losses)
+
+
+def test_the_least_loss_is_where_the_slope_is_flat() -> None:
+    problem = logistic_regression(0)
+    run = follow(problem, MINUS, STABLE, 200)
+    # the penalty alone gives a curvature of 0.1: loss - least <= slope² / (2 * 0.1)
+    assert run.losses[-1] - problem.minimum() <= run.slope_after**2 / 0.2 + 1e-15
 
 
 def test_the_sources_claim_holds(measured: Callable[[str], Any]) -> None:

@@ -1,12 +1,16 @@
 """Linear layers collapse, others do not; memory does not collapse."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 
-from vramscope.experiments.linear_collapse import build_network, collapse, judge_collapse, judge_memory
+from vramscope.experiments.frame import Settings
+from vramscope.experiments.linear_collapse.claims import judge_collapse, judge_control, judge_memory
+from vramscope.experiments.linear_collapse.measurement import LINEAR
+from vramscope.experiments.linear_collapse.networks import best_layer_misfit, build_network, collapse, sizes_of
 from vramscope.findings import Verdict
 
 
@@ -30,8 +34,24 @@ def test_thirty_two_layers_equal_one_to_ten_digits(measured: Callable[[str], Any
 
 
 def test_networks_with_activations_do_not_collapse(measured: Callable[[str], Any]) -> None:
-    errors = measured("linear-collapse").control_errors
-    assert min(error for by_depth in errors.values() for error in by_depth.values()) > 0.01
+    found = measured("linear-collapse")
+    assert min(min(found.least_misfit(name).values()) for name in ("ReLU", "tanh")) > 0.01
+
+
+def test_the_fit_finds_the_layer_where_there_is_one() -> None:
+    assert best_layer_misfit(sizes_of(Settings(quick=True)), 8, 0, None).most <= 1e-10
+
+
+def test_the_control_holds(measured: Callable[[str], Any]) -> None:
+    assert judge_control(measured("linear-collapse")).verdict is Verdict.HOLDS
+
+
+def test_a_network_that_collapses_would_not_pass_the_control(measured: Callable[[str], Any]) -> None:
+    found = measured("linear-collapse")
+    linear = found.misfits[LINEAR]
+    planted = dataclasses.replace(found, misfits={LINEAR: linear, "ReLU": linear, "tanh": linear})
+    passed = [name for name, check in judge_control(planted).checks.items() if check]
+    assert passed and all(name.startswith(LINEAR) for name in passed)
 
 
 def test_the_identity_holds(measured: Callable[[str], Any]) -> None:

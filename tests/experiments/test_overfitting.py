@@ -8,18 +8,21 @@ import pytest
 import torch
 
 from vramscope.experiments.frame import Settings
-from vramscope.experiments.overfitting import (
+from vramscope.experiments.overfitting.claims import judge_memorising, judge_remedy
+from vramscope.experiments.overfitting.figure import answer
+from vramscope.experiments.overfitting.measurement import Measured
+from vramscope.experiments.overfitting.memory import judge_memory
+from vramscope.experiments.overfitting.recipes import (
     BASELINE,
     RECIPES,
     SEEDS,
-    Measured,
-    Outcome,
+    Jitter,
+    KeepsBest,
+    build_network,
     draw_data,
-    judge_memorising,
-    judge_memory,
-    judge_remedy,
     sizes_of,
 )
+from vramscope.experiments.overfitting.training import Outcome
 from vramscope.findings import Verdict
 
 REMEDIES = [name for name in RECIPES if name != BASELINE]
@@ -58,7 +61,58 @@ def test_a_remedy_that_helps_with_one_seed_less_does_not_hold() -> None:
     assert judge_remedy(found, "dropout").verdict is Verdict.PARTLY
 
 
-def test_dropout_costs_and_a_smaller_model_saves(measured: Callable[[str], Any]) -> None:
+def with_gains(gains: tuple[float, ...]) -> Measured:
+    """A remedy that leaves no gap, with these gains of accuracy on new data by seed."""
+    before, after = Outcome(0.1, 4.0, 1.0, 0.6), Outcome(0.5, 0.5, 0.8, 0.6)
+    outcomes = tuple(dataclasses.replace(after, test_accuracy=0.6 + gain) for gain in gains)
+    return dataclasses.replace(by_hand(before, after), outcomes={BASELINE: (before,) * SEEDS, "dropout": outcomes})
+
+
+def test_a_gain_that_chance_explains_is_none() -> None:
+    # mean 0.01, standard error 0.0063: more than one of them above 0, less than the 2.776 of a 95 % interval
+    assert judge_remedy(with_gains((0.03, 0.02, 0.01, 0.0, -0.01)), "dropout").verdict is Verdict.PARTLY
+
+
+def test_a_gain_beyond_chance_is_one() -> None:
+    # mean 0.03, standard error 0.0071: the interval begins at 0.010
+    assert judge_remedy(with_gains((0.05, 0.04, 0.03, 0.02, 0.01)), "dropout").verdict is Verdict.HOLDS
+
+
+def test_the_answer_says_what_the_narrowest_gap_is_worth() -> None:
+    before, useless = Outcome(0.1, 4.0, 1.0, 0.6, 0.55), Outcome(0.7, 0.7, 0.5, 0.55, 0.55)
+    found = dataclasses.replace(
+        by_hand(before, before),
+        outcomes=dict.fromkeys(RECIPES, (before,) * SEEDS) | {"dropout": (useless,) * SEEDS},
+    )
+    assert "dropout, which recognises 55.0%: not clearly more than naming the commoner class" in answer(found)
+
+
+def test_noise_is_for_training_alone() -> None:
+    points, layer = torch.zeros(4, 3), Jitter(1.0)
+    assert (bool(layer(points).any()), bool(layer.eval()(points).any())) == (True, False)
+
+
+def test_the_best_weights_come_back() -> None:
+    network = KeepsBest(torch.nn.Linear(1, 1))
+    before = [parameter.detach().clone() for parameter in network.parameters()]
+    network.keep()
+    for parameter in network.parameters():
+        parameter.data.add_(1.0)
+    network.restore()
+    assert all(map(torch.equal, network.parameters(), before))
+
+
+def test_the_copy_of_the_best_weights_is_not_trained() -> None:
+    sizes = sizes_of(Settings(quick=True))
+    plain, keeping = (build_network(sizes, RECIPES[name]) for name in (BASELINE, "early stopping"))
+    assert len(list(plain.parameters())) == len(list(keeping.parameters()))
+
+
+def test_every_remedys_step_is_profiled(measured: Callable[[str], Any]) -> None:
+    assert set(measured("overfitting").profiles) == set(RECIPES)
+
+
+def test_each_remedy_costs_what_it_adds(measured: Callable[[str], Any]) -> None:
     assert judge_memory(measured("overfitting")).verdict is Verdict.HOLDS
 
 

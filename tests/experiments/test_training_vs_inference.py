@@ -5,48 +5,86 @@ from typing import Any
 
 import pytest
 
-from vramscope.experiments import training_vs_inference as experiment
+from vramscope.experiments.frame import Settings
+from vramscope.experiments.training_vs_inference.held import judge_chain, judge_discards
+from vramscope.experiments.training_vs_inference.models import MODELS as BUILDERS
+from vramscope.experiments.training_vs_inference.models import chain_pair_bytes
+from vramscope.experiments.training_vs_inference.retained import (
+    judge_batch,
+    judge_checkpointing,
+    judge_depth,
+    judge_dominance,
+    judge_no_grad,
+)
+from vramscope.experiments.training_vs_inference.sizes import mlp_batches, sizes_of
+from vramscope.experiments.training_vs_inference.stored import (
+    judge_explanation,
+    judge_gradients,
+    judge_learning_rates,
+    judge_optimizer_peak,
+    judge_state,
+)
 from vramscope.findings import Verdict
 
 NAME = "training-vs-inference"
-MODELS = list(experiment.MODELS)
+MODELS = list(BUILDERS)
 
 
 @pytest.mark.parametrize(
     "rule",
     [
-        experiment.judge_gradients,
-        experiment.judge_state,
-        experiment.judge_optimizer_peak,
-        experiment.judge_batch,
-        experiment.judge_dominance,
-        experiment.judge_depth,
-        experiment.judge_no_grad,
-        experiment.judge_discards,
-        experiment.judge_chain,
+        judge_gradients,
+        judge_state,
+        judge_optimizer_peak,
+        judge_batch,
+        judge_dominance,
+        judge_depth,
+        judge_no_grad,
+        judge_discards,
+        judge_chain,
     ],
 )
 def test_the_claim_holds(rule: Callable[[Any], Any], measured: Callable[[str], Any]) -> None:
     assert rule(measured(NAME)).verdict is Verdict.HOLDS
 
 
+def test_batches_of_the_mlp_lie_on_both_sides_of_the_crossing() -> None:
+    # activations outgrow the weights' four copies at 4 * 512 = 2048 samples
+    assert mlp_batches(512, 4) == (16, 128, 1024, 8192)
+
+
+def test_the_chains_largest_pair_is_known_beforehand() -> None:
+    # 128 samples, the widest ReLU reads and writes 2 * 64 features of 4 bytes
+    assert chain_pair_bytes(sizes_of(Settings(quick=True))) == 128 * 2 * 128 * 4
+
+
+def test_what_is_retained_at_the_peak_is_part_of_it(measured: Callable[[str], Any]) -> None:
+    trained = [pair.training for pair in measured(NAME).pairs.values()]
+    assert all(p.retained_bytes_at_peak <= p.summary.peak.by_category["activations"] for p in trained)
+
+
+def test_what_is_retained_at_the_peak_was_retained(measured: Callable[[str], Any]) -> None:
+    trained = [pair.training for pair in measured(NAME).pairs.values()]
+    assert all(0 <= p.retained_bytes_at_peak <= p.retained_bytes for p in trained)
+
+
 def test_learning_rates_are_not_stored_per_weight(measured: Callable[[str], Any]) -> None:
-    assert experiment.judge_learning_rates(measured(NAME)).verdict is Verdict.FAILS
+    assert judge_learning_rates(measured(NAME)).verdict is Verdict.FAILS
 
 
 def test_gradients_and_learning_rates_do_not_explain_the_difference(measured: Callable[[str], Any]) -> None:
-    checks = experiment.judge_explanation(measured(NAME)).checks
+    checks = judge_explanation(measured(NAME)).checks
     assert not any(passed for name, passed in checks.items() if name.endswith(("batch 16", "batch 1024")))
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_retained_activations_grow_in_a_straight_line(model: str, measured: Callable[[str], Any]) -> None:
-    assert experiment.judge_batch(measured(NAME)).evidence[model]["fit"]["r_squared"] > 0.999
+    assert judge_batch(measured(NAME)).evidence[model]["fit"]["r_squared"] > 0.999
 
 
 def test_each_block_of_the_mlp_retains_one_map_more(measured: Callable[[str], Any]) -> None:
     # the linear layer's input is the ReLU's output of the block before: one float32 map of 128 x 64
-    assert round(experiment.judge_depth(measured(NAME)).evidence["MLP"]["fit"]["slope"]) == 128 * 64 * 4
+    assert round(judge_depth(measured(NAME)).evidence["MLP"]["fit"]["slope"]) == 128 * 64 * 4
 
 
 def test_a_residual_block_holds_its_input_besides_two_maps(measured: Callable[[str], Any]) -> None:
@@ -67,5 +105,5 @@ def test_every_exception_is_named_with_what_was_held(model: str, measured: Calla
 
 
 def test_checkpointing_retains_less_in_models_with_large_blocks(measured: Callable[[str], Any]) -> None:
-    checks = experiment.judge_checkpointing(measured(NAME)).checks
+    checks = judge_checkpointing(measured(NAME)).checks
     assert checks["CNN: retained"] and checks["transformer: retained"]

@@ -1,18 +1,21 @@
 """Gradients through sigmoid layers."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from vramscope.experiments.vanishing_gradients import (
+from vramscope.experiments.vanishing_gradients import EXPERIMENT
+from vramscope.experiments.vanishing_gradients.claims import (
     judge_activation_is_why,
     judge_bound,
     judge_last_layers,
     judge_memory,
     judge_vanishing,
-    shrink_factor,
+    timings,
 )
+from vramscope.experiments.vanishing_gradients.networks import shrink_factor
 from vramscope.findings import Verdict
 
 NAME = "vanishing-gradients"
@@ -48,6 +51,17 @@ def test_only_many_layers_stop_the_first_from_learning(measured: Callable[[str],
         False,
         True,
     )
+
+
+def test_no_verdict_rests_on_a_time(measured: Callable[[str], Any]) -> None:
+    found = measured(NAME)
+    slower = dataclasses.replace(found, seconds={name: 100 * s for name, s in found.seconds.items()} | {"ReLU": 1e-9})
+    assert EXPERIMENT.judge(slower).claims == EXPERIMENT.judge(found).claims
+
+
+def test_times_are_multiples_of_relus(measured: Callable[[str], Any]) -> None:
+    found = dataclasses.replace(measured(NAME), seconds={"ReLU": 2.0, "exp": 6.0})
+    assert timings(found)[0].times == {"exp": 3.0}
 
 
 def test_gelu_keeps_twice_as_much(measured: Callable[[str], Any]) -> None:

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from rich.console import Console
 
-from vramscope.findings import Claim, Finding, Origin, Panel, PanelKind, Picture, Series
+from vramscope.findings import Claim, Finding, Origin, Panel, PanelKind, Picture, Series, Timing
 from vramscope.views.experiments.document import experiments_document
-from vramscope.views.experiments.figure import write_figure
+from vramscope.views.experiments.figure import figure_of, figure_settings, write_figure
 from vramscope.views.experiments.page import print_page
 from vramscope.views.experiments.summary import summary_markdown
 
@@ -34,8 +36,10 @@ STACK = Panel(
     ("x", "y"),
 )
 HOLDS = Claim("it is so", {"first": True}, "1 of 1", {"figure": 1})
-PARTLY = Claim("it is | always so", {"first": True, "second": False}, "1 of 2", {}, Origin.QUESTION, {"ratio": 2.5})
-FINDING = Finding("an-experiment", "Is it so?", "Mostly.", (HOLDS, PARTLY), {}, Picture("Mostly", (LINES, BARS, STACK)))
+PARTLY = Claim("it is | always so", {"first": True, "second": False}, "1 of 2", {}, Origin.QUESTION)
+PICTURE = Picture("Mostly", (LINES, BARS, STACK), "Read it so.")
+TIMING = Timing("multiples of a second", {"ratio": 2.5})
+FINDING = Finding("an-experiment", "Is it so?", "Mostly.", (HOLDS, PARTLY), {}, PICTURE, (TIMING,))
 SETTINGS = {"quick": False, "seed": 7, "device": "cpu", "device_name": "a processor"}
 ENVIRONMENT = {"threads": 2, "torch": "2.13.0", "python": "3.11.0"}
 
@@ -76,8 +80,43 @@ def test_the_page_says_which_part_is_not_so() -> None:
     assert "not: second" in page()
 
 
-def test_the_page_shows_times_beside_the_evidence() -> None:
-    assert "1 of 2: ratio 2.5" in page()
+def test_the_page_shows_times_apart_from_the_claims() -> None:
+    assert "timed, not judged: multiples of a second: ratio 2.5" in page()
+
+
+def test_the_summary_shows_times_apart_from_the_claims() -> None:
+    assert "multiples of a second: ratio 2.5." in summary_markdown({"cpu": document()})
+
+
+def test_the_summary_says_how_to_read_the_picture() -> None:
+    assert "Read it so." in summary_markdown({"cpu": document()})
+
+
+def test_a_long_headline_goes_on_below() -> None:
+    # 120 letters do not fit beside each other: a second line makes the figure higher
+    assert height_of("word " * 24) > height_of("word")
+
+
+def height_of(headline: str) -> float:
+    return float(drawn(replace(FINDING, picture=replace(PICTURE, headline=headline))).get_figheight())
+
+
+def drawn(finding: Finding) -> Figure:
+    with figure_settings():
+        figure = figure_of(finding)
+        FigureCanvasAgg(figure).draw()
+    return figure
+
+
+def test_nothing_lies_outside_the_figure() -> None:
+    figure = drawn(FINDING)
+    inner, outer = figure.get_tightbbox(), figure.bbox_inches
+    assert (inner.x0 >= 0, inner.y0 >= 0, inner.x1 <= outer.x1, inner.y1 <= outer.y1) == (True,) * 4
+
+
+def test_panels_of_a_row_do_not_overlap() -> None:
+    *_, left, right = (axes.get_tightbbox() for part in drawn(FINDING).subfigs for axes in part.axes)
+    assert left.x1 <= right.x0
 
 
 def test_the_summary_counts_the_verdicts() -> None:

@@ -7,7 +7,7 @@ from typing import Generic, Protocol, TypeVar
 
 import torch
 
-from vramscope.findings import Claim, Finding, Picture
+from vramscope.findings import Claim, Finding, Picture, Timing
 from vramscope.ledger.summary import PassSummary
 
 Announce = Callable[[str], None]
@@ -60,6 +60,11 @@ class Measurements(Protocol):
 Measured = TypeVar("Measured", bound=Measurements)
 
 
+def no_timings(_: Measurements) -> tuple[Timing, ...]:
+    """Of an experiment that times nothing."""
+    return ()
+
+
 @dataclass(frozen=True)
 class Experiment(Generic[Measured]):
     """An experiment as data: a measurement, and rules each of which judges one claim by what was measured.
@@ -72,6 +77,7 @@ class Experiment(Generic[Measured]):
         answer: a sentence with the decisive numbers.
         draw: the figure.
         count: how many announcements ``measure`` makes.
+        time: what was timed beside the claims.
     """
 
     name: str
@@ -81,6 +87,7 @@ class Experiment(Generic[Measured]):
     answer: Callable[[Measured], str]
     draw: Callable[[Measured], Picture]
     count: Callable[[Settings], int]
+    time: Callable[[Measured], tuple[Timing, ...]] = no_timings
 
     def notches(self, settings: Settings) -> int:
         """How many announcements a run makes: the length of its progress bar."""
@@ -104,4 +111,5 @@ class Experiment(Generic[Measured]):
             claims=tuple(rule(measured) for rule in self.rules),
             passes=measured.passes,
             picture=self.draw(measured),
+            timings=self.time(measured),
         )

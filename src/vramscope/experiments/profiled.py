@@ -61,6 +61,14 @@ class Profiled:
         """Activations alive when backward begins."""
         return self.summary.activations.retained_bytes
 
+    @property
+    def retained_bytes_at_peak(self) -> int:
+        """The activations, among those alive when backward begins, that are still alive at the steady step's peak."""
+        ledger, window = self.ledger, steady_window(self.ledger)
+        top = ledger.peak(window.first, window.last)
+        alive = ledger.retained & ledger.blocks.alive_after(top.event) & (ledger.blocks.device == 0)
+        return int(ledger.blocks.size[alive].sum())
+
     def most_bytes(self, category: Category) -> int:
         """The most that a category ever held in the steady step."""
         window = steady_window(self.ledger)

@@ -11,7 +11,7 @@ from vramscope.views.json import SCHEMA, pass_document
 def experiments_document(
     findings: Sequence[Finding], settings: Mapping[str, Any], environment: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The document of a run; ``times`` and the environment are all that differs between two runs of one seed."""
+    """The document of a run; ``timings`` and the environment are all that differs between two runs of one seed."""
     return {
         "schema": SCHEMA,
         "tool": "experiments",
@@ -31,6 +31,7 @@ def _experiment(finding: Finding) -> dict[str, Any]:
         "max_disagreement_bytes": finding.max_disagreement_bytes,
         "passes": {name: pass_document(summary) for name, summary in finding.passes.items()},
         "picture": asdict(finding.picture),
+        "timings": [asdict(timing) for timing in finding.timings],
     }
 
 
@@ -42,5 +43,4 @@ def _claim(claim: Claim) -> dict[str, Any]:
         "measured": claim.measured,
         "checks": dict(claim.checks),
         "evidence": dict(claim.evidence),
-        "times": dict(claim.times),
     }

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from vramscope.findings import Claim, Finding, Origin, Verdict
+from vramscope.findings import Claim, Finding, Origin, Timing, Verdict
 
 _STYLES = {Verdict.HOLDS: "bold green", Verdict.PARTLY: "bold yellow", Verdict.FAILS: "bold red"}
 _MADE_BY = {
@@ -30,6 +30,8 @@ def print_page(finding: Finding, console: Console) -> None:
     console.print(Padding(Text(finding.answer), (0, 0, 1, 2)))
     for claim in finding.claims:
         _print_claim(claim, console)
+    for timing in finding.timings:
+        console.print(Padding(Text(f"timed, not judged: {timing_words(timing)}"), (0, 0, 0, 2)))
     exact = "exact in all" if finding.sums_are_exact else f"off by up to {finding.max_disagreement_bytes:,} B in"
     console.print(Text(f"  memory: sums {exact} {len(finding.passes)} profiled passes", style="dim"))
 
@@ -37,15 +39,14 @@ def print_page(finding: Finding, console: Console) -> None:
 def _print_claim(claim: Claim, console: Console) -> None:
     verdict = Text(f"  {claim.verdict.value:<7}", style=_STYLES[claim.verdict])
     console.print(verdict.append(f"{_MADE_BY[claim.origin]}: {claim.statement}", style="not bold default"))
-    console.print(Padding(Text(measured_words(claim)), (0, 0, 0, 9)))
+    console.print(Padding(Text(claim.measured), (0, 0, 0, 9)))
     if claim.verdict is Verdict.PARTLY:
         console.print(Padding(Text(f"not: {'; '.join(failed_checks(claim))}", style="dim"), (0, 0, 0, 9)))
 
 
-def measured_words(claim: Claim) -> str:
-    """The decisive numbers, times included."""
-    times = ", ".join(f"{name} {value:.1f}" for name, value in claim.times.items())
-    return f"{claim.measured}: {times}" if times else claim.measured
+def timing_words(timing: Timing) -> str:
+    """What was timed, and the ratios."""
+    return f"{timing.statement}: {', '.join(f'{name} {ratio:.1f}' for name, ratio in timing.times.items())}"
 
 
 def failed_checks(claim: Claim) -> list[str]:

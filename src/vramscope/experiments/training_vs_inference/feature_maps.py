@@ -84,9 +84,27 @@ class Holding:
 def holdings(ledger: Ledger, watch: Watch) -> tuple[Holding, ...]:
     """The fullest moment of every module that allocates something itself in the steady step of an inference pass."""
     types = dict(ledger.recording.workload["modules"])
+    by_module = dict(_events_by_module(ledger))
     return tuple(
-        _holding(ledger, watch, path, types.get(path, ""), events) for path, events in _events_by_module(ledger)
+        _holding(ledger, watch, path, types.get(path, ""), events, _pair_blocks(ledger, watch, path, by_module))
+        for path, events in by_module.items()
     )
+
+
+def _pair_blocks(ledger: Ledger, watch: Watch, path: str, by_module: Mapping[str, Integers]) -> Flags:
+    """Which blocks are a module's input and output.
+
+    An address serves many blocks in one step: the input is the one that is there before the module, or a part of it,
+    allocates anything, the output the one that is there after all of that.
+    """
+    part = f"{path}." if path else ""
+    inside = [events for other, events in by_module.items() if other == path or other.startswith(part)]
+    first, last = min(int(events[0]) for events in inside), max(int(events[-1]) for events in inside)
+    blocks = ledger.blocks
+    into = np.isin(blocks.address, list(watch.inputs.get(path, {}))) & blocks.alive_after(first - 1)
+    out = np.isin(blocks.address, list(watch.outputs.get(path, {}))) & blocks.alive_after(last)
+    pair: Flags = (into | out) & (blocks.device == 0)
+    return pair
 
 
 def _events_by_module(ledger: Ledger) -> Iterator[tuple[str, Integers]]:
@@ -100,26 +118,25 @@ def _events_by_module(ledger: Ledger) -> Iterator[tuple[str, Integers]]:
         yield ledger.recording.strings[number], rows[in_module & (module == number)]
 
 
-def _holding(ledger: Ledger, watch: Watch, path: str, kind: str, events: Integers) -> Holding:
-    pair = watch.pair(path)
+def _holding(ledger: Ledger, watch: Watch, path: str, kind: str, events: Integers, pair: Flags) -> Holding:
     fullest = max(events.tolist(), key=lambda event: _held(ledger, event, pair))
     alive = _counted(ledger, fullest, pair)
     others: dict[str, int] = {}
-    for block in np.flatnonzero(alive).tolist():
-        if int(ledger.blocks.address[block]) not in pair:
-            name = _origin(ledger, block, path)
-            others[name] = others.get(name, 0) + int(ledger.blocks.requested[block])
-    return Holding(path, kind, int(ledger.blocks.requested[alive].sum()), sum(pair.values()), others)
+    for block in np.flatnonzero(alive & ~pair).tolist():
+        name = _origin(ledger, block, path)
+        others[name] = others.get(name, 0) + int(ledger.blocks.requested[block])
+    pair_bytes = sum(watch.pair(path).values())
+    return Holding(path, kind, int(ledger.blocks.requested[alive].sum()), pair_bytes, dict(sorted(others.items())))
 
 
-def _held(ledger: Ledger, event: int, pair: Storages) -> int:
+def _held(ledger: Ledger, event: int, pair: Flags) -> int:
     return int(ledger.blocks.requested[_counted(ledger, event, pair)].sum())
 
 
-def _counted(ledger: Ledger, event: int, pair: Storages) -> Flags:
+def _counted(ledger: Ledger, event: int, pair: Flags) -> Flags:
     """Blocks that a forward pass holds for a while; the workload's inputs only where the module reads them."""
     permanent = np.isin(ledger.category, [CODE[category] for category in _PERMANENT])
-    read = ledger.is_category(Category.INPUTS) & np.isin(ledger.blocks.address, list(pair))
+    read = ledger.is_category(Category.INPUTS) & pair
     counted: Flags = ledger.blocks.alive_after(event) & (ledger.blocks.device == 0) & (~permanent | read)
     return counted
 
