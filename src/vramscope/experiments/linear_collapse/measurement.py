@@ -11,13 +11,13 @@ from vramscope.experiments.fits import Line, fit_line
 from vramscope.experiments.frame import Announce, Settings
 from vramscope.experiments.linear_collapse.networks import (
     Misfit,
-    Sizes,
     best_layer_misfit,
     build_network,
     collapse_error,
     sizes_of,
 )
 from vramscope.experiments.profiled import Profiled, Subject, profile_training
+from vramscope.experiments.stacks import StackSizes
 from vramscope.ledger.summary import PassSummary
 from vramscope.workloads.workload import Workload
 
@@ -30,7 +30,7 @@ FITTED: Mapping[str, Callable[[], nn.Module] | None] = {LINEAR: None, "ReLU": nn
 class Measured:
     """By depth: the largest relative error over seeds, misfits of the best single layer, and profiled passes."""
 
-    sizes: Sizes
+    sizes: StackSizes
     collapse_errors: Mapping[int, float]
     misfits: Mapping[str, Mapping[int, tuple[Misfit, ...]]]
     profiles: Mapping[int, Profiled]
@@ -50,7 +50,7 @@ class Measured:
         return {depth: min(m.of_variation for m in found) for depth, found in self.misfits[name].items()}
 
 
-def _subject(sizes: Sizes, layers: int) -> Subject:
+def _subject(sizes: StackSizes, layers: int) -> Subject:
     def build() -> Workload:
         inputs = torch.randn(sizes.batch, sizes.width, dtype=torch.float64)
         return Workload(build_network(sizes.width, layers), inputs, functional.mse_loss, torch.zeros_like(inputs))

@@ -8,24 +8,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vramscope.experiments.frame import Settings
+from vramscope.experiments.stacks import StackSizes
 
 _SAMPLES_PER_INPUT = 16
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """Of the networks: depths in layers, width in features, batch in samples."""
-
-    depths: tuple[int, ...]
-    width: int
-    batch: int
-    seeds: tuple[int, ...]
-
-
-def sizes_of(settings: Settings) -> Sizes:
+def sizes_of(settings: Settings) -> StackSizes:
     """Sizes for a setting; one layer is there to compare memory with."""
     depths = settings.choose((1, 2, 8, 32), (1, 2, 4, 8, 16, 32))
-    return Sizes(depths, settings.choose(16, 64), settings.choose(32, 256), settings.seeds(settings.choose(2, 5)))
+    return StackSizes(depths, settings.choose(16, 64), settings.choose(32, 256), settings.seeds(settings.choose(2, 5)))
 
 
 @dataclass(frozen=True)
@@ -80,7 +71,7 @@ def collapse(network: nn.Sequential) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def collapse_error(sizes: Sizes, layers: int, seed: int) -> float:
+def collapse_error(sizes: StackSizes, layers: int, seed: int) -> float:
     """How far a linear network is from its collapsed form, relative to its output."""
     torch.manual_seed(seed)
     network = build_network(sizes.width, layers)
@@ -90,7 +81,7 @@ def collapse_error(sizes: Sizes, layers: int, seed: int) -> float:
 
 
 @torch.no_grad()
-def best_layer_misfit(sizes: Sizes, layers: int, seed: int, activation: Callable[[], nn.Module] | None) -> Misfit:
+def best_layer_misfit(sizes: StackSizes, layers: int, seed: int, activation: Callable[[], nn.Module] | None) -> Misfit:
     """How far a network is from the best of all single layers, by least squares."""
     torch.manual_seed(seed)
     network = build_network(sizes.width, layers, activation)

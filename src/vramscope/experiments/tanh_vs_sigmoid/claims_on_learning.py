@@ -1,7 +1,7 @@
 """What is claimed of networks with either function, judged."""
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
 from vramscope.experiments.tanh_vs_sigmoid.learning import FORMS, LEARNING_RATES, THRESHOLD, form_of
@@ -48,23 +48,25 @@ def judge_slope(measured: Measured) -> Claim:
     tanh is sigmoid - 1/2 twice as high and twice as fast; which of the two factors of the slope matters is not asked.
     """
     pairs = [(form_of(steep=True, centred=c), form_of(steep=False, centred=c)) for c in _EITHER]
-    return Claim(
-        "The larger derivative makes it faster: with the same centre, four times the slope takes fewer epochs",
-        _faster_in_every_seed(measured, pairs),
-        "; ".join(f"{a} against {b}: {_medians(measured, a, b)}" for a, b in pairs),
-        _epoch_evidence(measured),
-    )
+    statement = "The larger derivative makes it faster: with the same centre, four times the slope takes fewer epochs"
+    return _judge_cause(measured, statement, pairs, Origin.SOURCE)
 
 
 def judge_centring(measured: Measured) -> Claim:
     """The other difference, isolated: functions that differ by a constant alone, steep or not."""
     pairs = [(form_of(steep=s, centred=True), form_of(steep=s, centred=False)) for s in _EITHER]
+    statement = "Being centred at 0 makes it faster: with the same slope, a middle at 0 takes fewer epochs"
+    return _judge_cause(measured, statement, pairs, Origin.QUESTION)
+
+
+def _judge_cause(measured: Measured, statement: str, pairs: Sequence[tuple[str, str]], origin: Origin) -> Claim:
+    """Whether in pairs of functions that differ in one respect the first is the faster."""
     return Claim(
-        "Being centred at 0 makes it faster: with the same slope, a middle at 0 takes fewer epochs",
+        statement,
         _faster_in_every_seed(measured, pairs),
-        "; ".join(f"{a} against {b}: {_medians(measured, a, b)}" for a, b in pairs),
+        "; ".join(f"{faster} against {slower}: {_medians(measured, faster, slower)}" for faster, slower in pairs),
         _epoch_evidence(measured),
-        Origin.QUESTION,
+        origin,
     )
 
 

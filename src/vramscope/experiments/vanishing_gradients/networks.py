@@ -10,19 +10,16 @@ from torch.nn import functional
 
 from vramscope.experiments.fits import fit_line
 from vramscope.experiments.frame import Settings
+from vramscope.experiments.stacks import StackSizes
 
 ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {"sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "ReLU": nn.ReLU}
 CLASSES = 10
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """Of the networks: depths in layers, width in features, batch in samples; and the depth that is profiled."""
+class Sizes(StackSizes):
+    """With the depth that is profiled, in layers."""
 
-    depths: tuple[int, ...]
-    width: int
-    batch: int
-    seeds: tuple[int, ...]
     profiled_depth: int
 
 

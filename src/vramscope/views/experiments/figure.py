@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -23,7 +24,7 @@ from vramscope.views.png import SETTINGS
 WIDTH_INCHES, DOTS_PER_INCH = 7.5, 160
 _ROW_INCHES, _SLANT_INCHES = 2.7, 0.45
 """A row's height, legends apart, and what slanted names take more."""
-_SIZES = {"font.size": WORDS_POINTS, "axes.labelsize": WORDS_POINTS, "hatch.linewidth": 0.5}
+_SIZES: dict[Any, Any] = {"font.size": WORDS_POINTS, "axes.labelsize": WORDS_POINTS, "hatch.linewidth": 0.5}
 _HEADLINE_POINTS, _HEADLINE_LETTERS, _HEADLINE_INCHES = 11.5, 78, 0.25
 """Of the headline: size, letters that fit on a line, and the height of one."""
 _GAP = 0.04
