@@ -17,7 +17,7 @@ from vramscope.ledger.summary import PassSummary, steady_window, summarize_ledge
 from vramscope.recorders.profiler import ProfilerRecorder
 from vramscope.workloads.draft import Draft
 from vramscope.workloads.losses import default_loss
-from vramscope.workloads.passes import PassName, run_pass
+from vramscope.workloads.passes import PassName, PassOutOfMemoryError, run_pass
 from vramscope.workloads.targets import Target
 from vramscope.workloads.workload import Workload, WorkloadOptions
 
@@ -150,7 +150,10 @@ def _profile(subject: Subject, name: PassName, settings: Settings, **options: An
     chosen = WorkloadOptions(device=settings.device, seed=settings.seed, steps=_STEADY_STEPS, **options)
     gc.collect()  # what earlier passes left to the collector must not be freed during this one
     recorder = ProfilerRecorder(chosen.torch_device)
-    return _read(Ledger(run_pass(Target(subject.name, subject), chosen, name, recorder, lambda _: None)))
+    try:
+        return _read(Ledger(run_pass(Target(subject.name, subject), chosen, name, recorder, lambda _: None)))
+    except PassOutOfMemoryError as exhausted:  # an experiment needs whole passes: what led there is of no use to it
+        raise exhausted.error from exhausted
 
 
 def _read(ledger: Ledger) -> Profiled:
