@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from snapshot_builder import GENUINE, training_step
+from snapshot_builder import EMPTY_CACHE, GENUINE, LINE, Program, training_step
 
 from vramscope.allocator.report import build_report
 from vramscope.allocator.snapshot.reader import read_snapshot
@@ -113,6 +113,13 @@ HOSTILE: dict[str, bytes] = {
     "a memo never stored": HEAD + b"h\x05.",
     "two objects on the stack": HEAD + b"]].",
     "broken utf-8": HEAD + b"\x8c\x02\xff\xfe.",
+    # memory pools
+    "seventy thousand pools": pickle.dumps(
+        {
+            "segments": [],
+            "device_traces": [[{"action": "snapshot", "size": 0, "pool_id": (7, n)} for n in range(70_000)]],
+        }
+    ),
     # snapshots without a history
     "no events": pickle.dumps({"segments": [], "device_traces": [[]]}, 4),
     "no devices": pickle.dumps({"segments": [], "device_traces": []}, 4),
@@ -211,8 +218,29 @@ def survives_flips(content: bytes, path: Path, count: int, seed: int) -> tuple[i
     return refused, marked
 
 
-def test_five_hundred_flipped_bytes_never_give_a_wrong_total_without_a_mark(tmp_path: Path) -> None:
-    refused, marked = survives_flips(good(), tmp_path / "flipped.pickle", 500, seed=1)
+def crowded(settings: str) -> bytes:
+    """A snapshot from the middle of a program's life, with pools, streams, pending frees and releases."""
+    chance, program, alive = random.Random(3), Program(settings, names_pools=True), []
+    for _ in range(60):
+        step = chance.random()
+        if step < 0.55 or not alive:
+            pool = chance.choice([None, None, (0, 3)])
+            alive.append(program.malloc(int(2 ** chance.uniform(8, 25)), chance.choice([0, 0, 7]), pool, LINE))
+        elif step < 0.93:
+            address = alive.pop(chance.randrange(len(alive)))
+            if chance.random() < 0.2:
+                program.simulator.record_stream(address, 9)
+            program.free(address)
+        else:
+            program.empty_cache(EMPTY_CACHE)
+    return pickle.dumps(program.snapshot(skip=12), 4)
+
+
+@pytest.mark.parametrize(
+    "content", [good(), crowded(""), crowded("expandable_segments:True")], ids=["plain", "crowded", "expandable"]
+)
+def test_five_hundred_flipped_bytes_never_give_a_wrong_total_without_a_mark(tmp_path: Path, content: bytes) -> None:
+    refused, marked = survives_flips(content, tmp_path / "flipped.pickle", 500, seed=1)
     assert refused > 0
     assert marked > 0
 
