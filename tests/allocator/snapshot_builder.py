@@ -24,6 +24,9 @@ def frame(name: str, filename: str, line: int) -> dict[str, Any]:
     return {"name": name, "filename": filename, "line": line}
 
 
+Memory = tuple[int, int, PoolId, bool]
+"""Bytes, stream, pool, and whether it is a page of an expandable segment."""
+
 LINE: Frames = [{"name": "main", "filename": "train.py", "line": 7}]
 EMPTY_CACHE: Frames = [{"name": "empty_cache", "filename": "torch/cuda/memory.py", "line": 226}, *LINE]
 
@@ -118,17 +121,14 @@ class Program:
     def _log_memory(self, frames: Frames | None = None) -> None:
         """Log what the driver gave or took since the last entry, what was taken first."""
         before, after = self._mapped, self._memory()
-        for address in sorted(before.keys() - after.keys()):
-            size, stream, pool, expandable = before[address]
-            self._log("segment_unmap" if expandable else "segment_free", address, size, stream, frames, pool)
-        for address in sorted(after.keys() - before.keys()):
-            size, stream, pool, expandable = after[address]
-            self._log("segment_map" if expandable else "segment_alloc", address, size, stream, frames, pool)
+        for verbs, gone, kept in ((("free", "unmap"), before, after), (("alloc", "map"), after, before)):
+            for address, (size, stream, pool, expandable) in joined_pages(gone, gone.keys() - kept.keys()):
+                self._log(f"segment_{verbs[expandable]}", address, size, stream, frames, pool)
         self._mapped = after
 
-    def _memory(self) -> dict[int, tuple[int, int, PoolId, bool]]:
+    def _memory(self) -> dict[int, Memory]:
         """Segments, and pages of expandable segments: (size, stream, pool, expandable) by address."""
-        memory = {}
+        memory: dict[int, Memory] = {}
         for address, first in self.simulator.segments.items():
             if first.expandable is None:
                 memory[address] = (
@@ -188,6 +188,19 @@ def state(block: Block) -> str:
     if block.allocated:
         return "active_allocated"
     return "active_pending_free" if block.pending else "inactive"
+
+
+def joined_pages(memory: dict[int, Memory], addresses: set[int]) -> list[tuple[int, Memory]]:
+    """Some of the memory by address; pages of a range that follow one another are one, as PyTorch logs them."""
+    found: list[tuple[int, Memory]] = []
+    for address in sorted(addresses):
+        size, stream, pool, expandable = memory[address]
+        start, (before, *alike) = found[-1] if found else (0, (0, 0, DEFAULT_POOL, False))
+        if expandable and start + before == address and alike == [stream, pool, expandable]:
+            found[-1] = (start, (before + size, stream, pool, expandable))
+        else:
+            found.append((address, memory[address]))
+    return found
 
 
 def mapped_ranges(first: Block) -> list[tuple[int, int]]:

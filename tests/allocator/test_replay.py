@@ -152,6 +152,24 @@ def test_pages_left_by_a_failed_allocation_are_replayed(tmp_path: Path) -> None:
     assert replay(load(program.snapshot(), tmp_path), 0).exact
 
 
+def test_returned_pages_of_the_small_pool_are_known_by_their_blocks(tmp_path: Path) -> None:
+    program = Program("expandable_segments:True")
+    blocks = [program.malloc(MIB) for _ in range(20)]
+    skip = len(program.trace)
+    for address in blocks:
+        program.free(address)
+    program.empty_cache()
+    program.malloc(15 * MIB)
+    # ten pages of 2 MiB go back as one piece, as large as a page of the large pool
+    assert [(e["action"], e["size"]) for e in program.trace[skip:] if "segment" in e["action"]] == [
+        ("segment_unmap", 20 * MIB),
+        ("segment_map", 20 * MIB),
+    ]
+    replayed = replay(load(program.snapshot(skip), tmp_path), 0)
+    assert [segment.small for segment in replayed.start.segments] == [True]
+    assert replayed.exact
+
+
 @pytest.mark.parametrize("names_pools", [False, True])
 def test_a_private_pool_may_have_ordinary_segments_beside_expandable_ones(tmp_path: Path, names_pools: bool) -> None:
     program = Program("expandable_segments:True", names_pools=names_pools)

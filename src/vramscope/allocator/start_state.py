@@ -4,6 +4,7 @@ from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 from sortedcontainers import SortedDict
 
 from vramscope.allocator import rules
@@ -69,7 +70,26 @@ class _Walk:
     alive: SortedDict
     ranges: SortedDict
     settings: AllocatorSettings
+    sizes: "_SizesByAddress"
     marks: Counter[str] = field(default_factory=Counter)
+
+
+class _SizesByAddress:
+    """What a trace allocated where: tells the small pool's pages from the large pool's, which entries do not."""
+
+    def __init__(self, trace: Trace | None) -> None:
+        self._address = self._size = np.zeros(0, np.int64)
+        if trace is not None and (trace.action == Action.SEGMENT_UNMAP).any():
+            rows = np.flatnonzero(np.isin(trace.action, (Action.ALLOC, Action.FREE_REQUESTED, Action.FREE_COMPLETED)))
+            rows = rows[np.argsort(trace.address[rows], kind="stable")]
+            self._address, self._size = trace.address[rows], trace.size[rows]
+
+    def are_small(self, address: int, size: int) -> bool | None:
+        """Whether blocks within these bytes were of the small pool; None if there were none."""
+        index = int(np.searchsorted(self._address, address))
+        if index == len(self._address) or self._address[index] >= address + size:
+            return None
+        return bool(self._size[index] <= rules.SMALL_LIMIT)
 
 
 def rebuild(snapshot: Snapshot, device: int) -> StartState:
@@ -86,6 +106,7 @@ def rebuild(snapshot: Snapshot, device: int) -> StartState:
         SortedDict(),
         SortedDict({s.address: _start_segment(s) for s in final if s.expandable}),
         snapshot.settings,
+        _SizesByAddress(trace),
     )
     for segment in final:
         for block in segment.blocks:
@@ -175,7 +196,8 @@ def _undo_map(walk: _Walk, address: int, size: int) -> None:
 
 def _undo_unmap(walk: _Walk, address: int, size: int, stream: int, pool: PoolId | None) -> None:
     """Put a range back, joined with mapped ranges that touch it."""
-    small = size % walk.settings.large_segment_size != 0
+    small = walk.sizes.are_small(address, size)
+    small = size % walk.settings.large_segment_size != 0 if small is None else small
     pattern = StartSegment(address, size, stream, small, pool or DEFAULT_POOL, True)
     start, stop = address, address + size
     index = walk.ranges.bisect_left(address)
