@@ -67,8 +67,10 @@ def demand_of(snapshot: Snapshot, replayed: Replay) -> Demand:
     trace = snapshot.traces[replayed.device]
     runs = _runs(trace)
     complete = [_is_complete(run.simulator) for run in passes_at(snapshot, replayed, [last for _, last in runs])]
+    following = _following([last for _, last in runs], trace)
     releases = tuple(
-        _release(snapshot, replayed, first, last, whole) for (first, last), whole in zip(runs, complete, strict=True)
+        Release(last, _pools(trace, first, last), whole, *_judge(snapshot, replayed, (first, last, taking), whole))
+        for (first, last), taking, whole in zip(runs, following, complete, strict=True)
     )
     return Demand(snapshot, replayed, releases, _fatal(trace))
 
@@ -85,17 +87,18 @@ def _is_complete(simulator: Simulator) -> bool:
     return not any(release.releasable_bytes(block) for pool in pools for block in pool.free_blocks())
 
 
-def _release(snapshot: Snapshot, replayed: Replay, first: int, last: int, complete: bool) -> Release:
-    trace = snapshot.traces[replayed.device]
-    pools = frozenset(trace.pool_of(entry) or DEFAULT_POOL for entry in range(first, last + 1))
-    asked, certain = _judge(snapshot, replayed, first, last, complete)
-    return Release(last, pools, complete, asked, certain)
+def _pools(trace: Trace, first: int, last: int) -> frozenset[PoolId]:
+    return frozenset(trace.pool_of(entry) or DEFAULT_POOL for entry in range(first, last + 1))
 
 
-def _judge(snapshot: Snapshot, replayed: Replay, first: int, last: int, complete: bool) -> tuple[bool, bool]:
-    """Whether the program asked for a release, and whether that is certain."""
-    trace = snapshot.traces[replayed.device]
-    taking = _next_taking(trace, last)
+def _judge(
+    snapshot: Snapshot, replayed: Replay, entries: tuple[int, int, int | None], complete: bool
+) -> tuple[bool, bool]:
+    """Whether the program asked for a release, and whether that is certain.
+
+    ``entries`` are the first and last of the release, and that which takes memory in what may be the same call.
+    """
+    trace, (first, last, taking) = snapshot.traces[replayed.device], entries
     if taking is None:
         return True, True
     if trace.stack[last] or trace.stack[taking]:
@@ -108,13 +111,12 @@ def _judge(snapshot: Snapshot, replayed: Replay, first: int, last: int, complete
     return needless and not collects, needless and not collects
 
 
-def _next_taking(trace: Trace, last: int) -> int | None:
-    """The entry that takes memory, or fails to, within what may be the same call."""
-    for entry in range(last + 1, len(trace)):
-        action = int(trace.action[entry])
-        if action not in _BETWEEN:
-            return entry if action in _TAKES else None
-    return None
+def _following(lasts: list[int], trace: Trace) -> list[int | None]:
+    """For each release the entry that takes memory, or fails to, within what may be the same call."""
+    others = np.flatnonzero(~np.isin(trace.action, _BETWEEN))
+    places = np.searchsorted(others, lasts)
+    entries = [int(others[place]) if place < len(others) else None for place in places.tolist()]
+    return [None if entry is None or trace.action[entry] not in _TAKES else entry for entry in entries]
 
 
 def _taken(snapshot: Snapshot, trace: Trace, entry: int) -> int:
