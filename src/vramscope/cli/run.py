@@ -25,7 +25,23 @@ _RUN = "run"
 _SETTINGS = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
 
-@click.command("run", context_settings=_SETTINGS)
+class _EndsAtModule(click.Command):
+    """A command whose options end at ``-m MODULE``, as Python's do: what follows is the module's."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the mark that ends options behind the module's name."""
+        options = [parameter for parameter in self.params if isinstance(parameter, click.Option)]
+        with_value = {name for option in options if not (option.is_flag or option.count) for name in option.opts}
+        place = 0
+        while place < len(args) and args[place].startswith("-") and args[place] != "--":
+            word = args[place]
+            place += 2 if word in with_value else 1
+            if word.startswith("-m"):
+                return super().parse_args(ctx, [*args[:place], "--", *args[place:]])
+        return super().parse_args(ctx, args)
+
+
+@click.command("run", cls=_EndsAtModule, context_settings=_SETTINGS)
 @click.option("-m", "module", metavar="MODULE", help="Run a module, as python -m does.")
 @click.option("--steps", "window", metavar="FIRST:LAST", help="Record these steps, without LAST [default: 1:4].")
 @click.option("--all", "everything", is_flag=True, help="Record every step, from the import of torch on.")
@@ -129,7 +145,7 @@ def _report(
 ) -> None:
     reason = _nothing(outcome, output)
     if reason:
-        if not quiet:
+        if not quiet or "not_started" in outcome.status:
             click.echo(f"vramscope: {reason}", err=True)
         return
     summary = summarize_run(iterate_windows(output))

@@ -1,5 +1,6 @@
 """Steps of a script, one after another: recorded where that is planned, counted where it is not."""
 
+import sys
 import time
 from collections import Counter
 from enum import StrEnum
@@ -16,6 +17,8 @@ from vramscope.recorders.storing import PartStore
 from vramscope.recorders.surroundings import OpenScopes, OtherProfilers
 from vramscope.recorders.windows import GrowthWatch, WindowPlan
 from vramscope.recording.recording import MarkKind
+
+_TRACED = "source lines are missing: the script has a trace function of its own (sys.settrace), which is left alone"
 
 
 class StepKind(StrEnum):
@@ -60,6 +63,7 @@ class Stepping:
         self._carried: Carried | None = None
         self._complete = 0  # steps that ended in the profiler that is running
         self._given: set[int] = set()
+        self._notes: tuple[str, ...] = ()
         self.recorder: StepRecorder | None = None
         self.counts: Counter[StepKind] = Counter()
         self.reading_seconds = 0.0
@@ -154,7 +158,8 @@ class Stepping:
             recorder.abandon()
             self._carried = None
             return
-        recording, self._carried = recorder.close({**self._scene.facts(), "pass": str(kind), **self._method()})
+        facts = {**self._scene.facts(), "pass": str(kind), **self._method()}
+        recording, self._carried = recorder.close(facts, self._notes)
         self._store.add(with_buckets(recording, bucket_sizes(model for model, _ in self._scene.roots)))
 
     def _method(self) -> dict[str, str]:
@@ -172,7 +177,9 @@ class Stepping:
         if self._carried is None:
             self._store.begin_window()
         index = self.counts[kind]
-        recorder = StepRecorder(self._scene.device, lines=self._growth[kind].wants(index), on_left=self.settle)
+        lines = self._growth[kind].wants(index)
+        recorder = StepRecorder(self._scene.device, lines=lines and sys.gettrace() is None, on_left=self.settle)
+        self._notes = (_TRACED,) if lines and sys.gettrace() is not None else ()
         self._others.ours = self._scopes.are_seen = True
         try:
             recorder.begin(list(self._scene.roots), self._scene.labels(), self._carried)

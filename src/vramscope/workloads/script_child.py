@@ -1,22 +1,24 @@
-"""The child that runs a script as Python would: ``python -m vramscope.workloads.script_child REQUEST``.
+"""The child that runs a script as Python would; `COMMAND` in ``scripts`` is how it is started.
 
 The script finds the ``sys.argv``, ``sys.path[0]``, ``__main__`` and working directory that it would have without us;
 torch is loaded when the script loads it, not before: what it sets up first, such as thread counts, still counts.
 """
 
+import atexit
 import builtins
 import importlib.util
 import io
 import os
+import pkgutil
 import runpy
-import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec, SourceFileLoader
+from importlib.machinery import ModuleSpec, SourceFileLoader, SourcelessFileLoader
 from pathlib import Path
-from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any
+from types import CodeType, ModuleType, TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from vramscope.workloads.scripts import NOT_STARTED, ScriptRequest, write_status
 
@@ -72,35 +74,45 @@ class Child:
     def __init__(self, request: ScriptRequest) -> None:
         self._request = request
         self._session: ScriptSession | None = None
+        self._process = os.getpid()
         self._message = ""
 
     def run(self) -> int:
-        """Run the script to its end and the recording to its seal; the script's exceptions are printed as ever."""
+        """Run the script to its end and the recording to its seal; the script's exceptions are printed as ever.
+
+        Returns:
+            the exit code.
+
+        Raises:
+            SystemExit: the script asked for it, or its own ``sys.excepthook`` did.
+            KeyboardInterrupt: after it was printed: Python then ends, as ever, by the signal itself.
+        """
         program = self._prepare()
         if program is None:
             return NOT_STARTED
         sys.meta_path.insert(0, _TorchFinder(self._begin))
-        try:
-            program()
-        except SystemExit:
+        error = _outcome(program)
+        if os.getpid() != self._process and self._session is not None:
+            return _leave(error)
+        if isinstance(error, SystemExit):
             self._end("")
-            raise
-        except BaseException as error:  # noqa: BLE001 - whatever ends the script is printed, and decides the exit code
-            self._end(f"the script ended with {type(error).__name__}")
-            error.__traceback__ = _without_us(error.__traceback__)
-            sys.excepthook(type(error), error, error.__traceback__)
-            if isinstance(error, KeyboardInterrupt):
-                _die_of(signal.SIGINT)
-            return 1
-        self._end("")
-        return 0
+            raise error
+        self._end("" if error is None else f"the script ended with {type(error).__name__}")
+        if error is not None:
+            _print(error)
+        if isinstance(error, KeyboardInterrupt):
+            sys.excepthook = _print_nothing
+            raise error
+        return int(error is not None)
 
     def _prepare(self) -> Action | None:
         """Everything up to the script's first line; None, and a word to the parent, where that fails."""
+        request = self._request
+        sys.orig_argv = [sys.executable, *(["-m"] if request.is_module else []), request.program, *request.arguments]
         try:
-            return _module_program(self._request) if self._request.is_module else _file_program(self._request)
+            return _module_program(request) if request.is_module else _file_program(request)
         except (OSError, ImportError, ValueError) as error:
-            write_status(self._request.status, {"not_started": f"{error}"})
+            write_status(request.status, {"not_started": f"{error}"})
             return None
 
     def _begin(self) -> None:
@@ -121,39 +133,61 @@ class Child:
         write_status(self._request.status, status)
 
 
+def _outcome(program: Action) -> BaseException | None:
+    """Whatever ended a program before its own end."""
+    try:
+        program()
+    except BaseException as error:  # noqa: BLE001 - whatever ends the script is printed, and decides the exit code
+        error.__traceback__ = _without_us(error.__traceback__)
+        return error
+    return None
+
+
 def _file_program(request: ScriptRequest) -> Action:
     """A program in a file; a folder or a zip is run by its ``__main__``, as Python does."""
-    path = str(Path(request.program).absolute())
+    path = os.path.join(Path.cwd(), request.program)  # noqa: PTH118 - as Python joins them, with every "." and ".."
     sys.argv = [request.program, *request.arguments]
-    if not _is_source(path):
+    if _holds_modules(path):
         _set_first_path(path)
         return lambda: runpy._run_module_as_main("__main__", alter_argv=False)  # type: ignore[attr-defined]  # as Python
-    with io.open_code(path) as file:
-        source = file.read()
+    load, loader = _code_of(path)
     _set_first_path(str(Path(path).resolve().parent))
     main = _fresh_main()
-    main.__dict__.update(__file__=path, __cached__=None, __loader__=SourceFileLoader("__main__", path))
-    return lambda: exec(compile(source, path, "exec", dont_inherit=True), main.__dict__)
+    main.__dict__.update(__file__=path, __cached__=None, __loader__=loader)
+    return lambda: exec(load(), main.__dict__)
+
+
+def _code_of(path: str) -> tuple[Callable[[], CodeType], Loader]:
+    """What gives a file's code, which may fail as the script's own fault, and the loader that Python names for it."""
+    if path.endswith(".pyc"):
+        compiled = SourcelessFileLoader("__main__", path)
+        return lambda: cast(CodeType, compiled.get_code("__main__")), compiled
+    with io.open_code(path) as file:
+        source = file.read()
+    return lambda: compile(source, path, "exec", dont_inherit=True), SourceFileLoader("__main__", path)
 
 
 def _module_program(request: ScriptRequest) -> Action:
-    """A module, as ``python -m`` runs it."""
+    """A module, as ``python -m`` runs it; all that goes wrong in its packages is its own."""
     sys.argv = ["-m", *request.arguments]
     _set_first_path(str(Path.cwd()))
-    if importlib.util.find_spec(request.program) is None:
+    if importlib.util.find_spec(request.program.partition(".")[0]) is None:
         raise ImportError(f"no module named {request.program}")
     _fresh_main()
     return lambda: runpy._run_module_as_main(request.program)  # type: ignore[attr-defined]  # what ``python -m`` calls
 
 
-def _is_source(path: str) -> bool:
-    return Path(path).is_file() and not path.endswith((".zip", ".pyz"))
+def _holds_modules(path: str) -> bool:
+    """Whether a path is a folder or a zip, whatever its name; a pipe must not be looked into."""
+    return Path(path).is_dir() or (Path(path).is_file() and pkgutil.get_importer(path) is not None)
 
 
 def _fresh_main() -> ModuleType:
     """An empty ``__main__`` in the place of ours; it stays alive as long as the interpreter."""
     main = ModuleType("__main__")
     main.__dict__["__builtins__"] = builtins
+    if sys.version_info < (3, 14):  # from then on it is made when it is asked for
+        main.__annotations__ = {}
     sys.modules["__main__"] = main
     return main
 
@@ -171,13 +205,57 @@ def _without_us(trace: TracebackType | None) -> TracebackType | None:
     return trace
 
 
-def _die_of(number: signal.Signals) -> None:
-    """End as Python ends after Ctrl-C: by the signal itself, so that whoever waits knows."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    signal.signal(number, signal.SIG_DFL)
-    os.kill(os.getpid(), number)
+def _print(error: BaseException) -> None:
+    """As Python prints what nobody caught (``_PyErr_PrintEx`` in Python/pythonrun.c).
+
+    Raises:
+        SystemExit: the script's own hook asked for it.
+    """
+    sys.last_type, sys.last_value, sys.last_traceback = type(error), error, error.__traceback__
+    failed = _outcome(lambda: sys.excepthook(type(error), error, error.__traceback__))
+    if isinstance(failed, SystemExit):
+        raise failed
+    if failed is not None:
+        for words, shown in (("Error in sys.excepthook:", failed), ("\nOriginal exception was:", error)):
+            sys.stderr.write(f"{words}\n")
+            sys.__excepthook__(type(shown), shown, shown.__traceback__)
 
 
-if __name__ == "__main__":
+def _print_nothing(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """The hook for what was printed already."""
+
+
+def _leave(error: BaseException | None) -> NoReturn:
+    """End a process that the script forked: all that Python does at its end, but not what C++ libraries do at theirs.
+
+    Once torch's profiler has run, its library waits there for a thread that a forked process does not have.
+    """
+    if error is not None and not isinstance(error, SystemExit):
+        failed = _outcome(lambda: _print(error))
+        code = _exit_code(failed) if isinstance(failed, SystemExit) else 1
+    else:
+        code = _exit_code(error)
+    threading._shutdown()  # type: ignore[attr-defined]  # what Py_FinalizeEx calls first
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        _outcome(stream.flush)
+    os._exit(code & 0xFF)
+
+
+def _exit_code(error: SystemExit | None) -> int:
+    """The exit code that ``sys.exit(…)`` means; what is no number is printed, as Python prints it."""
+    if error is None or error.code is None:
+        return 0
+    if isinstance(error.code, int):
+        return error.code
+    sys.stderr.write(f"{error.code}\n")
+    return 1
+
+
+def main() -> None:
+    """Run the request that is this process's only argument.
+
+    Raises:
+        SystemExit: with the exit code.
+    """
     sys.exit(Child(ScriptRequest.from_json(sys.argv[1])).run())

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+COMMAND = "from vramscope.workloads.script_child import main; main()"
+"""What the child's Python runs: with ``-c`` it ends after Ctrl-C as it does for a script, with ``-m`` it need not."""
 NOT_STARTED = 2
 """Exit code of a script that could not be started."""
 _SIGNAL_BASE = 128  # what shells add to the number of the signal that ended a process
@@ -83,9 +85,9 @@ def run_script(request: ScriptRequest) -> Outcome:
 
 
 def _command(request: ScriptRequest) -> list[str]:
-    """This interpreter with the flags it was given, and the child's own module."""
+    """This interpreter with the flags it was given, and the child's own code."""
     flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
-    return [sys.executable, *flags, "-m", "vramscope.workloads.script_child", request.to_json()]
+    return [sys.executable, *flags, "-c", COMMAND, request.to_json()]
 
 
 def _become_child(mask: "set[int | signal.Signals]") -> Callable[[], None]:
