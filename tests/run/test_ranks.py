@@ -1,5 +1,6 @@
 """Two real ranks over gloo on the CPU: each its own recording, exact, and one report for both."""
 
+import csv
 import json
 import os
 import socket
@@ -54,6 +55,30 @@ def documents(folder: Path, wrapping: str) -> list[dict[str, Any]]:
     return [json.loads((folder / "out" / f"run.rank{rank}.json").read_text()) for rank in range(2)]
 
 
+def report(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "vramscope", "report", "out", *arguments]
+    environment = {**os.environ, "NO_COLOR": "1", "COLUMNS": "120"}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def require_merged(folder: Path, by_rank: dict[str, dict[str, Any]]) -> None:
+    """`vramscope report FOLDER` says what the ranks' own documents say, and shows the worst rank in full."""
+    merged = json.loads(report(folder, "--format", "json").stdout)
+    ranked = merged["ranks"]["training"]
+    assert ranked["passes"] == {rank: document["passes"]["training"] for rank, document in by_rank.items()}
+    assert ranked["passes"][str(ranked["worst_rank"])] == merged["passes"]["training"] == ranked["worst"]
+    assert max(ranked["peak_bytes"].values()) == merged["passes"]["training"]["peak"]["bytes"]
+    rows = list(csv.DictReader(report(folder, "--format", "csv").stdout.splitlines()))
+    for rank, size in ranked["peak_bytes"].items():
+        held = [int(row["value"]) for row in rows if (row["rank"], row["figure"]) == (rank, "bytes_at_peak")]
+        sites = [int(row["value"]) for row in rows if (row["rank"], row["table"]) == (rank, "site")]
+        assert sum(held) - sum(sites) == size
+    shown = report(folder).stdout
+    assert shown.index("Ranks, training") < shown.index(f"Rank {ranked['worst_rank']}, the highest")
+    (folder / "out" / "run.rank1.vram").rename(folder / "elsewhere.vram")
+    assert "No recording of rank 1" in report(folder).stdout
+
+
 @pytest.mark.parametrize("wrapping", [DDP, FSDP], ids=["ddp", "fsdp2"])
 def test_two_ranks(tmp_path: Path, wrapping: str) -> None:
     first, second = documents(tmp_path, wrapping)
@@ -63,6 +88,7 @@ def test_two_ranks(tmp_path: Path, wrapping: str) -> None:
     ranked = first["ranks"]["training"]
     assert ranked["peak_bytes"] == {"0": peaks[0], "1": peaks[1]}
     assert ranked["imbalance"] == max(peaks) / (sum(peaks) / 2)
+    require_merged(tmp_path, {"0": first, "1": second})
     forward = [document["passes"]["training"]["phases"]["forward"]["by_category"] for document in (first, second)]
     if wrapping == DDP:
         # one bucket of the size of all 19,210 gradients, kept over all steps

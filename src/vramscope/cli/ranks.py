@@ -35,6 +35,11 @@ class Rank:
         """Whether this rank prints for all on this machine."""
         return self.number == self.first_here
 
+    @property
+    def here(self) -> range:
+        """The ranks on this machine."""
+        return range(self.first_here, self.first_here + self.on_this_machine)
+
     def name(self, stem: str) -> str:
         """A file name of this rank's own."""
         return f"{stem}.rank{self.number}"
@@ -43,7 +48,7 @@ class Rank:
         """The runs of all ranks on this machine, as far as they end soon after this one; unsealed ones as they are."""
         runs = {self.number: summary}
         until = time.monotonic() + _PATIENCE_SECONDS
-        for number in range(self.first_here, self.first_here + self.on_this_machine):
+        for number in self.here:
             path = own.with_name(own.name.replace(f".rank{self.number}.", f".rank{number}."))
             while number not in runs and not path.exists() and time.monotonic() < until:
                 time.sleep(_PAUSE_SECONDS)

@@ -1,6 +1,6 @@
 """`vramscope report FILE`: a recording again, in another form."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +9,7 @@ import click
 
 from vramscope.cli.output import check_file, check_folder, make_folder, write_text
 from vramscope.cli.passes import load_comparison, pass_option
+from vramscope.cli.run_report import SUMMARIES, Choice, load_window, print_runs, runs_text, summarize_files
 from vramscope.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class Job:
     "--top", type=click.IntRange(1), default=10, show_default=True, help="Rows of the terminal's long tables."
 )
 @pass_option
+@click.option("--rank", type=click.IntRange(0), help="Of a distributed run: only this rank [default: all, or worst].")
+@click.option("--window", type=click.IntRange(0), help="Of a run: the window that html, png … draw [default: 0].")
 @click.option("-q", "--quiet", is_flag=True, help="Do not say which files were written.")
 @click.option("-v", "--verbose", is_flag=True, help="Every figure in bytes, every category and module.")
 @click.option("--debug", is_flag=True, help="Show a traceback with an error.")
@@ -53,11 +56,16 @@ def report_command(
     out: Path | None,
     top: int,
     pass_name: str | None,
+    rank: int | None,
+    window: int | None,
     quiet: bool,
     verbose: bool,
     debug: bool,
 ) -> None:
-    """Render RECORDING again: a .vram file, an unsealed .vram.part, or a folder that `compare -o` wrote.
+    """Render RECORDING again: a .vram file, an unsealed .vram.part, or a folder that `compare -o` or `run -o` wrote.
+
+    Of a script's run, terminal, json and csv show all windows and ranks together: each rank's peak, how uneven they
+    are, and the rank with the highest peak in full. The other formats draw every event, and so one window of one rank.
 
     \b
     terminal   tables (the default)
@@ -73,10 +81,28 @@ def report_command(
     form = form or "terminal"
     if out is not None:
         _check(form, out)
-    job = Job(load_comparison(recording, pass_name), out, recording, top, verbose)
-    for path in _RENDER[form](job):
+    from vramscope.recording.collection import find_run  # numpy takes long to load, and --help needs none
+
+    choice = Choice(rank, window, pass_name)
+    files = find_run(recording)
+    if not files and (rank, window) != (None, None):
+        raise UsageError(f"--rank and --window are for recordings of `vramscope run`, which {recording} is not")
+    if files and form in SUMMARIES:
+        _summarize(files, choice, form, out, top, verbose)
+        return
+    comparison = load_window(files, choice, quiet) if files else load_comparison(recording, pass_name)
+    for path in _RENDER[form](Job(comparison, out, recording, top, verbose)):
         if not quiet:
             click.echo(f"wrote {path}", err=True)
+
+
+def _summarize(files: Mapping[int, Path], choice: Choice, form: str, out: Path | None, top: int, verbose: bool) -> None:
+    """A script's whole run."""
+    runs = summarize_files(files, choice, form)
+    if form == "terminal":
+        print_runs(runs, choice, top, verbose)
+    else:
+        write_text("-" if out is None else str(out), runs_text(runs, form))
 
 
 def _check(form: str, out: Path) -> None:

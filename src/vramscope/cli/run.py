@@ -194,10 +194,12 @@ def _write(document: dict[str, Any], folder: Path | None, output: Path, json_pat
 
 def _print(summary: RunSummary, runs: Mapping[int, RunSummary], rank: Rank | None, top: int, verbose: bool) -> None:
     from vramscope.cli.console import result_console
-    from vramscope.views.terminal.ranks import print_ranks
+    from vramscope.views.terminal.ranks import print_ranked_run
     from vramscope.views.terminal.run import print_run
 
     console = result_console(file=sys.stderr)
-    print_run(summary, console, top=top, verbose=verbose)
-    if rank is not None:
-        print_ranks(merge_ranks(runs), rank.on_this_machine - len(runs), console, verbose=verbose)
+    if rank is None:
+        print_run(summary, console, top=top, verbose=verbose)
+    else:
+        missing = [number for number in rank.here if number not in runs]
+        print_ranked_run(runs, missing, console, top=top, verbose=verbose)

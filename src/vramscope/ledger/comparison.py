@@ -8,7 +8,7 @@ from vramscope.ledger.ledger import Ledger
 from vramscope.ledger.summary import PassSummary, summarize_ledger
 from vramscope.recording.recording import Recording
 
-_OF_ONE_PASS = ("modules", "pass")
+OF_ONE_PASS = ("modules", "pass")
 """What a recording's workload says of its own pass, and of its model's parts."""
 
 
@@ -41,7 +41,7 @@ def compare_recordings(recordings: Mapping[str, Recording]) -> Comparison:
     ledgers = {name: Ledger(recording) for name, recording in recordings.items()}
     last = list(recordings.values())[-1]  # training's, whose workload names the optimizer
     return Comparison(
-        workload={key: value for key, value in last.workload.items() if key not in _OF_ONE_PASS},
+        workload={key: value for key, value in last.workload.items() if key not in OF_ONE_PASS},
         environment=last.environment,
         passes={name: summarize_ledger(ledger) for name, ledger in ledgers.items()},
         ledgers=ledgers,

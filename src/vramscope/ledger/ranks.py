@@ -19,6 +19,8 @@ class RankedPass:
     imbalance: float
     worst_rank: int
     worst: PassSummary
+    passes: Mapping[int, PassSummary]
+    """The pass of every rank that has it."""
 
 
 def merge_ranks(runs: Mapping[int, RunSummary]) -> dict[str, RankedPass]:
@@ -37,4 +39,15 @@ def _ranked(passes: Mapping[int, PassSummary]) -> RankedPass:
     peaks = {rank: passes[rank].peak.bytes for rank in sorted(passes)}
     worst = max(peaks, key=lambda rank: peaks[rank])
     mean = sum(peaks.values()) / len(peaks)
-    return RankedPass(peaks, peaks[worst] / mean if mean else 1.0, worst, passes[worst])
+    return RankedPass(peaks, peaks[worst] / mean if mean else 1.0, worst, passes[worst], passes)
+
+
+def worst_rank(runs: Mapping[int, RunSummary]) -> int:
+    """The rank with the highest peak of any pass; the first of several."""
+    return max(sorted(runs), key=lambda rank: max(found.peak.bytes for found in runs[rank].passes.values()))
+
+
+def missing_ranks(runs: Mapping[int, RunSummary]) -> tuple[int, ...]:
+    """The ranks that the recordings speak of and that have left none."""
+    ranks = max(int(run.workload.get("ranks", 1)) for run in runs.values())
+    return tuple(rank for rank in range(ranks) if rank not in runs)

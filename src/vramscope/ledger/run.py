@@ -10,7 +10,7 @@ from vramscope.ledger.blocks import BEFORE
 from vramscope.ledger.categories import CODE, Category
 from vramscope.ledger.growth import Growth, GrowthSum
 from vramscope.ledger.ledger import Ledger
-from vramscope.ledger.summary import AllocatorCheck, PassSummary, Window, summarize_ledger
+from vramscope.ledger.summary import AllocatorCheck, PassSummary, steady_window, summarize_ledger
 from vramscope.recording.merge import merge
 from vramscope.recording.parts import Part
 from vramscope.recording.recording import Recording
@@ -146,11 +146,9 @@ class _Collector:
         self.carried.hand_to(window, ledger)
         self.carried = _Carried.of(window, ledger)
         name = str(ledger.recording.workload.get("pass") or PASSES[-1])
-        steps = tuple(step for step in ledger.steps if step.value) or ledger.steps
-        scope = Window(steps[0].first, steps[-1].last, steps) if steps else Window(0, len(ledger))
         self.steps += [_step_row(ledger, step.value, name, step.first, step.last) for step in ledger.steps]
         self.growth.add(ledger)
-        summary = summarize_ledger(ledger, scope)
+        summary = summarize_ledger(ledger, steady_window(ledger))
         self.passes[name] = _combined(self.passes[name], summary) if name in self.passes else summary
 
     def summary(self) -> RunSummary:

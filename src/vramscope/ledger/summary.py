@@ -15,6 +15,8 @@ from vramscope.ledger.sites import Site, sites_at
 from vramscope.recording.counters import DeviceCounter
 from vramscope.recording.recording import DEVICE_MEMORY, Integers, PhaseName, Recording
 
+RUN = "run"
+"""The tool that a script's recording names."""
 SUMMARIZED_PHASES = (PhaseName.FORWARD, PhaseName.BACKWARD, PhaseName.OPTIMIZER)
 
 
@@ -148,7 +150,7 @@ def summarize(recording: Recording) -> PassSummary:
 
 def summarize_ledger(ledger: Ledger, window: Window | None = None) -> PassSummary:
     """The same for a ledger that is there already, over ``window`` where one is given; then there is no cold step."""
-    steady_steps = max(len(ledger.steps) - 1, 0) if window is None else 0
+    steady_steps = max(len(ledger.steps) - 1, 0) if window is None else len(window.steps)
     first = Window(ledger.steps[0].first, ledger.steps[0].last) if ledger.steps else None
     cold = window or first or steady_window(ledger)
     window = window or steady_window(ledger)
@@ -174,8 +176,13 @@ def summarize_ledger(ledger: Ledger, window: Window | None = None) -> PassSummar
 
 
 def steady_window(ledger: Ledger) -> Window:
-    """The steps after the cold one; the only step where there is just one; everything where there is none."""
+    """The steps after the cold one; the only step where there is just one; everything where there is none.
+
+    The cold step is the first one recorded, but in a script's run its step 0, which need not be recorded.
+    """
     steps = ledger.steps[1:] or ledger.steps
+    if ledger.recording.workload.get("tool") == RUN:
+        steps = tuple(step for step in ledger.steps if step.value) or ledger.steps
     return Window(steps[0].first, steps[-1].last, steps) if steps else Window(0, len(ledger))
 
 

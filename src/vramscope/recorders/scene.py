@@ -1,5 +1,6 @@
 """What a script has shown of itself so far: its models and its optimizers."""
 
+import os
 from collections.abc import Iterator
 from typing import Any
 from weakref import WeakSet
@@ -49,6 +50,7 @@ class Scene:
             "device": str(self.device),
             "optimizer": ", ".join(sorted({type(optimizer).__name__ for optimizer in self.optimizers})),
             "parameter_count": sum(counted.values()),
+            **_place(),
         }
 
     @property
@@ -57,3 +59,10 @@ class Scene:
         if len(self.roots):
             return self.roots.device
         return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_initialized() else torch.device("cpu")
+
+
+def _place() -> dict[str, Any]:
+    """That a script was run, and which rank of how many it is where torchrun has said so."""
+    rank, ranks = os.environ.get("RANK", ""), os.environ.get("WORLD_SIZE", "")
+    known = {"rank": int(rank), "ranks": int(ranks)} if rank.isdecimal() and ranks.isdecimal() else {}
+    return {"tool": "run", **known}

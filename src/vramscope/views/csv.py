@@ -34,7 +34,8 @@ def comparison_csv(comparison: Comparison) -> str:
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(("pass", *Row._fields[1:]))
     for name, summary in comparison.passes.items():
-        for row in _rows(name, summary, comparison.ledgers[name]):
+        ledger = comparison.ledgers[name]
+        for row in (*summary_rows(name, summary), *_tables(name, summary, ledger)):
             writer.writerow([cell(value) if isinstance(value, str) else value for value in row])
     return stream.getvalue()
 
@@ -45,7 +46,8 @@ def cell(text: str) -> str:
     return f"'{shown}" if shown.startswith(_FORMULA) else shown
 
 
-def _rows(name: str, summary: PassSummary, ledger: Ledger) -> Iterator[Row]:
+def summary_rows(name: str, summary: PassSummary) -> Iterator[Row]:
+    """The figures of a pass as a whole: its peak, categories and phases."""
     yield Row(name, "peak", "", summary.peak.phase or "", "bytes", summary.peak.bytes)
     yield Row(name, "peak", "", "allocator", "bytes", summary.allocator.peak_bytes)
     for category, size in summary.peak.by_category.items():
@@ -55,7 +57,6 @@ def _rows(name: str, summary: PassSummary, ledger: Ledger) -> Iterator[Row]:
         )
     for phase, level in summary.phases.items():
         yield Row(name, "phase", phase, "", "peak_bytes", level.peak_bytes)
-    yield from _tables(name, summary, ledger)
 
 
 def _tables(name: str, summary: PassSummary, ledger: Ledger) -> Iterator[Row]:
@@ -66,6 +67,11 @@ def _tables(name: str, summary: PassSummary, ledger: Ledger) -> Iterator[Row]:
     for operator in operator_rows(ledger):
         for figure in ("bytes_at_peak", "peak_bytes", "allocated_bytes", "allocations"):
             yield Row(name, "operator", operator.name, "", figure, getattr(operator, figure))
+    yield from site_rows(name, summary)
+
+
+def site_rows(name: str, summary: PassSummary) -> Iterator[Row]:
+    """The lines that hold memory at a pass's peak."""
     for site in summary.sites:
         place = f"{site.file}:{site.line}" if site.line else site.file
         yield Row(name, "site", place, site.category, "bytes_at_peak", site.bytes_at_peak)

@@ -10,11 +10,17 @@ from vramscope.ledger.run import RunSummary
 from vramscope.views.json import SCHEMA, pass_document
 
 
-def run_document(summary: RunSummary, exit_code: int, ranks: Mapping[str, RankedPass]) -> dict[str, Any]:
-    """The document of a run; ``exit_code`` is the script's, ``ranks`` are empty outside a distributed job."""
+def run_document(summary: RunSummary, exit_code: int | None, ranks: Mapping[str, RankedPass]) -> dict[str, Any]:
+    """The document of a run.
+
+    Args:
+        summary: the run itself, or that of the rank to show.
+        exit_code: the script's; None where a recording is read again, which does not know it.
+        ranks: every pass over all ranks; empty outside a distributed job.
+    """
     document: dict[str, Any] = {
         "schema": SCHEMA,
-        "tool": "run",
+        "tool": "report" if exit_code is None else "run",
         "environment": dict(summary.environment),
         "workload": dict(summary.workload),
         "passes": {name: pass_document(found) for name, found in summary.passes.items()},
@@ -25,8 +31,9 @@ def run_document(summary: RunSummary, exit_code: int, ranks: Mapping[str, Ranked
         "windows": summary.windows,
         "notes": list(summary.notes),
         "complete": summary.complete,
-        "exit_code": exit_code,
     }
+    if exit_code is not None:
+        document["exit_code"] = exit_code
     if ranks:
         document["ranks"] = {name: _ranks(ranked) for name, ranked in ranks.items()}
     return document
@@ -38,6 +45,7 @@ def _ranks(ranked: RankedPass) -> dict[str, Any]:
         "imbalance": ranked.imbalance,
         "worst_rank": ranked.worst_rank,
         "worst": pass_document(ranked.worst),
+        "passes": {str(rank): pass_document(found) for rank, found in ranked.passes.items()},
     }
 
 

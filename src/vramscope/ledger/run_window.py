@@ -1,0 +1,64 @@
+"""One window of a script's run as a comparison of its passes, for the views that draw every event."""
+
+from collections.abc import Iterable
+from itertools import groupby
+
+from vramscope.errors import UsageError
+from vramscope.ledger.comparison import OF_ONE_PASS, Comparison
+from vramscope.ledger.ledger import Ledger
+from vramscope.ledger.summary import steady_window, summarize_ledger
+from vramscope.recording.merge import merge
+from vramscope.recording.parts import Part
+from vramscope.recording.recording import Recording
+
+MOST_EVENTS = 2_000_000
+"""Their ledger takes about a gigabyte; a picture shows no more of them anyway."""
+
+
+def compare_window(parts: Iterable[Part], number: int) -> Comparison:
+    """The passes of window ``number``; of a pass that the script came back to, its longest stretch.
+
+    Raises:
+        UsageError: there is no such window, or it has more events than one ledger should hold.
+    """
+    recordings = {name: merge(stretch) for name, stretch in _stretches(_of_window(parts, number)).items()}
+    ledgers = {name: Ledger(recording) for name, recording in recordings.items()}
+    last: Recording = list(recordings.values())[-1]
+    return Comparison(
+        workload={key: value for key, value in last.workload.items() if key not in OF_ONE_PASS},
+        environment=last.environment,
+        passes={name: summarize_ledger(ledger, steady_window(ledger)) for name, ledger in ledgers.items()},
+        ledgers=ledgers,
+    )
+
+
+def _of_window(parts: Iterable[Part], number: int) -> list[Part]:
+    found, events, windows = [], 0, set()
+    for part in parts:
+        if part.window > number:
+            break
+        size = len(part.recording.events)
+        if not size and not len(part.recording.scopes):
+            continue  # counters only
+        windows.add(part.window)
+        if part.window == number:
+            found.append(part)
+            events += size
+        if events > MOST_EVENTS:
+            raise UsageError(
+                f"window {number} has more than {MOST_EVENTS:,} events, too many for this format: record fewer steps "
+                "with --steps FIRST:LAST, or choose terminal, json or csv, which read it step by step"
+            )
+    if not found:
+        raise UsageError(f"--window {number}: the recording has windows {', '.join(map(str, sorted(windows)))}")
+    return found
+
+
+def _stretches(parts: list[Part]) -> dict[str, list[Part]]:
+    """Consecutive parts of one pass, the longest stretch of each."""
+    longest: dict[str, list[Part]] = {}
+    for name, group in groupby(parts, lambda part: str(part.recording.workload.get("pass", ""))):
+        stretch = list(group)
+        if len(stretch) > len(longest.get(name, ())):
+            longest[name] = stretch
+    return longest
