@@ -131,6 +131,10 @@ def steps_of(document: dict[str, Any]) -> list[int]:
     return [step["index"] for step in document["steps"]]
 
 
+def unattributed(document: dict[str, Any], name: str = "training") -> int:
+    return int(document["passes"][name]["peak"]["by_category"]["unattributed"])
+
+
 def test_a_gan_has_one_step_for_both_optimizers(tmp_path) -> None:
     document = found(tmp_path, GAN)
     assert steps_of(document) == [1, 2, 3]
@@ -147,17 +151,20 @@ def test_accumulation_and_amp_inside_a_scope_of_the_scripts_own(tmp_path) -> Non
     document = found(tmp_path, AMP)
     assert steps_of(document) == [1, 2, 3]  # of six: every second batch steps
     assert [row["steps"] for row in document["counted_steps"]] == [3]
+    assert unattributed(document) == 0
 
 
 def test_checkpointing_is_seen_as_recomputation(tmp_path) -> None:
     document = found(tmp_path, CHECKPOINTED)
     assert document["passes"]["training"]["activations"]["recomputed_peak_bytes"] > 0
+    assert unattributed(document) == 0
 
 
 def test_a_closure_runs_inside_its_optimizers_step(tmp_path) -> None:
     document = found(tmp_path, CLOSURE)
     assert steps_of(document) == [1, 2, 3]
     assert set(document["passes"]["training"]["phases"]) == {"forward", "backward", "optimizer"}
+    assert unattributed(document) == 0
 
 
 def test_generation_names_its_cache(tmp_path) -> None:
@@ -165,6 +172,8 @@ def test_generation_names_its_cache(tmp_path) -> None:
     # after 15 of 16 tokens: keys and values, 2 layers, 2 sequences, 64 numbers of 4 bytes; the largest cat holds both
     activations = document["passes"]["inference"]["activations"]
     assert activations["kv_cache_bytes_at_peak"] >= 2 * 2 * 2 * 64 * 4 * 14
+    # the prompt, 2 x 8 numbers of 8 bytes, which `generate` copies before it feeds the model
+    assert unattributed(document, "inference") == 2 * 8 * 8
 
 
 def test_the_scripts_own_profiler_is_left_alone(tmp_path) -> None:
@@ -177,12 +186,15 @@ def test_the_scripts_own_profiler_is_left_alone(tmp_path) -> None:
 
 
 def test_what_is_compiled_stays_so(tmp_path) -> None:
-    for compiling in ("compiled = torch.compile(model)", "compiled = torch.compile(lambda x: model(x))"):
+    # what goes into a compiled function rather than a model is nobody's input: 8 x 64 numbers of 4 bytes
+    cases = {"compiled = torch.compile(model)": 0, "compiled = torch.compile(lambda x: model(x))": 8 * 64 * 4}
+    for compiling, loose_bytes in cases.items():
         text = COMPILED.format(compiling=compiling)
         finished = run(tmp_path, text, "-q")
         assert finished.stdout == plainly(tmp_path, text).stdout
         require_exact(finished.document, "training")
         assert finished.document["passes"]["training"]["peak"]["by_category"]["activations"] > 0
+        assert unattributed(finished.document) == loose_bytes
 
 
 def test_a_leak_is_named_with_its_line(tmp_path) -> None:

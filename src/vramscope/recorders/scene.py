@@ -50,7 +50,8 @@ class Scene:
             "device": str(self.device),
             "optimizer": ", ".join(sorted({type(optimizer).__name__ for optimizer in self.optimizers})),
             "parameter_count": sum(counted.values()),
-            **_place(),
+            "tool": "run",
+            **place_of_process(),
         }
 
     @property
@@ -61,8 +62,9 @@ class Scene:
         return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_initialized() else torch.device("cpu")
 
 
-def _place() -> dict[str, Any]:
-    """That a script was run, and which rank of how many it is where torchrun has said so."""
+def place_of_process() -> dict[str, int]:
+    """Which rank of how many this process is: as torch.distributed says, else torchrun; empty outside such a job."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return {"rank": torch.distributed.get_rank(), "ranks": torch.distributed.get_world_size()}
     rank, ranks = os.environ.get("RANK", ""), os.environ.get("WORLD_SIZE", "")
-    known = {"rank": int(rank), "ranks": int(ranks)} if rank.isdecimal() and ranks.isdecimal() else {}
-    return {"tool": "run", **known}
+    return {"rank": int(rank), "ranks": int(ranks)} if rank.isdecimal() and ranks.isdecimal() else {}

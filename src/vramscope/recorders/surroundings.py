@@ -17,10 +17,19 @@ from torch.autograd.profiler import profile, record_function
 _OPTIMIZER_STEP = "Optimizer.step#"  # torch/optim/optimizer.py, profile_hook_step
 
 
+_MARK = "_put_there_by_vramscope"
+
+
+def is_watched() -> bool:
+    """Whether a session watches this process."""
+    return bool(getattr(profile._prepare_trace, _MARK, False))
+
+
 def _replace(undo: ExitStack, owner: Any, name: str, wrapper: Callable[[Any], Any]) -> None:
     """Put a wrapper in the place of an attribute; undone unless somebody has wrapped it since."""
     original = getattr(owner, name)
     installed = wraps(original)(wrapper(original))
+    setattr(installed, _MARK, True)
     setattr(owner, name, installed)
 
     def restore() -> None:

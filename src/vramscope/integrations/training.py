@@ -1,0 +1,89 @@
+"""Recording one training that a library's loop runs, between the moments at which its callback is told."""
+
+import gc
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from vramscope.errors import UnsupportedError, VramscopeError
+from vramscope.ledger.run import RunSummary, summarize_run
+from vramscope.recorders.scene import place_of_process
+from vramscope.recorders.session import ScriptSession
+from vramscope.recorders.surroundings import is_watched
+from vramscope.recorders.windows import WindowPlan
+from vramscope.recording.file import iterate_windows
+from vramscope.views.terminal.run import print_run
+
+
+class TrainingRecorder:
+    """Records the steps of a training as `vramscope run` does, and prints the report on standard error at its end.
+
+    Args:
+        output: the recording to write. In a distributed job each rank has its own, ``NAME.rankN.vram``, which
+            ``vramscope report FOLDER`` merges.
+        first: the first optimizer step to record, counted from 0.
+        last: the step after the last one to record; None records all that follow.
+        rearm: whether steps are recorded again, with source lines, where memory keeps growing.
+        report: whether to print the report; of several ranks only the first one prints.
+    """
+
+    def __init__(self, output: Path | str, *, first: int, last: int | None, rearm: bool, report: bool) -> None:
+        self._given = Path(output)
+        self._plan = WindowPlan(first, last, rearm)
+        self._prints = report
+        self._session: ScriptSession | None = None
+        self._output = self._given
+        self.summary: RunSummary | None = None
+        """The figures, once the training has ended; None where nothing was recorded."""
+
+    def start(self) -> None:
+        """The training begins.
+
+        Raises:
+            UnsupportedError: the process is recorded already, by `vramscope run` or another callback.
+        """
+        self.stop("the training was begun again")
+        if is_watched():
+            raise UnsupportedError(
+                "this process is being recorded already, by `vramscope run` or another callback: use one of them"
+            )
+        self.summary = None
+        gc.collect()  # an earlier training's optimizer, dead in a cycle, would be taken for one that takes turns
+        self._output = _of_rank(self._given)
+        self._output.unlink(missing_ok=True)
+        self._session = ScriptSession(self._output.absolute(), self._plan)
+
+    def stop(self, remark: str = "") -> None:
+        """The training has ended; ``remark`` says how, where that was no normal end. Nothing happens if none began."""
+        session, self._session = self._session, None
+        if session is None:
+            return
+        status = session.close(remark)
+        try:
+            if status["error"]:
+                _say(f"recording stopped early through a fault of vramscope: {status['error']}")
+            if status["parts"]:
+                self._summarize()
+            else:
+                _say(f"nothing was recorded: no step ended in the window ({sum(status['steps'].values())} seen in all)")
+        except (VramscopeError, OSError) as error:  # the training has gone well, whatever becomes of the report
+            _say(str(error))
+
+    def _summarize(self) -> None:
+        self.summary = summarize_run(iterate_windows(self._output))
+        if self._prints and place_of_process().get("rank", 0) == 0:
+            print_run(self.summary, Console(file=sys.stderr))
+            _say(f"recording in {self._output}")
+
+
+def _of_rank(path: Path) -> Path:
+    """A file of this process's own in a distributed job."""
+    place = place_of_process()
+    if place.get("ranks", 1) == 1:
+        return path
+    return path.with_name(f"{path.name.removesuffix('.vram')}.rank{place['rank']}.vram")
+
+
+def _say(words: str) -> None:
+    print(f"vramscope: {' '.join(words.split())}", file=sys.stderr)

@@ -1,0 +1,25 @@
+"""What every recorded training must keep."""
+
+from pathlib import Path
+
+from torch import nn
+
+from vramscope.ledger.run import RunSummary, summarize_run
+from vramscope.recorders.surroundings import is_watched
+from vramscope.recording.file import iterate_windows
+
+
+def require_run(summary: RunSummary | None, path: Path) -> RunSummary:
+    """The summary, exact to the byte and that of the file; nothing of the session is left in the process."""
+    assert summary is not None
+    assert summary == summarize_run(iterate_windows(path))
+    for found in summary.passes.values():
+        assert sum(found.peak.by_category.values()) == found.peak.bytes == found.allocator.peak_bytes
+        assert found.allocator.max_disagreement_bytes == 0
+    assert not is_watched()
+    return summary
+
+
+def parameter_bytes(model: nn.Module) -> int:
+    """The bytes of a model's parameters."""
+    return sum(parameter.nbytes for parameter in model.parameters())
