@@ -55,8 +55,7 @@ def _only(run: "RunSummary", name: str | None) -> "RunSummary":
 
 def print_runs(runs: "Mapping[int, RunSummary]", choice: Choice, top: int, verbose: bool) -> None:
     """The run, or all ranks and the worst one's run, on standard output."""
-    from rich.console import Console
-
+    from vramscope.cli.console import result_console
     from vramscope.ledger.ranks import missing_ranks
     from vramscope.views.terminal.ranks import print_ranked_run
     from vramscope.views.terminal.run import print_run
@@ -64,9 +63,9 @@ def print_runs(runs: "Mapping[int, RunSummary]", choice: Choice, top: int, verbo
     first = next(iter(runs.values()))
     if "ranks" in first.workload:
         missing = missing_ranks(runs) if choice.rank is None else ()
-        print_ranked_run(runs, missing, Console(), top=top, verbose=verbose)
+        print_ranked_run(runs, missing, result_console(), top=top, verbose=verbose)
     else:
-        print_run(first, Console(), top=top, verbose=verbose)
+        print_run(first, result_console(), top=top, verbose=verbose)
 
 
 def runs_text(runs: "Mapping[int, RunSummary]", form: str) -> str:
