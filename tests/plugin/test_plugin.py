@@ -183,6 +183,7 @@ def test_messages_say_what_and_where(plain_run: str) -> None:
         "the test held 3.9 KiB (4,000 B) in all on cpu, 1 B more than limit_vram allows: 3.9 KiB (3,999 B)",
         "400 B that the test allocated on cpu are still there after it, 1 B more than limit_vram_leaks allows: 399 B",
         "the test held 880 B of parameters on cpu, 81 B more than limit_vram allows: 799 B",
+        "by module at that moment: (no submodule) 880 B",
         "its own failure",
     ):
         assert words in plain_run
@@ -203,6 +204,8 @@ def test_the_figures_add_up(plain_run: str, suite: Project) -> None:
         assert sum(test["by_category"].values()) == test["peak_bytes"]
         assert sum(test["modules"].values()) == test["peak_bytes"]
         assert sum(test["leaked_by_category"].values()) == test["leaked_bytes"]
+        for category, modules in test["category_modules"].items():
+            assert sum(modules.values()) == test["category_peaks"][category]
 
 
 def test_junit_agrees_with_the_terminal(plain_run: str, suite: Project) -> None:

@@ -1,7 +1,7 @@
 """What one test used, in figures; and their JSON."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -22,7 +22,7 @@ class TestFigures:
     """Bytes of what a test itself allocated on one device; what was there before it does not count.
 
     ``by_category`` and ``modules`` are at the peak and sum to it. ``category_peaks`` are each category's own fullest
-    moment, ``module_peaks`` each module's with everything below it.
+    moment, ``category_modules`` who held it then, ``module_peaks`` each module's with everything below it.
     """
 
     __test__ = False  # pytest collects classes by their names
@@ -35,6 +35,8 @@ class TestFigures:
     modules: Sizes
     module_peaks: Sizes
     leaked_by_category: Sizes
+    category_modules: Mapping[str, Sizes] = field(default_factory=dict)
+    """Of the categories that held anything; a baseline's are not read again."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -72,19 +74,26 @@ def figures_of(ledger: Ledger, device: str) -> TestFigures:
     number = names.index(device)
     born = (ledger.blocks.birth > BEFORE) & (ledger.blocks.device == number)
     top = ledger.peak_of(born, 0, len(ledger), number)
+    fullest = {
+        category: ledger.peak_of(born & ledger.is_category(category), 0, len(ledger), number) for category in CATEGORIES
+    }
     at_peak, at_end = born & ledger.blocks.alive_after(top.event), born & ledger.blocks.alive_after(len(ledger) - 1)
     return TestFigures(
         device=device,
         peak_bytes=top.bytes,
         leaked_bytes=int(ledger.blocks.size[at_end].sum()),
         by_category=_named(ledger.sum_by_category(at_peak)),
-        category_peaks={
-            str(category): ledger.peak_of(born & ledger.is_category(category), 0, len(ledger), number).bytes
-            for category in CATEGORIES
-        },
+        category_peaks={str(category): moment.bytes for category, moment in fullest.items()},
         modules=_by_module(ledger, at_peak),
         module_peaks=_module_peaks(ledger, born, number),
         leaked_by_category=_named(ledger.sum_by_category(at_end)),
+        category_modules={
+            str(category): _by_module(
+                ledger, born & ledger.is_category(category) & ledger.blocks.alive_after(moment.event)
+            )
+            for category, moment in fullest.items()
+            if moment.bytes
+        },
     )
 
 

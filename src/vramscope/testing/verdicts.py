@@ -22,7 +22,9 @@ def judge_memory(limit: MemoryLimit, figures: TestFigures) -> str | None:
         f"the test held {exact(used)} {what} on {figures.device}, {exact(used - limit.size_bytes)} more than "
         f"limit_vram allows: {exact(limit.size_bytes)}"
     )
-    return "\n".join([words, *_breakdown(figures)])
+    if category is None:
+        return "\n".join([words, *_breakdown(figures)])
+    return f"{words}\n  by module at that moment: {_parts(_shown(figures.category_modules.get(category, {})))}"
 
 
 def judge_leaks(limit: LeakLimit, figures: TestFigures) -> str | None:
@@ -78,8 +80,12 @@ def _is_below(path: str, above: str) -> bool:
 
 
 def _breakdown(figures: TestFigures) -> Sequence[str]:
-    modules = {path or "(no submodule)": size for path, size in figures.modules.items()}
-    return [f"  at the peak: {_parts(figures.by_category)}", f"  by module: {_parts(modules)}"]
+    return [f"  at the peak: {_parts(figures.by_category)}", f"  by module: {_parts(_shown(figures.modules))}"]
+
+
+def _shown(modules: Sizes) -> Sizes:
+    """Modules by names for people."""
+    return {path or "(no submodule)": size for path, size in modules.items()}
 
 
 def _parts(sizes: Sizes) -> str:
