@@ -418,7 +418,7 @@ def test_together_with_memray_and_benchmark(project: Project) -> None:
 def test_pytest_8_and_9(
     version: int, tmp_path_factory: pytest.TempPathFactory, suite: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    paths = [str(Path(vramscope.__file__).parents[1])]
+    paths = [str(Path(vramscope.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     if version != int(pytest.__version__.partition(".")[0]):
         paths.insert(0, str(tmp_path_factory.mktemp(f"pytest{version}")))
         install = (sys.executable, "-m", "pip", "install", "-q", "--target", paths[0])
