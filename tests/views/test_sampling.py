@@ -6,13 +6,14 @@ from hypothesis import strategies as st
 
 from vramscope.views.sampling import rows_to_draw
 
-STEPS = st.lists(st.tuples(st.floats(0, 1000), st.integers(0, 10**12)), min_size=1, max_size=400)
+# positions are nanoseconds or event numbers: whole numbers, far from where floats run out
+STEPS = st.lists(st.tuples(st.integers(0, 10**10), st.integers(0, 10**12)), min_size=1, max_size=400)
 COLUMNS = st.integers(1, 40)
 
 
 def columns_of(steps: list[tuple[float, int]]) -> tuple[np.ndarray, np.ndarray]:
     gaps, totals = zip(*steps, strict=True)
-    return np.cumsum(gaps), np.array(totals, dtype=np.int64)
+    return np.cumsum(gaps, dtype=np.float64), np.array(totals, dtype=np.int64)
 
 
 @given(STEPS, COLUMNS)
