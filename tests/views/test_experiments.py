@@ -1,6 +1,7 @@
 """What experiments found, as figure, page, JSON and summary; from a finding written by hand."""
 
 import io
+import itertools
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -112,6 +113,17 @@ def test_nothing_lies_outside_the_figure() -> None:
     figure = drawn(FINDING)
     inner, outer = figure.get_tightbbox(), figure.bbox_inches
     assert (inner.x0 >= 0, inner.y0 >= 0, inner.x1 <= outer.x1, inner.y1 <= outer.y1) == (True,) * 4
+
+
+@pytest.mark.parametrize("name", ["x", "transformer training", "one long name under a bar", "augmentation"])
+@pytest.mark.parametrize("count", [2, 4, 6, 7])
+def test_names_under_bars_do_not_overlap(name: str, count: int) -> None:
+    panel = Panel("Bars", "model", "size", (Series("c", (1.0,) * count),), PanelKind.BARS, (name,) * count)
+    (axes,) = drawn(replace(FINDING, picture=replace(PICTURE, panels=(panel,)))).subfigs[0].axes
+    labels = axes.get_xticklabels()
+    # slanted names lie in parallel: their boxes may overlap, their letters do not
+    upright = [label.get_window_extent() for label in labels if not label.get_rotation()]
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(upright))
 
 
 def test_panels_of_a_row_do_not_overlap() -> None:

@@ -1,6 +1,7 @@
 """One pair of axes of an experiment's figure: lines, bars or stacked bars, with levels and a legend."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -24,7 +25,7 @@ _MOST_TICKS = 6
 _ROOM_BELOW = 0.1
 """For words below a level, as a share of the axis."""
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-_BAR, _NARROW, _LETTERS_PER_INCH = 0.72, 5, 13
+_BAR, _NARROW, _LETTERS_PER_INCH = 0.72, 5, 13.5
 """Width of a group of bars, where groups are 1 apart; inches below which a panel is narrow; and of the names under
 bars, how many letters fit upright."""
 
@@ -58,8 +59,18 @@ def legend_rows_of(panel: Panel, width_inches: float) -> int:
 
 
 def has_slanted_names(panel: Panel, width_inches: float) -> bool:
-    """Whether the names under the bars are too long to stand beside each other."""
-    return sum(map(len, panel.names)) > _LETTERS_PER_INCH * width_inches
+    """Whether the names under the bars are too long to stand beside each other, even one word below the other."""
+    return bool(panel.names) and not any(_fit(names, width_inches) for names in (panel.names, _words(panel.names)))
+
+
+def _words(names: Sequence[str]) -> list[str]:
+    """For each name its longest word."""
+    return [max(name.split(), key=len, default="") for name in names]
+
+
+def _fit(names: Sequence[str], width_inches: float) -> bool:
+    """Whether there is room for so many names if all are as long as the longest."""
+    return len(names) * max(map(len, names)) <= _LETTERS_PER_INCH * width_inches
 
 
 def _legend_columns(width_inches: float) -> int:
@@ -158,7 +169,9 @@ def _draw_stack(axes: Axes, panel: Panel) -> None:
 def _name_bars(axes: Axes, panel: Panel, width_inches: float) -> None:
     turned: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
     turned = turned if has_slanted_names(panel, width_inches) else {}
-    axes.set_xticks(range(len(panel.names)), panel.names, fontsize=WORDS_POINTS, **turned)
+    broken = not turned and not _fit(panel.names, width_inches)
+    names = [name.replace(" ", "\n") for name in panel.names] if broken else panel.names
+    axes.set_xticks(range(len(names)), names, fontsize=WORDS_POINTS, **turned)
     axes.tick_params(axis="x", length=0)
 
 
