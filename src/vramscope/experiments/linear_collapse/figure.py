@@ -6,9 +6,9 @@ from vramscope.experiments.profiled import stack_of
 from vramscope.findings import Panel, PanelKind, Picture, Series, Verdict
 
 _CAPTION = (
-    "Left: the difference between a network and one linear layer, as a share of the output. Without activation "
-    "functions it is rounding error; with one, the best single layer still misses much. Right: what training holds "
-    "at its fullest moment."
+    "Left: the difference between a network and one linear layer, as a share of the output, or of how much the output "
+    "varies for the best layer beside activation functions. Without these it is rounding error; with them the best "
+    "layer still misses much. Right: what training holds at its fullest moment."
 )
 
 
