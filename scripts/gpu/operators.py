@@ -146,7 +146,8 @@ def trace(report: Report, found: dict[str, Any]) -> None:
             traces[name] = _trace(make, report.device)
         except (RuntimeError, NotImplementedError) as error:
             traces[name] = {"error": f"{type(error).__name__}: {error}"[:300]}
-    (report.folder / "operators.json").write_text(json.dumps(traces, indent=0) + "\n", encoding="utf-8")
+    lines = (f"{json.dumps(name)}: {json.dumps(rows)}" for name, rows in traces.items())
+    (report.folder / "operators.json").write_text("{" + ",\n".join(lines) + "}\n", encoding="utf-8")
     found["operators"] = {name: len(rows) for name, rows in traces.items()}
     found["failures"] = [f"{name}: {rows['error']}" for name, rows in traces.items() if "error" in rows]
 
@@ -155,7 +156,8 @@ def _trace(make: Make, device: str) -> list[list[Any]]:
     run = make(device)
     run().float().sum().backward()  # workspaces and gradients are there from the second run on
     with vramscope.profile(device=device) as profile:
-        result = run()
+        with profile.phase("forward"):
+            result = run()
         result.float().sum().backward()
     ledger, events = profile.ledger, profile.recording.events
     requested = ledger.blocks.requested[ledger.blocks.of_event]

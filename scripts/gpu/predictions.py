@@ -60,7 +60,7 @@ def measure(report: Report, found: dict[str, Any]) -> None:
         device = ("--device", report.device, "--no-lines", "--no-host")
         return _passes(report.document("compare", *listed[name], *device))
 
-    measured = report.in_parallel(compare, list(predicted), workers=4)
+    measured = report.in_parallel(compare, list(predicted), workers=6)
     found["measured"] = measured
     found["off_percent"] = {name: _off(predicted[name], measured[name]) for name in predicted}
     found["failures"] = [f"{name}: {one['error']}" for name, one in measured.items() if "error" in one]

@@ -68,6 +68,10 @@ class Report:
             raise OverTime("the section's time is over: what stands here was finished before")
         return seconds
 
+    def has_time(self) -> bool:
+        """Whether the section may go on."""
+        return time.monotonic() < self._section_ends
+
     def command(self, *arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         """Run a Python command line until the section's end."""
         import os

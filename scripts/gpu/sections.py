@@ -126,13 +126,13 @@ def snapshot(report: Report, found: dict[str, Any]) -> None:
 
 SECTIONS = {
     "environment": (environment, 40),
-    "predictions": (predictions.predict, 120),
-    "tests": (tests, 150),
-    "models": (models, 120),
+    "predictions": (predictions.predict, 110),
+    "models": (models, 110),
     "reconciliation": (reconciliation, 5),
-    "measurements": (predictions.measure, 120),
-    "overhead": (overhead.measure, 60),
-    "operators": (operators.trace, 40),
-    "snapshot": (snapshot, 30),
+    "measurements": (predictions.measure, 130),
+    "tests": (tests, 150),
+    "overhead": (overhead.measure, 50),
+    "operators": (operators.trace, 30),
+    "snapshot": (snapshot, 25),
 }
-"""Predictions come before anything is measured."""
+"""Predictions come before anything is measured; what would hurt most to lose comes early."""

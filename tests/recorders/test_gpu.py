@@ -48,7 +48,7 @@ STATISTICS = {
 def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
     fake = FakeCuda(monkeypatch, reserved=4096, has_context=True)
     FakeNvml(monkeypatch, [FakeGpu(processes=[(OWN_PID, 3 * GIB)])])
-    monkeypatch.setattr(torch.cuda, "memory_snapshot", lambda: SEGMENTS)
+    monkeypatch.setattr(torch.cuda, "memory_snapshot", lambda include_traces: SEGMENTS)
     monkeypatch.setattr(torch.cuda, "memory_stats", lambda device: STATISTICS)
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
     yield fake

@@ -94,6 +94,18 @@ def test_the_workspace_of_a_matrix_product_is_told_from_its_result(tmp_path: Pat
     assert peak.by_category[Category.ACTIVATIONS] == 2 * WORKSPACE_BYTES
 
 
+def test_a_workspace_from_before_is_known_by_its_odd_size(tmp_path: Path) -> None:
+    run = CudaRun()
+    run.older(WORKSPACE_BYTES)
+    run.older(3 * MIB)
+    run.malloc(512)
+    ledger = Ledger(joined(run, tmp_path))
+    held = ledger.composition(0)
+    # 8,519,680 is a multiple of 512, and its segment of 10 MiB is split
+    assert held[Category.WORKSPACE] == WORKSPACE_BYTES
+    assert held[Category.UNATTRIBUTED] == 3 * MIB + 512
+
+
 def test_scratch_of_a_workspaces_size_is_no_workspace_to_keep(tmp_path: Path) -> None:
     run = CudaRun()
     with run.step(0), run.phase("forward"), run.operator("aten::mm"):

@@ -43,6 +43,15 @@ def test_a_script_that_a_signal_ends(tmp_path, name: str) -> None:
     require_exact(finished.document, "training")
 
 
+def test_a_script_that_runs_out_of_memory_is_explained(tmp_path) -> None:
+    finished = ended(tmp_path, "if step == 2: model(torch.empty(2**48, 4))")
+    assert finished.code == 1
+    assert "out of memory on cpu" in finished.stderr
+    assert "asked for, by aten::empty" in finished.stderr
+    assert finished.document["complete"] is False
+    assert any("memory ran out in its last step" in note for note in finished.document["notes"])
+
+
 def test_a_kill_within_the_window_keeps_the_finished_steps(tmp_path) -> None:
     finished = ended(tmp_path, "if step == 2: os.kill(os.getpid(), signal.SIGKILL)")
     assert finished.code == 128 + signal.SIGKILL

@@ -18,7 +18,7 @@ def explained_failure(folder: Path | None) -> Iterator[None]:
     try:
         yield
     except MemoryExhaustedError as error:
-        text = _autopsy(error.recording)
+        text = autopsy_of(error.recording)
         if folder is not None and error.recording is not None:
             make_folder(folder)
             error.recording = Path(shutil.move(error.recording, folder / error.recording.name))
@@ -36,7 +36,7 @@ def _with_place(error: MemoryExhaustedError) -> MemoryExhaustedError:
     return named
 
 
-def _autopsy(recording: Path | None) -> str:
+def autopsy_of(recording: Path | None) -> str:
     """The autopsy of a recording; empty where it holds no failed allocation."""
     if recording is None:
         return ""

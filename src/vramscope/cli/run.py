@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from vramscope.cli.autopsy import autopsy_of
 from vramscope.cli.options import common_options
 from vramscope.cli.output import make_folder, prepare_outputs, write_text
 from vramscope.cli.ranks import Rank
@@ -159,6 +160,8 @@ def _report(
     if quiet or (rank is not None and not rank.reports):
         return
     _print(summary, runs, rank, top, verbose)
+    if outcome.status.get("out_of_memory"):
+        click.echo(autopsy_of(output), err=True, nl=False)
     where = output if output.exists() else output.with_name(output.name + ".part")
     click.echo(f"vramscope: recording in {os.path.relpath(where)}", err=True)
 

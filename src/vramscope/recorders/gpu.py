@@ -99,7 +99,7 @@ class GpuRecorder:
 
     def _older_blocks(self) -> Iterator[tuple[int, int, int, int]]:
         """(address, size, requested, device number) of every block that is allocated now, by the allocator's word."""
-        for segment in torch.cuda.memory_snapshot():
+        for segment in torch.cuda.memory_snapshot(include_traces=False):
             number = self._numbers.get(segment["device"])
             address = segment["address"]
             for block in segment["blocks"]:

@@ -25,6 +25,7 @@ from vramscope.recorders.storing import PartStore
 from vramscope.recorders.surroundings import Compiled, OpenScopes, OtherProfilers
 from vramscope.recorders.windows import WindowPlan
 
+_LEFT_OUT = "the step it was in is left out"
 Arguments = ParamSpec("Arguments")
 
 
@@ -74,24 +75,29 @@ class ScriptSession:
 
     # -- the end ----------------------------------------------------------------------------------------------------
 
-    def close(self, remark: str) -> dict[str, Any]:
+    def close(self, remark: str, error: BaseException | None = None) -> dict[str, Any]:
         """End with the script, seal the recording, and say how it went.
 
         Args:
             remark: how the script ended, where that was no normal end.
+            error: what ended it.
         """
+        ran_out = False
         if not self.is_over:
             try:
-                self._finish(remark)
+                ran_out = error is not None and self._steps.keep_failed(error)
+                self._finish(remark, ran_out)
             except Exception as error:  # noqa: BLE001 - the script is over; all that is left is to say so
                 self.give_up(error)
         steps = {str(kind): count for kind, count in self._steps.counts.items()}
         found: dict[str, Any] = {"steps": steps, "parts": self._store.parts, "sealed": self._store.is_sealed}
+        found["out_of_memory"] = ran_out
         found["reading_out_seconds"] = self._steps.reading_seconds
         return {**found, "error": self._error, "traceback": self._trace}
 
-    def _finish(self, remark: str) -> None:
-        notes = [f"{remark}; the step it was in is left out"] if remark else []
+    def _finish(self, remark: str, ran_out: bool) -> None:
+        ending = "memory ran out in its last step, which is kept up to there" if ran_out else _LEFT_OUT
+        notes = [f"{remark}; {ending}"] if remark else []
         missing = self._steps.missing
         if missing:
             notes.append(f"not recorded, because the script's own torch.profiler was running: {', '.join(missing)}")

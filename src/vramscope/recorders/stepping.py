@@ -100,6 +100,18 @@ class Stepping:
             self.missing.append(f"{self._expected} step {self.counts[self._expected]}")
             self.drop()
 
+    def keep_failed(self, error: BaseException) -> bool:
+        """Put on disk a step in which memory ran out, as far as it went; whether there was one."""
+        recorder = self.recorder
+        if recorder is None or not recorder.failed(error):
+            return False
+        self.recorder = None
+        self._scopes.are_seen = False
+        recorder.end_step()
+        recording, self._carried = recorder.close({**self._scene.facts(), "pass": str(self._expected)})
+        self._store.add(recording)
+        return True
+
     def drop(self) -> None:
         """Stop recording and keep nothing of the step that is running."""
         recorder, self.recorder, self._carried = self.recorder, None, None

@@ -38,8 +38,35 @@ def workspace_marks(recording: Recording, device: int, sizes: Mapping[str, int])
 
     A matrix product allocates its result first; what it allocates afterwards, in exactly a workspace's size, and does
     not free itself, is the workspace of its thread and stream.
+
+    Args:
+        recording: with requests; its strings hold `WORKSPACE`.
+        device: by number.
+        sizes: of `workspace_sizes`.
     """
     wanted = sizes.get(recording.devices[device].name, 0)
+    older = _older(recording, device) if wanted == _DEFAULT_BYTES else Marks.from_rows([])
+    return Marks.concatenate([older, _made(recording, device, wanted)])
+
+
+def _older(recording: Recording, device: int) -> Marks:
+    """Blocks from before the recording that nothing else names: the default size is so odd that it speaks for itself.
+
+    32 MiB does not: many a tensor has it.
+    """
+    seeds, marks = recording.seeds, recording.marks
+    named = marks.address[marks.device == device]
+    found = (seeds.device == device) & (seeds.requested == _DEFAULT_BYTES) & ~np.isin(seeds.address, named)
+    name = recording.strings.index(WORKSPACE)
+    rows = [
+        (0, address, int(MarkKind.LIBRARY_WORKSPACE), name, 0, size, device)
+        for address, size in zip(seeds.address[found].tolist(), seeds.size[found].tolist(), strict=True)
+    ]
+    return Marks.from_rows(rows)
+
+
+def _made(recording: Recording, device: int, wanted: int) -> Marks:
+    """Blocks that a matrix product made after its result, and kept."""
     events = recording.events
     product = _products(recording)[events.scope]
     mine = (events.device == device) & (product >= 0)

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 from torch import nn
 from torch.optim import Optimizer
 
-from vramscope.errors import VramscopeError, WorkloadError
+from vramscope.errors import MemoryExhaustedError, VramscopeError, WorkloadError
 from vramscope.recording.recording import PhaseName
 from vramscope.workloads.messages import describe_error
 from vramscope.workloads.steps import inference_step, training_step
@@ -19,7 +19,7 @@ _CUT = "the recording ends where memory ran out"
 Result = TypeVar("Result", covariant=True)
 
 
-class PassOutOfMemoryError(Exception):
+class PassOutOfMemoryError(MemoryExhaustedError):
     """A pass ran out of memory: ``error`` is the user's, ``result`` what the recorder saw until then."""
 
     def __init__(self, error: VramscopeError, result: Any) -> None:

@@ -97,7 +97,7 @@ class Child:
         if isinstance(error, SystemExit):
             self._end("")
             raise error
-        self._end("" if error is None else f"the script ended with {type(error).__name__}")
+        self._end("" if error is None else f"the script ended with {type(error).__name__}", error)
         if error is not None:
             _print(error)
         if isinstance(error, KeyboardInterrupt):
@@ -126,10 +126,10 @@ class Child:
         except Exception as error:  # noqa: BLE001 - the script goes on unrecorded, and the parent says why
             self._message = f"{type(error).__name__}: {error}"
 
-    def _end(self, remark: str) -> None:
+    def _end(self, remark: str, error: BaseException | None = None) -> None:
         status: dict[str, Any] = {"torch": _TORCH in sys.modules, "error": self._message}
         if self._session is not None:
-            status |= self._session.close(remark)
+            status |= self._session.close(remark, error)
         write_status(self._request.status, status)
 
 
