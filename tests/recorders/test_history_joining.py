@@ -11,6 +11,7 @@ from tests.recorders.cuda_run import CudaRun
 
 from vramscope.ledger.autopsy import autopsy
 from vramscope.ledger.categories import Category
+from vramscope.ledger.holders import held_blocks
 from vramscope.ledger.ledger import Ledger
 from vramscope.ledger.summary import summarize_ledger
 from vramscope.recorders.history_joining import with_history
@@ -79,6 +80,8 @@ def test_stacks_become_the_innermost_scopes(tmp_path: Path) -> None:
     caller = int(ledger.recording.scopes.parent[scope])
     assert ledger.recording.strings[ledger.recording.scopes.name[caller]] == "train.py|main"
     assert ledger.operator_at(0) == "aten::relu"
+    (largest,) = held_blocks(ledger, 0, 5)
+    assert [(line.file, line.line) for line in largest.stack] == [("model.py", 12), ("train.py", 3)]
 
 
 def test_the_workspace_of_a_matrix_product_is_told_from_its_result(tmp_path: Path) -> None:

@@ -69,6 +69,12 @@ def test_the_cache_at_the_peak_is_said(tmp_path: Path) -> None:
     assert "largest free block" in " ".join(text.split())
 
 
+def test_the_largest_blocks_of_the_peak_are_listed(tmp_path: Path) -> None:
+    text = printed(compared(tmp_path, lambda reserved: reserved + CONTEXT), verbose=False)
+    below = text.partition("Largest blocks at the training peak")[2]
+    assert "30.0 MiB  activations, aten::relu" in below
+
+
 def test_json_has_the_fixed_keys_and_the_sum_behind_them(tmp_path: Path) -> None:
     comparison = compared(tmp_path, lambda reserved: reserved + CONTEXT)
     device = comparison_document(comparison, "compare")["passes"]["training"]["devices"][0]

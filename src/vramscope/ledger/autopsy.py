@@ -8,24 +8,13 @@ import numpy as np
 from vramscope.ledger.blocks import Flags
 from vramscope.ledger.categories import CODE, Category
 from vramscope.ledger.counters import Fragments, counter_rows, fragments_at, value_at
-from vramscope.ledger.largest import NO_BLOCK, BlockFacts, describe_block, largest_alive
+from vramscope.ledger.holders import HeldBlock, held_blocks
 from vramscope.ledger.ledger import Composition, Ledger
-from vramscope.ledger.sites import NO_PYTHON_FRAME, place_of_frame, shown_frames
 from vramscope.recording.counters import DeviceCounter, FailureCounter
 from vramscope.recording.recording import PhaseName, Recording, ScopeKind
 
 _LARGEST = 8
 _REMEDIES = 3
-
-
-@dataclass(frozen=True)
-class HeldBlock:
-    """One of the largest blocks, and the line that made it; ``file`` is empty where no line is known."""
-
-    facts: BlockFacts
-    file: str
-    line: int
-    function: str
 
 
 @dataclass(frozen=True)
@@ -108,7 +97,7 @@ def autopsy(ledger: Ledger) -> Autopsy | None:
         operator=recording.strings[int(recording.scopes.name[operator])] if operator >= 0 else None,
         by_category=ledger.sum_by_category(alive),
         modules=_by_module(ledger, alive),
-        blocks=_largest(ledger, failure),
+        blocks=held_blocks(ledger, failure.event, _LARGEST, failure.device),
         fragments=fragments,
         remedies=_remedies(ledger, failure, alive, asked or 0, fragments),
     )
@@ -163,18 +152,6 @@ def _by_module(ledger: Ledger, alive: Flags) -> tuple[tuple[str, int], ...]:
     np.add.at(sums, ledger.module[alive], ledger.blocks.size[alive])
     order = np.argsort(-sums, kind="stable")
     return tuple((ledger.module_paths[number], int(sums[number])) for number in order.tolist() if sums[number])
-
-
-def _largest(ledger: Ledger, failure: _Failure) -> tuple[HeldBlock, ...]:
-    found = largest_alive(ledger, np.array([failure.event], dtype=np.int64), _LARGEST, failure.device)[0]
-    frames = shown_frames(ledger)
-    held = []
-    for block in found[found != NO_BLOCK].tolist():
-        frame = int(frames[ledger.blocks.birth_scope[block]])
-        file, line, function = place_of_frame(ledger, frame)
-        facts = describe_block(ledger, block)
-        held.append(HeldBlock(facts, "" if file == NO_PYTHON_FRAME else file, line, function))
-    return tuple(held)
 
 
 # -- what would have helped -------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import numpy as np
 
 from vramscope.ledger.categories import Category, Flags
 from vramscope.ledger.counters import Fragments, fragments_at
+from vramscope.ledger.holders import HeldBlock, held_blocks
 from vramscope.ledger.host import HostSummary, host_summary
 from vramscope.ledger.ledger import Composition, Ledger, Moment
 from vramscope.ledger.periods import Period
@@ -17,6 +18,7 @@ from vramscope.recording.recording import DEVICE_MEMORY, Integers, PhaseName, Re
 
 RUN = "run"
 """The tool that a script's recording names."""
+_LARGEST = 10
 SUMMARIZED_PHASES = (PhaseName.FORWARD, PhaseName.BACKWARD, PhaseName.OPTIMIZER)
 
 
@@ -99,6 +101,8 @@ class DeviceSummary:
     total_bytes: int | None
     reconciliation: Reconciliation | None = None
     fragments: Fragments | None = None
+    largest: tuple[HeldBlock, ...] = ()
+    """A GPU's largest blocks at its peak."""
     max_memory_allocated_bytes: int | None = None
     """Torch's own peak of the steady steps, where it was read: to be compared with the ledger's."""
 
@@ -225,6 +229,7 @@ def _device(ledger: Ledger, window: Window, number: int, host: HostSummary | Non
         total_bytes=_counter(ledger.recording, DEVICE_MEMORY, number),
         reconciliation=found,
         max_memory_allocated_bytes=_counter(ledger.recording, DeviceCounter.PEAK, number),
+        largest=() if on_cpu else held_blocks(ledger, moment.event, _LARGEST, number),
         fragments=None if on_cpu else _fragments(ledger, moment, number),
     )
 

@@ -3,12 +3,14 @@
 import os
 from collections.abc import Iterator
 
-from vramscope.ledger.autopsy import Autopsy, HeldBlock, Relief
+from vramscope.ledger.autopsy import Autopsy, Relief
+from vramscope.ledger.holders import HeldBlock
 from vramscope.names import visible
 from vramscope.units import format_size
 from vramscope.views.text import category_label, share_text
 
 _MODULES = 8
+_LINES = 3
 _INDENT = "  "
 
 
@@ -72,9 +74,13 @@ def _blocks(found: Autopsy) -> Iterator[str]:
 def _origin(held: HeldBlock) -> str:
     facts = held.facts
     words = [category_label(facts.category), facts.label or facts.module, facts.operator or ""]
-    if held.file:
-        words.append(f"{os.path.relpath(held.file)}:{held.line} {held.function}".rstrip())
-    return ", ".join(word for word in words if word)
+    return ", ".join(word for word in (*words, stack_text(held)) if word)
+
+
+def stack_text(held: HeldBlock) -> str:
+    """The lines that led to a block, the innermost first, as far as they fit on a line."""
+    places = [f"{os.path.relpath(line.file)}:{line.line} {line.function}".rstrip() for line in held.stack[:_LINES]]
+    return " < ".join(places)
 
 
 def _cache(found: Autopsy) -> Iterator[str]:

@@ -81,5 +81,6 @@ def _device(device: DeviceSummary) -> dict[str, Any]:
         "total_bytes": device.total_bytes,
         "max_memory_allocated_bytes": device.max_memory_allocated_bytes,
         "reconciliation": None if device.reconciliation is None else _reconciliation(device.reconciliation),
+        "largest": [asdict(block) for block in device.largest],
         "fragmentation": None if device.fragments is None else asdict(device.fragments),
     }

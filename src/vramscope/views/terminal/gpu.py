@@ -9,6 +9,7 @@ from rich.text import Text
 from vramscope.ledger.categories import CATEGORIES
 from vramscope.ledger.reconciliation import Reconciliation
 from vramscope.ledger.summary import DeviceSummary
+from vramscope.views.autopsy import stack_text
 from vramscope.views.terminal.page import Page, add_figures, ruled_table
 from vramscope.views.text import Scale, category_label
 
@@ -39,7 +40,21 @@ def _gpu(page: Page, name: str) -> Group:
     lines = [page.remark(f"this process's share: {method}", "dim") for method in remarks]
     lines += [page.remark(_WARNING, "bold yellow")] * (not all(item.adds_up() for item in sums.values()))
     lines += [line for key, device in found.items() if (line := _fragmentation(page, key, device)) is not None]
-    return page.section(f"Memory of {name}", table, *lines)
+    return page.section(f"Memory of {name}", table, *lines, *_largest(page, found))
+
+
+def _largest(page: Page, found: Mapping[str, DeviceSummary]) -> list[Text]:
+    """The largest blocks of the main pass, with the lines that led to them."""
+    device = found.get(page.main_name)
+    if device is None or not device.largest:
+        return []
+    lines = [page.words(f"Largest blocks at the {page.main_name} peak", "bold cyan")]
+    for held in device.largest[: page.top]:
+        facts = held.facts
+        parts = [category_label(facts.category), facts.label or facts.module, facts.operator or "", stack_text(held)]
+        words = ", ".join(part for part in parts if part)
+        lines.append(page.remark(f"{page.prose_scale.text(facts.size_bytes):>12}  {words}"))
+    return lines
 
 
 def _fill(page: Page, table: Table, sums: Mapping[str, Reconciliation]) -> None:

@@ -1,0 +1,77 @@
+"""scripts/gpu_check without a GPU: the way it takes, and that one section's failure loses nothing of the others."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "scripts" / "gpu_check"
+
+
+def test_a_section_runs_and_says_on_which_device(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        str(SCRIPT),
+        str(tmp_path / "out"),
+        "--device",
+        "cpu",
+        "--only",
+        "environment",
+        "snapshot",
+    ]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert (results["device"], results["failed"]) == ("cpu", [])
+    assert results["sections"]["environment"]["tool"] == "doctor"
+    assert "cpu" in results["sections"]["snapshot"]["skipped"]
+    assert finished.stdout.splitlines()[-1].startswith("all sections passed (cpu)")
+
+
+@pytest.fixture
+def report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts" / "gpu"))
+    from report import Report
+
+    return Report(tmp_path, "cpu", time.monotonic() + 300)
+
+
+def test_a_failing_section_loses_nothing_of_the_others(report: Any, tmp_path: Path) -> None:
+    def breaks(report: Any, found: dict[str, Any]) -> None:
+        found["before"] = 1
+        raise ValueError("broken")
+
+    report.run("first", breaks, 10)
+    report.run("second", lambda report, found: found.update(fine=True), 10)
+    report.run("third", lambda report, found: found.update(failures=["a sum"]), 10)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["failed"] == ["first", "third"]
+    assert results["sections"]["first"]["before"] == 1
+    assert "ValueError: broken" in results["sections"]["first"]["error"]
+    assert results["sections"]["second"] == {"fine": True}
+    assert report.close() == 1
+
+
+def test_a_section_whose_time_is_over_stops_and_keeps_what_it_has(report: Any, tmp_path: Path) -> None:
+    def slow(report: Any, found: dict[str, Any]) -> None:
+        found["first"] = 1
+        report.left()
+        found["second"] = 2
+
+    report.run("slow", slow, 0)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["sections"]["slow"]["first"] == 1
+    assert "second" not in results["sections"]["slow"]
+    assert "OverTime" in results["sections"]["slow"]["error"]
+
+
+def test_one_workloads_failure_stands_in_its_own_place(report: Any) -> None:
+    report.run("none", lambda report, found: None, 10)
+    found = report.in_parallel(lambda name: 1 // len(name.strip()), ["fine", " "], workers=2)
+    assert found["fine"] == 0
+    assert "ZeroDivisionError" in found[" "]["error"]
