@@ -10,6 +10,7 @@ from vramscope.ledger.categories import CODE, Category
 from vramscope.ledger.counters import Fragments, counter_rows, fragments_at, value_at
 from vramscope.ledger.holders import HeldBlock, held_blocks
 from vramscope.ledger.ledger import Composition, Ledger
+from vramscope.ledger.moments import innermost
 from vramscope.recording.counters import DeviceCounter, FailureCounter
 from vramscope.recording.recording import PhaseName, Recording, ScopeKind
 
@@ -92,7 +93,7 @@ def autopsy(ledger: Ledger) -> Autopsy | None:
         available_bytes=available,
         held_bytes=int(blocks.size[alive].sum()),
         reserved_bytes=_reserved(ledger, failure),
-        phase=_innermost(recording, failure.time_ns, ScopeKind.PHASE),
+        phase=_phase(recording, failure),
         module=recording.strings[int(lineage.module[failure.scope])],
         operator=recording.strings[int(recording.scopes.name[operator])] if operator >= 0 else None,
         by_category=ledger.sum_by_category(alive),
@@ -125,10 +126,8 @@ def _scope_around(recording: Recording, time_ns: int) -> int:
     return int(around[np.lexsort((around, scopes.start_ns[around]))[-1]]) if len(around) else -1
 
 
-def _innermost(recording: Recording, time_ns: int, kind: ScopeKind) -> str | None:
-    scopes = recording.scopes
-    rows = np.flatnonzero((scopes.kind == kind) & (scopes.start_ns <= time_ns) & (scopes.end_ns >= time_ns))
-    return recording.strings[int(scopes.name[rows[np.argmax(scopes.start_ns[rows])]])] if len(rows) else None
+def _phase(recording: Recording, failure: _Failure) -> str | None:
+    return innermost(recording, ScopeKind.PHASE, failure.time_ns, failure.time_ns)
 
 
 def _reserved(ledger: Ledger, failure: _Failure) -> int | None:
@@ -224,7 +223,7 @@ def _optimizer(ledger: Ledger, alive: Flags) -> Iterator[Relief]:
 
 def _gradients(ledger: Ledger, failure: _Failure, alive: Flags) -> Iterator[Relief]:
     """Gradients of the step before, alive while the forward pass runs, serve nobody."""
-    if _innermost(ledger.recording, failure.time_ns, ScopeKind.PHASE) == PhaseName.FORWARD:
+    if _phase(ledger.recording, failure) == PhaseName.FORWARD:
         held = _sum(ledger, alive, Category.GRADIENTS)
         yield Relief(
             "optimizer.zero_grad(set_to_none=True) before the forward pass", held, "gradients alive in the forward pass"

@@ -40,6 +40,12 @@ def value_at(recording: Recording, name: str, device: int, time_ns: int) -> int 
     return None if value == UNKNOWN else value
 
 
+def latest_value(recording: Recording, name: str, device: int) -> int | None:
+    """The last value of a counter on a device, None if it was never read."""
+    rows = counter_rows(recording, name, device)
+    return int(recording.counters.value[rows[-1]]) if len(rows) else None
+
+
 def fragments_at(recording: Recording, device: int, time_ns: int) -> Fragments | None:
     """The cache at the moment of an event, where the allocator's history was looked at then."""
     names = ("RELEASABLE", "STUCK", "PENDING", "LARGEST_FREE", "SEGMENTS")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vramscope.ledger.ledger import Ledger
+from vramscope.ledger.moments import innermost, inside_steps
 from vramscope.recording.recording import HostCounter, Integers, ScopeKind
 
 NO_HEAP = "the Python heap was not measured: its bytes are part of the native remainder"
@@ -50,7 +51,7 @@ def host_summary(ledger: Ledger, first: int = 0, last: int | None = None) -> Hos
     times, peaks = _counter(ledger, HostCounter.RSS_PEAK)
     _, before = _counter(ledger, HostCounter.RSS_BEFORE)
     starts = _starts(ledger, times)
-    inside = np.flatnonzero(_inside_steps(ledger, starts, times, first, len(ledger) if last is None else last))
+    inside = np.flatnonzero(inside_steps(ledger, starts, times, first, len(ledger) if last is None else last))
     if not len(inside) or not len(before):
         return None
     top = int(inside[np.argmax(peaks[inside])])
@@ -67,8 +68,8 @@ def _summary(ledger: Ledger, stretch: _Stretch, before_bytes: int, peak_bytes: i
         tensor_bytes_at_peak=tensor_bytes,
         python_heap_bytes_at_peak=heap_bytes or 0,
         native_remainder_bytes=peak_bytes - before_bytes - tensor_bytes - (heap_bytes or 0),
-        phase=_innermost(ledger, stretch, ScopeKind.PHASE),
-        module=_innermost(ledger, stretch, ScopeKind.MODULE) or "",
+        phase=innermost(ledger.recording, ScopeKind.PHASE, stretch.start_ns, stretch.end_ns),
+        module=innermost(ledger.recording, ScopeKind.MODULE, stretch.start_ns, stretch.end_ns) or "",
         methods=dict(facts.get("methods", {})),
         notes=(*facts.get("notes", ()), *((NO_HEAP,) if heap_bytes is None else ())),
     )
@@ -89,25 +90,6 @@ def _starts(ledger: Ledger, times: Integers) -> Integers:
     return np.append(began[:1], times)[: len(times)]
 
 
-def _inside_steps(
-    ledger: Ledger, starts: Integers, ends: Integers, first: int, last: int
-) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
-    """Which stretches lie between the first and the last step of a window of events."""
-    scopes = ledger.recording.scopes
-    steps = scopes.take(scopes.kind == ScopeKind.STEP)
-    times = ledger.recording.events.time_ns
-    # a step may hold no event at all, so that its rows say nothing: it counts by where it lies
-    chosen = (np.searchsorted(times, steps.start_ns, side="left") >= first) & (
-        np.searchsorted(times, steps.end_ns, side="right") <= last
-    )
-    if not np.any(chosen):
-        return np.zeros(len(starts), dtype=np.bool_)
-    inside: np.ndarray[tuple[int], np.dtype[np.bool_]] = (starts >= steps.start_ns[chosen].min()) & (
-        ends <= steps.end_ns[chosen].max()
-    )
-    return inside
-
-
 def _tensor_bytes(ledger: Ledger, stretch: _Stretch) -> int:
     """The CPU allocator's highest total within a stretch, what was there at its beginning included."""
     names = [device.name for device in ledger.recording.devices]
@@ -125,14 +107,3 @@ def _heap_bytes(ledger: Ledger, stretch: _Stretch) -> int | None:
     begin = int(np.searchsorted(times, stretch.start_ns, side="right"))
     end = int(np.searchsorted(times, stretch.end_ns, side="left")) + 1  # the first one that is not before the end
     return int(peaks[begin:end].max()) if len(peaks[begin:end]) else None
-
-
-def _innermost(ledger: Ledger, stretch: _Stretch, kind: ScopeKind) -> str | None:
-    """The name of the innermost scope of a kind around a stretch."""
-    scopes = ledger.recording.scopes
-    around = (scopes.kind == kind) & (scopes.start_ns <= stretch.start_ns) & (scopes.end_ns >= stretch.end_ns)
-    rows = np.flatnonzero(around)
-    if not len(rows):
-        return None
-    inner = rows[np.lexsort((rows, -scopes.end_ns[rows], scopes.start_ns[rows]))[-1]]
-    return ledger.recording.strings[int(scopes.name[inner])]

@@ -7,8 +7,9 @@ import numpy as np
 from vramscope.ledger.categories import Category
 from vramscope.ledger.counters import counter_rows, value_at
 from vramscope.ledger.ledger import Composition, Ledger
+from vramscope.ledger.moments import innermost, inside_steps
 from vramscope.recording.counters import DeviceCounter
-from vramscope.recording.recording import Integers, ScopeKind
+from vramscope.recording.recording import ScopeKind
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def reconcile(ledger: Ledger, first: int, last: int, device: int) -> Reconciliat
     active, reserved = read[DeviceCounter.ACTIVE], read[DeviceCounter.RESERVED]
     methods = ledger.recording.environment.get("devices", {})
     return Reconciliation(
-        phase=_phase(ledger, moment),
+        phase=innermost(ledger.recording, ScopeKind.PHASE, moment, moment),
         requested_by_category={**requested, Category.UNATTRIBUTED: requested[Category.UNATTRIBUTED] + unseen},
         slack_bytes=slack,
         allocated_bytes=allocated,
@@ -112,34 +113,10 @@ def _fullest(ledger: Ledger, first: int, last: int, device: int) -> int | None:
     recording = ledger.recording
     rows = counter_rows(recording, DeviceCounter.ALLOCATED, device)
     times = recording.counters.time_ns[rows]
-    inside = _within(ledger, times, first, last)
+    has_steps = bool(np.any(recording.scopes.kind == ScopeKind.STEP))
+    inside = inside_steps(ledger, times, times, first, last) if has_steps else np.ones(len(times), dtype=np.bool_)
     if not inside.any():
         return None
     times, allocated = times[inside], recording.counters.value[rows[inside]]
     process = np.array([value_at(recording, DeviceCounter.PROCESS, device, t) or 0 for t in times.tolist()], np.int64)
     return int(times[np.lexsort((-times, allocated, process))[-1]])
-
-
-def _within(ledger: Ledger, times: Integers, first: int, last: int) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
-    """Which moments lie in the steps of a window; a sample at a step's very end comes after its last event."""
-    events, scopes = ledger.recording.events.time_ns, ledger.recording.scopes
-    steps = scopes.take(scopes.kind == ScopeKind.STEP)
-    chosen = (np.searchsorted(events, steps.start_ns, side="left") >= first) & (
-        np.searchsorted(events, steps.end_ns, side="right") <= last
-    )
-    if not len(steps):
-        return np.ones(len(times), dtype=np.bool_)
-    if not chosen.any():
-        return np.zeros(len(times), dtype=np.bool_)
-    inside: np.ndarray[tuple[int], np.dtype[np.bool_]] = (times >= steps.start_ns[chosen].min()) & (
-        times <= steps.end_ns[chosen].max()
-    )
-    return inside
-
-
-def _phase(ledger: Ledger, moment: int) -> str | None:
-    """The phase that a sample stands at the end of."""
-    scopes = ledger.recording.scopes
-    around = (scopes.kind == ScopeKind.PHASE) & (scopes.start_ns <= moment) & (scopes.end_ns >= moment)
-    rows = np.flatnonzero(around)
-    return ledger.recording.strings[int(scopes.name[rows[np.argmax(scopes.start_ns[rows])]])] if len(rows) else None

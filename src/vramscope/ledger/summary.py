@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vramscope.ledger.categories import Category, Flags
-from vramscope.ledger.counters import Fragments, fragments_at
+from vramscope.ledger.counters import Fragments, fragments_at, latest_value
 from vramscope.ledger.holders import HeldBlock, held_blocks
 from vramscope.ledger.host import HostSummary, host_summary
 from vramscope.ledger.ledger import Composition, Ledger, Moment
@@ -226,9 +226,9 @@ def _device(ledger: Ledger, window: Window, number: int, host: HostSummary | Non
         allocator=check,
         reserved_peak_bytes=check.peak_bytes if on_cpu or not len(reserved) else int(reserved.max()),
         process_used_bytes=host.rss_peak_bytes if on_cpu and host is not None else on_gpu,
-        total_bytes=_counter(ledger.recording, DEVICE_MEMORY, number),
+        total_bytes=latest_value(ledger.recording, DEVICE_MEMORY, number),
         reconciliation=found,
-        max_memory_allocated_bytes=_counter(ledger.recording, DeviceCounter.PEAK, number),
+        max_memory_allocated_bytes=latest_value(ledger.recording, DeviceCounter.PEAK, number),
         largest=() if on_cpu else held_blocks(ledger, moment.event, _LARGEST, number),
         fragments=None if on_cpu else _fragments(ledger, moment, number),
     )
@@ -238,15 +238,6 @@ def _fragments(ledger: Ledger, moment: Moment, device: int) -> Fragments | None:
     if moment.event < 0:
         return None
     return fragments_at(ledger.recording, device, int(ledger.recording.events.time_ns[moment.event]))
-
-
-def _counter(recording: Recording, name: str, device: int) -> int | None:
-    """The last value of a counter on a device, None if it was never read."""
-    counters = recording.counters
-    if name not in recording.strings:
-        return None
-    rows = np.flatnonzero((counters.name == recording.strings.index(name)) & (counters.device == device))
-    return int(counters.value[rows[-1]]) if len(rows) else None
 
 
 def _level(ledger: Ledger, moment: Moment) -> Level:
