@@ -185,6 +185,20 @@ def test_an_allocation_that_failed_is_known_to_the_byte(tmp_path: Path) -> None:
     assert found.short_bytes == 6 * MIB + 7
 
 
+def test_what_the_allocator_gave_back_before_it_failed_is_not_counted_twice(tmp_path: Path) -> None:
+    run = CudaRun(capacity=64 * MIB)
+    with run.step(0), run.operator("aten::mm"):
+        run.malloc(20 * MIB)
+        run.release(run.malloc(30 * MIB))  # a whole segment, which goes back to the device before the failure
+        with run.failing(50 * MIB):
+            pass
+    run.program.trace[-1]["device_free"] = 44 * MIB  # 64 - 20
+    found = autopsy(Ledger(joined(run, tmp_path)))
+    assert found is not None and found.fragments is not None
+    assert found.fragments.releasable_bytes == 0
+    assert found.fitting_bytes == 44 * MIB
+
+
 def test_a_recording_of_the_cpu_alone_is_left_as_it_is(tmp_path: Path) -> None:
     run = CudaRun()
     run.malloc(100)

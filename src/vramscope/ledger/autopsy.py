@@ -86,13 +86,13 @@ def autopsy(ledger: Ledger) -> Autopsy | None:
     alive = blocks.alive_after(failure.event) & (blocks.device == failure.device)
     operator = int(lineage.operator[failure.scope])
     asked, available = (value_at(recording, n, failure.device, failure.time_ns) for n in FailureCounter)
-    fragments = _fragments(recording, failure)
+    fragments = fragments_at(recording, failure.device, failure.time_ns)
     return Autopsy(
         device=recording.devices[failure.device].name,
         asked_bytes=asked,
         available_bytes=available,
         held_bytes=int(blocks.size[alive].sum()),
-        reserved_bytes=_reserved(ledger, failure),
+        reserved_bytes=_reserved(ledger, failure, fragments),
         phase=_phase(recording, failure),
         module=recording.strings[int(lineage.module[failure.scope])],
         operator=recording.strings[int(recording.scopes.name[operator])] if operator >= 0 else None,
@@ -130,20 +130,17 @@ def _phase(recording: Recording, failure: _Failure) -> str | None:
     return innermost(recording, ScopeKind.PHASE, failure.time_ns, failure.time_ns)
 
 
-def _reserved(ledger: Ledger, failure: _Failure) -> int | None:
+def _reserved(ledger: Ledger, failure: _Failure, fragments: Fragments | None) -> int | None:
+    """What the allocator held: before it fails it gives back what it can, so its last event tells too much."""
+    if fragments is not None:
+        held = ledger.composition(failure.event, failure.device)
+        free = fragments.releasable_bytes + fragments.stuck_bytes + fragments.pending_bytes
+        return sum(held.values()) + free
     rows = ledger.event_rows[failure.device]
     before = int(np.searchsorted(rows, failure.event, side="right")) - 1
     if ledger.recording.devices[failure.device].name == "cpu" or before < 0:
         return None
     return int(ledger.recording.events.reserved[rows[before]])
-
-
-def _fragments(recording: Recording, failure: _Failure) -> Fragments | None:
-    """The cache as it lay at the device's last event before the failure."""
-    rows = np.flatnonzero(recording.events.device[: failure.event + 1] == failure.device)
-    if not len(rows):
-        return None
-    return fragments_at(recording, failure.device, int(recording.events.time_ns[rows[-1]]))
 
 
 def _by_module(ledger: Ledger, alive: Flags) -> tuple[tuple[str, int], ...]:

@@ -135,10 +135,8 @@ def _rows_of(recording: Recording, name: str, device: int) -> Integers:
 
 def _with_layouts(recording: Recording, snapshot: Snapshot, device: _Joined) -> Recording:
     """How the segments lay at each step's highest moment, and when an allocation failed."""
-    known = device.entries != NO_ENTRY
-    rows, entries = device.rows[known], device.entries[known]
-    wanted = np.flatnonzero(np.isin(rows, _moments(recording, device)))[-_MOST_LAYOUTS:]
-    if not len(wanted):
+    moments = [*_peaks(recording, device), *_failures(recording, device)][-_MOST_LAYOUTS:]
+    if not moments:
         return recording
     try:
         replayed = replay(snapshot, device.index)
@@ -147,27 +145,32 @@ def _with_layouts(recording: Recording, snapshot: Snapshot, device: _Joined) -> 
     evidence = Evidence(snapshot, device.index, replayed.start)
     if not replayed.exact:
         recording = recording.with_notes("the allocator's history does not replay exactly: fragmentation may be off")
-    for place in wanted.tolist():
-        entry = int(entries[place])
+    for time_ns, entry in moments:
         layout = look_at(pass_until(snapshot, replayed, entry), entry, evidence).layout
-        recording = _with_layout(recording, int(recording.events.time_ns[rows[place]]), device.number, layout)
+        recording = _with_layout(recording, time_ns, device.number, layout)
     return recording
 
 
-def _moments(recording: Recording, device: _Joined) -> Integers:
-    """The rows of the first highest total of every step (of the whole where there is no step), and before failures."""
+def _peaks(recording: Recording, device: _Joined) -> Iterator[tuple[int, int]]:
+    """Time and entry of the first highest total of every step, or of the whole where there is no step."""
     events, scopes = recording.events, recording.scopes
     steps = np.flatnonzero(scopes.kind == ScopeKind.STEP)
     stretches = [(int(scopes.start_ns[row]), int(scopes.end_ns[row])) for row in steps] or [(0, 2**62)]
     times = events.time_ns[device.rows]
-    found = []
     for start, end in stretches:
         first, last = np.searchsorted(times, (start, end))
         if first < last:
-            found.append(int(device.rows[first + np.argmax(events.total[device.rows[first:last]])]))
-    failed = recording.counters.time_ns[_rows_of(recording, FailureCounter.ASKED, device.number)]
-    before = np.searchsorted(times, failed, side="right") - 1
-    return np.array([*found, *device.rows[before[before >= 0]].tolist()], dtype=np.int64)
+            top = int(first + np.argmax(events.total[device.rows[first:last]]))
+            if device.entries[top] != NO_ENTRY:
+                yield int(times[top]), int(device.entries[top])
+
+
+def _failures(recording: Recording, device: _Joined) -> Iterator[tuple[int, int]]:
+    """Time and entry of every failure; the last event before it is too early: meanwhile the cache is given back."""
+    asked = _rows_of(recording, FailureCounter.ASKED, device.number)
+    entries = np.flatnonzero(device.trace.action == Action.OOM)
+    if len(asked) == len(entries):
+        yield from zip(recording.counters.time_ns[asked].tolist(), entries.tolist(), strict=True)
 
 
 def _with_layout(recording: Recording, time_ns: int, device: int, layout: Layout) -> Recording:
