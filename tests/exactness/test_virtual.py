@@ -71,6 +71,7 @@ def assert_predicts(target: str, name: str, **options) -> None:
         ("mlp", {"batch": 3, "checkpoint": True}),
         ("mlp", {"batch": 3, "dtype": "bfloat16"}),
         ("mlp", {"batch": 3, "amp": "bfloat16"}),
+        ("mlp", {"batch": 3, "accumulate": 3, "steps": 1}),
         ("mlp", {"batch": 3, "optimizer": "sgd:momentum=0.9", "steps": 1}),
         ("resnet18", {"batch": 1, "steps": 1}),
         ("vit_b16", {"batch": 1, "steps": 1}),

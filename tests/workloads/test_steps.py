@@ -131,6 +131,33 @@ def test_phases_of_a_training_step() -> None:
     assert log.events == ["<forward", "forward>", "<backward", "backward>", "<optimizer", "optimizer>"]
 
 
+def test_phases_of_a_step_of_three_micro_batches() -> None:
+    log = Log()
+    train(prepared(Scale(), accumulate=3), log)
+    assert log.events == [*["<forward", "forward>", "<backward", "backward>"] * 3, "<optimizer", "optimizer>"]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd:lr=0.5", "lbfgs:lr=0.5,max_iter=1"])
+def test_micro_batches_of_the_same_inputs_give_the_gradient_of_one(optimizer: str) -> None:
+    # w' = 2 - 0.5 * 2 = 1 whether the gradient 2 comes at once or as 4 times 2/4
+    model = Scale()
+    train(prepared(model, x=torch.tensor([1.0, 2.0, 3.0]), optimizer=optimizer, accumulate=4))
+    assert model.weight.grad is not None
+    assert model.weight.grad.item() == 2.0
+
+
+def test_a_micro_batch_is_dropped_before_the_next() -> None:
+    alive: list[int] = []
+    seen: list[Any] = []
+
+    def record(output: Tensor) -> None:
+        alive.append(sum(reference() is not None for reference in seen))
+        seen.append(weakref.ref(output))
+
+    train(prepared(Scale(record), accumulate=3))
+    assert alive == [0, 0, 0]
+
+
 def test_a_closure_opens_its_phases_inside_the_optimizer_s() -> None:
     log = Log()
     # LBFGS with one iteration evaluates the closure once

@@ -26,6 +26,13 @@ _WORKLOAD_OPTIONS = (
     click.option("--amp", metavar="DTYPE", help="Run forward and loss under torch.autocast: bfloat16 or float16."),
     click.option("--checkpoint", is_flag=True, help="Recompute activations in backward instead of keeping them."),
     click.option(
+        "--accumulate",
+        type=click.IntRange(1),
+        default=1,
+        show_default=True,
+        help="Micro-batches of --batch samples whose gradients add up before the optimizer steps.",
+    ),
+    click.option(
         "--optimizer",
         metavar="NAME[:KEY=VALUE,…]",
         help="Any of torch.optim, such as sgd:momentum=0.9 [default: the Workload's own, or adamw].",
@@ -51,7 +58,7 @@ _COMMON_OPTIONS = (
     click.option("--debug", is_flag=True, help="Show a traceback with an error."),
 )
 WORKLOAD_KEYS = (
-    *("batch", "seq", "inputs", "dtype", "amp", "checkpoint"),
+    *("batch", "seq", "inputs", "dtype", "amp", "checkpoint", "accumulate"),
     *("optimizer", "foreach", "fused", "device", "steps", "seed"),
 )
 

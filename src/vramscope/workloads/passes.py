@@ -151,6 +151,7 @@ def workload_facts(
         "dtype": prepared.dtype,
         "amp": prepared.amp,
         "batch": prepared.batch,
+        "accumulate": prepared.accumulate if name is PassName.TRAINING else 1,
         "seq": prepared.seq,
         "checkpoint": options.checkpoint,
         "optimizer": " and ".join(dict.fromkeys(type(item).__name__ for item in optimizers)) or prepared.optimizer,

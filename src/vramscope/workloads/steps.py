@@ -63,6 +63,9 @@ def training_step(
 ) -> None:
     """Gradients cleared, forward and loss in ``train()`` mode, backward, optimizer; then outputs and loss are dropped.
 
+    With ``prepared.accumulate`` above 1, forward and backward run that often, on the same inputs, each loss divided by
+    it, before the optimizer steps.
+
     An optimizer whose ``step`` demands a closure, such as LBFGS, runs forward and backward itself, as often as it
     likes: all of them happen inside the optimizer phase, in phases of their own.
 
@@ -80,9 +83,7 @@ def training_step(
     if any(_demands_closure(optimizer) for optimizer in optimizers):
         loss = _closure_step(prepared, optimizers, phases)
     else:
-        outputs, loss = _forward(prepared, phases)
-        with _phase(phases, PhaseName.BACKWARD):
-            loss.backward()
+        outputs, loss = _gradients(prepared, phases)
         with _phase(phases, PhaseName.OPTIMIZER):
             for optimizer in optimizers:
                 optimizer.step()
@@ -94,9 +95,7 @@ def training_step(
 def _closure_step(prepared: PreparedWorkload, optimizers: Sequence[Optimizer], phases: Phases) -> Tensor:
     def closure() -> Tensor:
         _clear_gradients(optimizers)
-        _, loss = _forward(prepared, phases)
-        with _phase(phases, PhaseName.BACKWARD):
-            loss.backward()
+        _, loss = _gradients(prepared, phases)
         return loss
 
     with _phase(phases, PhaseName.OPTIMIZER):
@@ -106,11 +105,27 @@ def _closure_step(prepared: PreparedWorkload, optimizers: Sequence[Optimizer], p
     return first
 
 
+def _gradients(prepared: PreparedWorkload, phases: Phases) -> tuple[Any, Tensor]:
+    """Forward and backward of every micro-batch, each dropped before the next; outputs and loss of the last one."""
+    for _ in range(prepared.accumulate - 1):
+        _micro_batch(prepared, phases)
+    return _micro_batch(prepared, phases)
+
+
+def _micro_batch(prepared: PreparedWorkload, phases: Phases) -> tuple[Any, Tensor]:
+    outputs, loss = _forward(prepared, phases)
+    with _phase(phases, PhaseName.BACKWARD):
+        loss.backward()
+    return outputs, loss
+
+
 def _forward(prepared: PreparedWorkload, phases: Phases) -> tuple[Any, Tensor]:
     with _phase(phases, PhaseName.FORWARD), _autocast(prepared):
         outputs = _call(prepared, prepared.training_inputs)
         with loss_scope():
             loss = _check_loss(prepared.loss(outputs, prepared.targets))
+            if prepared.accumulate > 1:  # so that the sum of the micro-batches' gradients is their mean
+                loss = loss / prepared.accumulate
     return outputs, loss
 
 

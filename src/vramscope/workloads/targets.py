@@ -115,6 +115,7 @@ def _finish(target: Target, draft: Draft, options: WorkloadOptions, training: bo
         device=options.device,
         amp=options.amp,
         seed=options.seed,
+        accumulate=options.accumulate,
         notes=_notes(model, draft, options) + (_training_notes(model, draft, chosen) if training else ()),
     )
 

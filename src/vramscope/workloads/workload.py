@@ -106,6 +106,7 @@ class WorkloadOptions:
         dtype: of parameters, buffers and floating-point inputs: float32, bfloat16 or float16.
         amp: dtype of ``torch.autocast`` around forward and loss, or None.
         checkpoint: recompute activations in backward instead of keeping them.
+        accumulate: micro-batches of ``batch`` samples whose gradients add up before the optimizer steps.
         optimizer: see ``vramscope.workloads.optimizers.plan``; None is the Workload's own, or AdamW where it has none.
         foreach: the optimizer's ``foreach`` option; None is torch's default.
         fused: the optimizer's ``fused`` option; None is torch's default.
@@ -123,6 +124,7 @@ class WorkloadOptions:
     dtype: str = "float32"
     amp: str | None = None
     checkpoint: bool = False
+    accumulate: int = 1
     optimizer: str | None = None
     foreach: bool | None = None
     fused: bool | None = None
@@ -132,7 +134,10 @@ class WorkloadOptions:
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense before anything is built."""
-        for name, value in (("batch", self.batch), ("seq", self.seq), ("steps", self.steps)):
+        for name, value in (
+            *(("batch", self.batch), ("seq", self.seq), ("steps", self.steps)),
+            ("accumulate", self.accumulate),
+        ):
             if value is not None and value < 1:
                 raise UsageError(f"--{name} must be at least 1, not {value}")
         _check_choice("dtype", self.dtype, DTYPES)
@@ -198,6 +203,7 @@ class PreparedWorkload:
         device: that model and inputs are on.
         amp: dtype of autocast, or None.
         seed: of weights, inputs and dropout.
+        accumulate: micro-batches of ``batch`` samples in one training step.
         notes: remarks the user should read.
     """
 
@@ -216,6 +222,7 @@ class PreparedWorkload:
     device: str
     amp: str | None
     seed: int
+    accumulate: int = 1
     notes: tuple[str, ...] = field(default=())
 
     def build_optimizers(self) -> tuple[Optimizer, ...]:

@@ -24,6 +24,8 @@ def _name(page: Page) -> Text:
 def _facts(page: Page) -> list[Text]:
     workload = page.comparison.workload
     facts = [f"{workload['parameter_count']:,} parameters"] if workload.get("parameter_count") else []
+    if (workload.get("accumulate") or 1) > 1 and "training" in page.passes:
+        facts.append(f"{workload['accumulate']} micro-batches a step")
     facts += [form.format(workload[key]) for key, form in _FACTS if workload.get(key) not in (None, "")]
     if workload.get("optimizer") and "training" in page.passes:
         facts.append(str(workload["optimizer"]))
