@@ -1,7 +1,7 @@
 """Sizes in and out of text. Everywhere else a size is an int of bytes."""
 
 import re
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 
 from vramscope.errors import UsageError
 
@@ -17,6 +17,7 @@ _FACTORS = {
     "tib": 1024**4,
 }
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*", re.IGNORECASE)
+_PERCENTAGE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 _BINARY_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -35,6 +36,21 @@ def parse_size(text: str) -> int:
     if size_bytes != size_bytes.to_integral_value():
         raise UsageError(f"{text!r} is {size_bytes} bytes: give a size that is a whole number of bytes")
     return int(size_bytes)
+
+
+def parse_share(text: str, whole_bytes: int) -> int:
+    """Bytes in a percentage of a whole, rounded up, such as ``5%``; or in a size.
+
+    Raises:
+        UsageError: the text is neither, or more than 100 %.
+    """
+    match = _PERCENTAGE.fullmatch(text)
+    if match is None:
+        return parse_size(text)
+    share = Decimal(match[1])
+    if share > 100:
+        raise UsageError(f"{text!r} is more than the whole: give at most 100%")
+    return int((whole_bytes * share / 100).to_integral_value(rounding=ROUND_CEILING))
 
 
 def format_size(size_bytes: int) -> str:

@@ -1,35 +1,142 @@
-"""The search for the largest batch, on made-up needs: it must hold whatever the curve looks like."""
+"""`fit`: the answer against predictions made apart from it, the remedies, other GPUs, and its words."""
 
-from hypothesis import given
-from hypothesis import strategies as st
+import importlib.util
+import json
 
-from vramscope.predict.fit import largest_batch
+import pytest
+
+from cli.command import refused, vramscope
+from vramscope.predict.estimate import predict_use
+from vramscope.predict.gpus import find_gpu
+from vramscope.workloads.workload import WorkloadOptions
+
+FEW_STEPS = ("--steps", "1", "-q", "--json", "-")
+SIZED = """
+import torch
+from torch import nn
+from torch.nn import functional
+from vramscope import Workload
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(1000, 512)
+        self.layers = nn.ModuleList(nn.Linear(512, 512) for _ in range(4))
+        self.head = nn.Linear(512, 1000)
+
+    def forward(self, tokens):
+        if tokens.shape[1] > 512:
+            raise ValueError("at most 512 tokens")
+        hidden = self.embed(tokens)
+        for layer in self.layers:
+            hidden = layer(hidden).relu()
+        return self.head(hidden)
+
+def build(batch=4, seq=64):
+    tokens = torch.randint(1000, (batch, seq))
+    loss = lambda outputs, targets: functional.cross_entropy(outputs.flatten(0, 1), targets.flatten())
+    return Workload(Net(), tokens, loss, tokens)
+"""
 
 
-@given(st.integers(0, 10**6), st.integers(1, 10**4), st.integers(1, 10**7), st.integers(1, 4096))
-def test_the_batch_fits_and_the_next_one_does_not(fixed, slope, limit, step):
-    def need(batch):  # rises in steps, as segments do
-        return -(-(fixed + slope * batch) // step) * step
-
-    found = largest_batch(need, limit)
-    if found.fits and found.batch < 1 << 20:
-        assert need(found.batch) <= limit < need(found.batch + 1)
-        assert (found.peak_bytes, found.next_bytes) == (need(found.batch), need(found.batch + 1))
-    elif not found.fits:
-        assert need(1) > limit
+@pytest.fixture(scope="module")
+def sized(tmp_path_factory):
+    path = tmp_path_factory.mktemp("sized") / "sized.py"
+    path.write_text(SIZED, encoding="utf-8")
+    return f"{path}:build"
 
 
-def test_no_batch_is_predicted_twice():
-    asked = []
+@pytest.fixture(scope="module")
+def found(sized, tmp_path_factory):
+    """A finished fit of a batch."""
+    folder = tmp_path_factory.mktemp("fit")
+    result = vramscope("fit", sized, "--gpu", "rtx4090-24gb", "--vram", "2GiB", *FEW_STEPS, "-o", "out", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    assert (folder / "out" / "fit.json").read_text(encoding="utf-8") == result.stdout
+    assert (folder / "out" / "fit.png").read_bytes().startswith(b"\x89PNG")
+    return json.loads(result.stdout)
 
-    def need(batch):
-        asked.append(batch)
-        return 1000 + 10 * batch
 
-    # 1000 + 10 * 900 = 10,000: the last that fits
-    assert largest_batch(need, 10_000).batch == 900
-    assert len(asked) == len(set(asked))
+def process_bytes(target, **options):
+    use = predict_use(target, WorkloadOptions(steps=1, **options), find_gpu("rtx4090-24gb"), "training")
+    return use.process_bytes[1]
 
 
-def test_a_batch_that_never_stops_fitting_ends_at_the_bound():
-    assert largest_batch(lambda batch: 1, 10, most=64).batch == 64
+def test_the_batch_fits_and_the_next_one_does_not(found, sized):
+    # 2 GiB less 5 %, rounded up
+    assert found["limit_bytes"] == 2**31 - 107374183
+    assert found["fits"] is True
+    assert process_bytes(sized, batch=found["batch"]) == found["peak_bytes"] <= found["limit_bytes"]
+    assert process_bytes(sized, batch=found["batch"] + 1) == found["next_peak_bytes"] > found["limit_bytes"]
+
+
+def test_every_remedy_is_a_prediction_of_its_own_for_the_next_batch(found, sized):
+    remedies = {remedy["name"]: remedy for remedy in found["remedies"]}
+    batch = found["batch"] + 1
+    options = {"amp bfloat16": {"amp": "bfloat16"}, "optimizer sgd": {"optimizer": "sgd"}}
+    options[f"accumulate 2 x {-(-batch // 2)}"] = {"batch": -(-batch // 2), "accumulate": 2}
+    for name, changed in options.items():
+        remedy = remedies[name]
+        assert remedy["peak_bytes"] == process_bytes(sized, **{"batch": batch, **changed})
+        assert remedy["saves_bytes"] == found["next_peak_bytes"] - remedy["peak_bytes"]
+        assert remedy["fits"] == (remedy["peak_bytes"] <= found["limit_bytes"])
+    assert remedies["checkpoint"]["peak_bytes"] is None
+    assert "takes no argument named 'checkpoint'" in remedies["checkpoint"]["why"]
+    assert remedies["LoRA, the rest frozen"]["peak_bytes"] < found["next_peak_bytes"]
+    assert remedies["last layer, the rest frozen"]["peak_bytes"] < found["next_peak_bytes"]
+    if importlib.util.find_spec("bitsandbytes") is None:
+        assert remedies["optimizer adamw8bit"]["why"] == "pip install bitsandbytes"
+
+
+def test_the_neighbours_in_the_table_are_searched_too(found):
+    smaller, larger = found["gpus"]
+    assert (smaller["gpu"], larger["gpu"]) == ("rtx4000ada-20gb", "rtx5000ada-32gb")
+    assert found["batch"] < smaller["size"] < larger["size"]
+    assert smaller["peak_bytes"] <= smaller["limit_bytes"]
+
+
+def test_a_sequence_ends_where_the_model_does(sized, tmp_path):
+    result = vramscope("fit", sized, "--gpu", "a100-80gb", "--over", "seq", "--batch", "2", *FEW_STEPS, cwd=tmp_path)
+    document = json.loads(result.stdout)
+    assert (document["seq"], document["batch"], document["next_peak_bytes"]) == (512, 2, None)
+    assert "at most 512 tokens" in document["next_refused"]
+
+
+def test_not_even_one_is_exit_code_1(tmp_path):
+    result = vramscope("fit", "mlp", "--vram", "300MiB", "--steps", "1", cwd=tmp_path)
+    assert result.returncode == 1
+    assert "not even batch 1 fits" in result.stdout
+    assert result.stderr == ""
+
+
+def test_inference_lists_no_remedy_of_training(tmp_path):
+    result = vramscope("fit", "mlp", "--vram", "1GiB", "--pass", "inference", *FEW_STEPS, cwd=tmp_path)
+    document = json.loads(result.stdout)
+    assert [remedy["name"] for remedy in document["remedies"]] == ["amp bfloat16", "expandable_segments:True"]
+    # no GPU was named: the rules of the smallest one with so much memory
+    assert document["gpu"] == "gtx1660ti-6gb"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--gpu", "t4-16gb", "--batch", "3"), "--batch is what fit looks for"),
+        (("--gpu", "t4-16gb", "--over", "seq", "--seq", "3"), "--seq is what fit looks for"),
+        ((), "fit needs --gpu NAME or --vram SIZE"),
+        (("--gpu", "rtx4090"), "did you mean rtx4090-24gb"),
+        (("--gpu", "RTX 3090"), "did you mean rtx3090-24gb, rtx3090ti-24gb"),
+        (("--vram", "24"), "write a number and a unit"),
+        (("--vram", "0GiB"), "leaves no memory"),
+        (("--vram", "1GiB", "--headroom", "2GiB"), "leaves nothing"),
+        (("--vram", "1GiB", "--headroom", "101%"), "more than the whole"),
+        (("--vram", "1GiB", "--headroom", "some"), "not a size"),
+        (("--vram", "1GiB", "--allocator", "nonsense:1"), "nonsense"),
+        (("--vram", "1GiB", "--device", "cuda"), "--device cuda does nothing"),
+        (("--vram", "1GiB", "--pass", "inference", "--train", "lora"), "belong to training"),
+        (("--vram", "1GiB", "--json", "missing/fit.json"), "missing/fit.json"),
+        (("--vram", "1GiB", "--over", "seq"), "--seq does nothing for mlp"),
+        (("--vram", "1GiB", "--optimizer", "adamw9bit"), "no optimizer 'adamw9bit'"),
+    ],
+)
+def test_wrong_use_is_one_line(tmp_path, arguments, said):
+    assert said in refused("fit", "mlp", *arguments, cwd=tmp_path)

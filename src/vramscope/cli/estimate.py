@@ -15,6 +15,7 @@ from vramscope.cli.options import common_options, workload_options, workload_val
 from vramscope.cli.output import make_folder, prepare_outputs, write_text
 from vramscope.cli.passes import pass_option
 from vramscope.cli.progress import progress_bar
+from vramscope.cli.setup_options import SETUP_KEYS, check_setup, pass_of_setup, setup_of, setup_options
 from vramscope.errors import UsageError
 from vramscope.ledger.comparison import Comparison, compare_recordings
 from vramscope.recording.file import write_recording
@@ -43,6 +44,7 @@ ANNOUNCEMENTS_BESIDES_STEPS = 2
 )
 @pass_option
 @click.option("--allocator", default="", metavar="SETTINGS", help="As in PYTORCH_CUDA_ALLOC_CONF.")
+@setup_options
 @workload_options
 @click.option("-o", "--out", "folder", type=click.Path(path_type=Path), help="Keep recordings, JSON and PNGs in DIR.")
 @click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="Rows of the longer tables.")
@@ -59,7 +61,7 @@ def estimate_command(
     quiet: bool,
     verbose: bool,
     debug: bool,
-    **workload: Any,
+    **given: Any,
 ) -> None:
     """Predict what inference and training of TARGET take on a GPU, without that GPU.
 
@@ -70,11 +72,13 @@ def estimate_command(
         return
     if target is None:
         raise UsageError("estimate needs a TARGET: such as gpt2, or hf: and a name or folder")
-    check_device(workload["device"])
+    check_device(given["device"])
     prepare_outputs(folder, json_path)
     measured = read_measured(against, pass_name) if against is not None else {}
     gpu = _gpu(gpu_name, bool(measured) and is_of_cpu(measured))
-    comparison, uses = _predict(target, gpu, allocator, workload, quiet, _passes(pass_name, measured))
+    passes = _passes(pass_name or pass_of_setup(given), measured)
+    check_setup(given, passes)
+    comparison, uses = _predict(target, gpu, allocator, given, quiet, passes)
     beside = compare_with(comparison, measured)
     document = to_text(_document(comparison, gpu, uses, beside))
     if folder is not None:
@@ -121,13 +125,18 @@ def check_device(name: str) -> None:
 
 def gpu_table() -> str:
     """Every GPU that can be predicted for, one per line."""
-    from vramscope.predict.gpus import GPUS
+    from vramscope.predict.gpus import CONTEXT_BYTES, GPUS
 
-    lines = [f"{'NAME':<16} {'MEMORY':>9}  {'COMPUTE':<8} {'CUBLAS WORKSPACE':>16}  GPU"]
+    low, high = map(format_size, CONTEXT_BYTES)
+    lines = [f"{'NAME':<18} {'MEMORY':>9} {'USABLE':>9}  {'COMPUTE':<7} {'SMS':>3}  {'CUBLAS':>8}  GPU"]
     for gpu in GPUS.values():
         compute = ".".join(map(str, gpu.capability))
-        sizes = f"{format_size(gpu.memory_bytes):>9}  {compute:<8} {format_size(gpu.cublas_workspace_bytes):>16}"
-        lines.append(f"{gpu.name:<16} {sizes}  {gpu.title}")
+        sizes = f"{format_size(gpu.memory_bytes):>9} {format_size(gpu.usable_bytes):>9}"
+        rest = f"{compute:<7} {gpu.multiprocessors:>3}  {format_size(gpu.cublas_workspace_bytes):>8}  {gpu.title}"
+        lines.append(f"{gpu.name:<18} {sizes}  {rest}")
+    lines.append(
+        f"USABLE is what CUDA has for all programs; a context takes {low} to {high} of it. CUBLAS: a workspace."
+    )
     return "\n".join(lines)
 
 
@@ -135,26 +144,27 @@ def _predict(
     target: str,
     gpu: "Gpu | None",
     allocator: str,
-    workload: dict[str, Any],
+    given: dict[str, Any],
     quiet: bool,
     passes: Sequence[str],
 ) -> tuple[Comparison, "dict[str, GpuUse]"]:
     settings = parse_settings(allocator)
-    total = len(passes) * (workload["steps"] + ANNOUNCEMENTS_BESIDES_STEPS)
+    total = len(passes) * (given["steps"] + ANNOUNCEMENTS_BESIDES_STEPS)
     with progress_bar(total, quiet) as bar, redirect_stdout(sys.stderr):
         # torch loads here, so that --gpu list and a mistyped option answer at once
         from vramscope.predict.estimate import gpu_use, predict_on_cpu, predict_passes
         from vramscope.workloads.workload import WorkloadOptions
 
-        options = WorkloadOptions.from_json({**workload_values(workload), "device": "cpu"})
+        options = WorkloadOptions.from_json({**workload_values(given), "device": "cpu"})
+        setup = setup_of({key: given[key] for key in SETUP_KEYS})
 
         def progress(name: str, text: str) -> None:
             bar.announce(f"{name}: {text}")
 
         recordings = (
-            predict_on_cpu(target, options, passes, progress)
+            predict_on_cpu(target, options, passes, progress, setup)
             if gpu is None
-            else predict_passes(target, options, gpu, passes, settings, progress)
+            else predict_passes(target, options, gpu, passes, settings, progress, setup)
         )
     uses = {name: gpu_use(recording, gpu) for name, recording in recordings.items()} if gpu is not None else {}
     return replace(compare_recordings(recordings), predicted=True), uses

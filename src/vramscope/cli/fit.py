@@ -1,114 +1,136 @@
-"""`vramscope fit TARGET --gpu NAME`: the largest batch that fits, by predicting."""
+"""`vramscope fit TARGET --gpu NAME`: the largest batch, or sequence, that fits, by predicting."""
 
-import json
 import sys
 from contextlib import redirect_stdout
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from vramscope.allocator.settings import parse_settings
 from vramscope.cli.estimate import check_device
+from vramscope.cli.fit_words import document_of, picture_of, words_of
 from vramscope.cli.options import common_options, workload_options, workload_values
-from vramscope.cli.output import check_file, write_text
+from vramscope.cli.output import make_folder, prepare_outputs, write_text
 from vramscope.cli.progress import progress_bar
+from vramscope.cli.setup_options import SETUP_KEYS, check_setup, setup_of, setup_options
 from vramscope.errors import UsageError
-from vramscope.predict.gpus import Gpu, find_gpu
-from vramscope.units import format_size, parse_size
-from vramscope.views.json import SCHEMA
+from vramscope.predict.gpus import Gpu, find_gpu, nearest_gpu
+from vramscope.units import format_size, parse_share, parse_size
+from vramscope.views.json import to_text
 
 if TYPE_CHECKING:
     from vramscope.predict.fit import Fit
 
-_USUAL_PREDICTIONS = 12
+_USUAL_PREDICTIONS = 30
 
 
 @click.command("fit")
 @click.argument("target")
-@click.option("--gpu", "gpu_name", required=True, help="A GPU of the table; `estimate --gpu list` prints it.")
-@click.option("--vram", help="Memory to fit instead of the GPU's own, such as 20GiB.")
-@click.option("--headroom", default="0B", show_default=True, help="Memory to leave free.")
+@click.option("--gpu", "gpu_name", help="A GPU of the table; `vramscope estimate --gpu list` prints it.")
+@click.option("--vram", help="Memory for all programs of the GPU, such as 24GiB; instead of --gpu, or beside it.")
+@click.option("--headroom", default="5%", show_default=True, help="What stays free: a percentage or a size.")
+@click.option(
+    "--over",
+    type=click.Choice(["batch", "seq"]),
+    default="batch",
+    show_default=True,
+    help="What is made as large as fits.",
+)
 @click.option("--pass", "name", type=click.Choice(["training", "inference"]), default="training", show_default=True)
 @click.option("--allocator", default="", metavar="SETTINGS", help="As in PYTORCH_CUDA_ALLOC_CONF.")
+@setup_options
 @workload_options
+@click.option("-o", "--out", "folder", type=click.Path(path_type=Path), help="Keep fit.json and fit.png in DIR.")
 @common_options
 def fit_command(
     target: str,
-    gpu_name: str,
+    gpu_name: str | None,
     vram: str | None,
     headroom: str,
+    over: str,
     name: str,
     allocator: str,
+    folder: Path | None,
     json_path: str | None,
     quiet: bool,
     verbose: bool,
     debug: bool,
-    **workload: Any,
+    **given: Any,
 ) -> int:
     """Find the largest batch of TARGET that a GPU has memory for, and what remedies would do for the next one.
 
     Every figure is a prediction of its own; leaves the process with 1 where not even batch 1 fits.
     """
-    if workload["batch"] is not None:
-        raise UsageError("--batch is what fit looks for: leave it out, or use estimate")
-    check_device(workload["device"])
-    gpu = find_gpu(gpu_name)
-    limit_bytes = (parse_size(vram) if vram else gpu.memory_bytes) - parse_size(headroom)
+    _check(given, over, name)
+    gpu, usable_bytes = _memory(gpu_name, vram)
+    room = _headroom(headroom, usable_bytes)
+    prepare_outputs(folder, json_path)
+    found = _search(target, over, name, (gpu, usable_bytes, headroom, room), allocator, given, quiet)
+    document = to_text(document_of(found))
+    if folder is not None:
+        from vramscope.views.experiments.figure import write_picture  # matplotlib takes long to load
+
+        make_folder(folder)
+        write_text(str(folder / "fit.json"), document)
+        write_picture(picture_of(found), folder / "fit.png")
     if json_path is not None:
-        check_file(json_path)
-    found = _search(target, gpu, name, limit_bytes, allocator, workload, quiet)
-    if json_path is not None:
-        write_text(json_path, json.dumps(_document(found, target, gpu, name), indent=2) + "\n")
+        write_text(json_path, document)
     if not quiet and json_path != "-":
-        click.echo(_text(found, target, gpu, name))
+        click.echo(words_of(found, verbose))
     return 0 if found.fits else 1
 
 
+def _check(given: dict[str, Any], over: str, name: str) -> None:
+    if given[over] is not None:
+        raise UsageError(f"--{over} is what fit looks for: leave it out, or use estimate")
+    check_device(given["device"])
+    check_setup(given, (name,))
+
+
+def _memory(gpu_name: str | None, vram: str | None) -> tuple[Gpu, int]:
+    """The GPU whose rules hold, and the bytes that all its programs may take."""
+    if gpu_name is None and vram is None:
+        raise UsageError("fit needs --gpu NAME or --vram SIZE; `vramscope estimate --gpu list` names the GPUs")
+    size = None if vram is None else _positive("--vram", parse_size(vram))
+    if gpu_name is not None:
+        gpu = find_gpu(gpu_name)
+        return gpu, gpu.usable_bytes if size is None else size
+    assert size is not None  # one of the two was given
+    return nearest_gpu(size), size
+
+
+def _headroom(text: str, usable_bytes: int) -> int:
+    size = parse_share(text, usable_bytes)
+    if size >= usable_bytes:
+        raise UsageError(f"--headroom {text} leaves nothing of {format_size(usable_bytes)}: give less")
+    return size
+
+
+def _positive(option: str, size: int) -> int:
+    if size <= 0:
+        raise UsageError(f"{option} {size} B leaves no memory to fit into: give a size such as 24GiB")
+    return size
+
+
 def _search(
-    target: str, gpu: Gpu, name: str, limit_bytes: int, allocator: str, workload: dict[str, Any], quiet: bool
+    target: str,
+    over: str,
+    name: str,
+    memory: tuple[Gpu, int, str, int],
+    allocator: str,
+    given: dict[str, Any],
+    quiet: bool,
 ) -> "Fit":
     settings = parse_settings(allocator)
+    gpu, usable_bytes, headroom, room = memory
     with progress_bar(_USUAL_PREDICTIONS, quiet) as bar, redirect_stdout(sys.stderr):
-        from vramscope.predict.fit import fit  # torch loads here, after the options were checked
+        from vramscope.predict.fit import Limit, fit, limits_of_neighbours  # torch loads here, after all checks
+        from vramscope.predict.remedies import Plan
         from vramscope.workloads.workload import WorkloadOptions
 
-        options = WorkloadOptions.from_json({**workload_values(workload), "device": "cpu"})
-        return fit(target, options, gpu, name, limit_bytes, settings, bar.announce)
-
-
-def _document(found: "Fit", target: str, gpu: Gpu, name: str) -> dict[str, Any]:
-    return {
-        "schema": SCHEMA,
-        "tool": "fit",
-        "target": target,
-        "gpu": gpu.name,
-        "pass": name,
-        "batch": found.batch,
-        "fits": found.fits,
-        "peak_bytes": found.peak_bytes,
-        "next_peak_bytes": found.next_bytes,
-        "limit_bytes": found.limit_bytes,
-        "remedies": [
-            {"name": remedy.name, "batch": found.batch + 1, "peak_bytes": remedy.peak_bytes, "why": remedy.why}
-            for remedy in found.remedies
-        ],
-    }
-
-
-def _text(found: "Fit", target: str, gpu: Gpu, name: str) -> str:
-    limit = format_size(found.limit_bytes)
-    what = f"{name} of {target} on {gpu.title}, {limit} (predicted; process, the CUDA context at its largest)"
-    first = (
-        f"batch {found.batch} fits with {format_size(found.peak_bytes)}; "
-        f"batch {found.batch + 1} would need {format_size(found.next_bytes)}"
-        if found.fits
-        else f"not even batch 1 fits: it needs {format_size(found.peak_bytes)}"
-    )
-    lines = [what, first, f"for batch {found.batch + 1}, each remedy by itself:"]
-    for remedy in found.remedies:
-        if remedy.peak_bytes is None:
-            lines.append(f"  {remedy.name:<26} not possible: {remedy.why}")
-        else:
-            verdict = "fits" if remedy.peak_bytes <= found.limit_bytes else "does not fit"
-            lines.append(f"  {remedy.name:<26} {format_size(remedy.peak_bytes):>12}  {verdict}")
-    return "\n".join(lines)
+        options = WorkloadOptions.from_json({**workload_values(given), "device": "cpu"})
+        plan = Plan(target, options, name, settings, setup_of({key: given[key] for key in SETUP_KEYS}))
+        limit = Limit(gpu, usable_bytes, room)
+        others = limits_of_neighbours(limit, lambda size: _headroom(headroom, size))
+        return fit(plan, over, limit, others, bar.announce)

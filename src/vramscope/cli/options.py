@@ -65,15 +65,16 @@ WORKLOAD_KEYS = (
 
 def workload_options(command: Command) -> Command:
     """Add the options that say what to run and how."""
-    return _with(command, _WORKLOAD_OPTIONS)
+    return with_options(command, _WORKLOAD_OPTIONS)
 
 
 def common_options(command: Command) -> Command:
     """Add the options that say what to print."""
-    return _with(command, _COMMON_OPTIONS)
+    return with_options(command, _COMMON_OPTIONS)
 
 
-def _with(command: Command, options: tuple[Callable[[Any], Any], ...]) -> Command:
+def with_options(command: Command, options: tuple[Callable[[Any], Any], ...]) -> Command:
+    """The command with those options, in that order."""
     for option in reversed(options):
         command = option(command)
     return command

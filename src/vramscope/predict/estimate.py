@@ -16,6 +16,8 @@ from vramscope.predict.cuda_kernels import cuda_kernels
 from vramscope.predict.cuda_recording import on_cuda
 from vramscope.predict.cuda_rules import cuda_rules
 from vramscope.predict.gpus import CONTEXT_BYTES, Gpu
+from vramscope.predict.parallel import NCCL_BYTES
+from vramscope.predict.setup import ONE_GPU, Setup, arranged
 from vramscope.recorders.virtual import VirtualRecorder
 from vramscope.recording.recording import Recording, ScopeKind
 from vramscope.workloads.passes import PassName, run_pass
@@ -61,8 +63,9 @@ def gpu_use(recording: Recording, gpu: Gpu) -> GpuUse:
     during = events.time_ns >= (steps.min() if len(steps) else 0)
     allocated = int(events.total[during].max(initial=0))
     reserved = int(events.reserved[during].max(initial=0))
-    process = (reserved + CONTEXT_BYTES[0], reserved + CONTEXT_BYTES[1])
-    return GpuUse(allocated, reserved, process, gpu.memory_bytes)
+    nccl = NCCL_BYTES if recording.workload.get("world_size") else (0, 0)
+    least, most = (reserved + context + group for context, group in zip(CONTEXT_BYTES, nccl, strict=True))
+    return GpuUse(allocated, reserved, (least, most), gpu.usable_bytes)
 
 
 def predict_passes(
@@ -72,6 +75,7 @@ def predict_passes(
     passes: Sequence[str],
     settings: AllocatorSettings | None = None,
     progress: Callable[[str, str], None] = lambda name, text: None,
+    setup: Setup = ONE_GPU,
 ) -> Mapping[str, Recording]:
     """The recording of each pass as the GPU would give it.
 
@@ -82,6 +86,7 @@ def predict_passes(
         passes: names of passes.
         settings: the allocator's.
         progress: told pass and what happens next.
+        setup: what training trains, and over how many GPUs; inference takes place on one.
 
     Raises:
         TargetError, UsageError, WorkloadError: the workload cannot be built or run on fake tensors.
@@ -89,33 +94,43 @@ def predict_passes(
     recordings = {}
     for name in passes:
         recorder = VirtualRecorder(cuda_rules(gpu), keep_real=False, kernels=cuda_kernels(gpu))
-        with _foreach_by_default(), _fake_failures_explained(), _quiet_fakes():
-            virtual = run_pass(
-                resolve(target),
-                options,
-                PassName(name),
-                recorder,
-                lambda text, name=name: progress(name, text),  # type: ignore[misc]
-            )
+        with _foreach_by_default():
+            virtual = _run(target, options, name, recorder, progress, setup)
         recordings[name] = _with_limits_said(on_cuda(virtual, gpu, settings))
     return recordings
 
 
 def predict_on_cpu(
-    target: str, options: WorkloadOptions, passes: Sequence[str], progress: Callable[[str, str], None]
+    target: str,
+    options: WorkloadOptions,
+    passes: Sequence[str],
+    progress: Callable[[str, str], None] = lambda name, text: None,
+    setup: Setup = ONE_GPU,
 ) -> Mapping[str, Recording]:
     """The recording of each pass as the CPU would give it; arguments and errors as `predict_passes`."""
-    recordings = {}
-    for name in passes:
-        with _fake_failures_explained(), _quiet_fakes():
-            recordings[name] = run_pass(
-                resolve(target),
-                options,
-                PassName(name),
-                VirtualRecorder(),
-                lambda text, name=name: progress(name, text),  # type: ignore[misc]
-            )
-    return recordings
+    return {name: _run(target, options, name, VirtualRecorder(), progress, setup) for name in passes}
+
+
+def _run(
+    target: str,
+    options: WorkloadOptions,
+    name: str,
+    recorder: VirtualRecorder,
+    progress: Callable[[str, str], None],
+    setup: Setup,
+) -> Recording:
+    """One pass on fake tensors; the setup is training's alone."""
+    chosen = setup if name == PassName.TRAINING else ONE_GPU
+    with arranged(chosen) as arrangement, _fake_failures_explained(), _quiet_fakes():
+        recording = run_pass(
+            resolve(target),
+            options,
+            PassName(name),
+            recorder,
+            lambda text: progress(name, text),
+            arrangement.changes,
+        )
+    return arrangement.finished(recording)
 
 
 @contextmanager
@@ -127,10 +142,15 @@ def _quiet_fakes() -> Iterator[None]:
 
 
 def predict_use(
-    target: str, options: WorkloadOptions, gpu: Gpu, name: str, settings: AllocatorSettings | None = None
+    target: str,
+    options: WorkloadOptions,
+    gpu: Gpu,
+    name: str,
+    settings: AllocatorSettings | None = None,
+    setup: Setup = ONE_GPU,
 ) -> GpuUse:
     """What one pass takes of a GPU; arguments and errors as `predict_passes`."""
-    return gpu_use(predict_passes(target, options, gpu, (name,), settings)[name], gpu)
+    return gpu_use(predict_passes(target, options, gpu, (name,), settings, setup=setup)[name], gpu)
 
 
 def _with_limits_said(recording: Recording) -> Recording:

@@ -1,135 +1,151 @@
-"""The largest batch that fits, found by predicting batches, and what each remedy would change."""
+"""The largest batch or sequence that fits a GPU, what each remedy would change, and what other GPUs would take."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from vramscope.allocator.settings import AllocatorSettings, parse_settings
 from vramscope.errors import VramscopeError
 from vramscope.predict.estimate import predict_use
-from vramscope.predict.gpus import Gpu
-from vramscope.workloads.workload import WorkloadOptions
+from vramscope.predict.gpus import Gpu, neighbours
+from vramscope.predict.remedies import Plan, Remedy, remedies_for
+from vramscope.predict.search import MOST, Found, Need, Search
 
-Predict = Callable[[int], int]
-"""Bytes that the process needs at most for a batch."""
-_MOST_BATCH = 1 << 20
-EXPANDABLE = "expandable_segments:True"
+Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Remedy:
-    """A change and what the process would need with it, bytes; None where it cannot be predicted, and ``why``."""
+class Limit:
+    """What a process may take of a GPU; bytes.
+
+    Attributes:
+        gpu: whose operator rules hold.
+        usable_bytes: what CUDA gives all programs together, contexts included.
+        headroom_bytes: what is to stay free of that.
+    """
+
+    gpu: Gpu
+    usable_bytes: int
+    headroom_bytes: int
+
+    @property
+    def bytes(self) -> int:
+        """The limit itself."""
+        return self.usable_bytes - self.headroom_bytes
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a remedy needs at the first size that does not fit; None where it is not possible, and ``why``."""
 
     name: str
-    peak_bytes: int | None
+    need: Need | None
+    fits: bool
     why: str = ""
 
 
 @dataclass(frozen=True)
-class Fit:
-    """The largest batch whose process fits at most ``limit_bytes``, 0 if none does; bytes.
+class OtherGpu:
+    """The largest size on another GPU."""
 
-    ``peak_bytes`` is that batch's need, or that of batch 1 where none fits; ``next_bytes`` the need of the next batch,
-    which does not fit.
+    limit: Limit
+    found: Found
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A finished search.
+
+    Attributes:
+        plan: what was predicted, without the size.
+        over: ``batch`` or ``seq``.
+        limit: that decides.
+        found: the largest size, and all predictions.
+        outcomes: of the remedies.
+        others: the next smaller and the next larger GPU of the table.
     """
 
-    batch: int
-    peak_bytes: int
-    next_bytes: int
-    limit_bytes: int
-    remedies: tuple[Remedy, ...] = ()
+    plan: Plan
+    over: str
+    limit: Limit
+    found: Found
+    outcomes: tuple[Outcome, ...]
+    others: tuple[OtherGpu, ...]
 
     @property
     def fits(self) -> bool:
-        """Whether any batch fits."""
-        return self.batch > 0
+        """Whether any size fits."""
+        return self.found.size > 0
+
+    @property
+    def need(self) -> Need:
+        """Of the largest size that fits, or of the smallest there is."""
+        return self.found.needs[self.found.size] if self.fits else min(self.found.needs.items())[1]
+
+    @property
+    def next_need(self) -> Need | None:
+        """Of the next size, which does not fit; None where it cannot be run, or was not looked at."""
+        return self.found.needs.get(self.found.size + 1)
 
 
-def largest_batch(predict: Predict, limit_bytes: int, most: int = _MOST_BATCH) -> Fit:
-    """The largest batch whose prediction is within the limit while that of the next one is not.
-
-    Follows the line through what is known already, and halves the gap where the line misleads; every batch is
-    predicted at most once, and the answer rests on two predictions, never on the line.
-    """
-    known: dict[int, int] = {}
-
-    def need(batch: int) -> int:
-        if batch not in known:
-            known[batch] = predict(batch)
-        return known[batch]
-
-    if need(1) > limit_bytes:
-        return Fit(0, need(1), need(1), limit_bytes)
-    low, high = 1, 2
-    while need(high) <= limit_bytes:
-        if high >= most:
-            return Fit(high, need(high), need(high), limit_bytes)
-        low, high = high, min(max(2 * high, _guess(low, high, need, limit_bytes)), most)
-    while high - low > 1:
-        middle = _guess(low, high, need, limit_bytes)
-        middle = min(max(middle, low + 1), high - 1)
-        low, high = (middle, high) if need(middle) <= limit_bytes else (low, middle)
-        if high - low > 2:  # the line converges from one side: a half step bounds the other
-            half = (low + high) // 2
-            low, high = (half, high) if need(half) <= limit_bytes else (low, half)
-    return Fit(low, need(low), need(high), limit_bytes)
-
-
-def _guess(low: int, high: int, need: Predict, limit_bytes: int) -> int:
-    slope = max((need(high) - need(low)) / (high - low), 1)
-    return low + int((limit_bytes - need(low)) / slope)
-
-
-def fit(
-    target: str,
-    options: WorkloadOptions,
-    gpu: Gpu,
-    name: str,
-    limit_bytes: int,
-    settings: AllocatorSettings | None = None,
-    progress: Callable[[str], None] = lambda text: None,
-) -> Fit:
-    """The largest batch of a pass on a GPU, and what remedies would do for the next one.
+def fit(plan: Plan, over: str, limit: Limit, other_limits: tuple[Limit, ...], progress: Progress) -> Fit:
+    """Search, then predict every remedy, then search on the other GPUs.
 
     Args:
-        target: what to predict.
-        options: how it runs; the batch is not read.
-        gpu: the GPU.
-        name: the pass, ``training`` or ``inference``.
-        limit_bytes: what the process may take.
-        settings: the allocator's.
+        plan: what to predict.
+        over: ``batch`` or ``seq``: what is sized.
+        limit: that decides.
+        other_limits: of other GPUs.
         progress: told what is predicted next.
 
     Raises:
-        VramscopeError: the workload cannot be predicted.
+        VramscopeError: the workload cannot be predicted at all.
     """
-
-    def need(batch: int, changed: Mapping[str, Any] | None = None, text: str = "") -> int:
-        progress(f"batch {batch} {text}".strip())
-        chosen = replace(options, batch=batch, **(changed or {}))
-        own_settings = parse_settings(EXPANDABLE) if text == EXPANDABLE else settings
-        return predict_use(target, chosen, gpu, name, own_settings).process_bytes[1]
-
-    found = largest_batch(need, limit_bytes)
-    return replace(found, remedies=tuple(_remedies(need, found.batch + 1, name, options)))
+    found = Search(_predictor(plan, over, limit.gpu, progress), limit.bytes).find()
+    outcomes = [_outcome(plan, over, found, remedy, limit, progress) for remedy in _remedies(plan, over, found)]
+    others = [OtherGpu(other, _elsewhere(plan, over, found, other, progress)) for other in other_limits]
+    return Fit(plan, over, limit, found, tuple(outcomes), tuple(others))
 
 
-def _remedies(
-    need: Callable[[int, Mapping[str, Any], str], int], batch: int, name: str, options: WorkloadOptions
-) -> list[Remedy]:
-    """Each remedy by itself, for the first batch that does not fit."""
-    changes: dict[str, dict[str, Any]] = {EXPANDABLE: {}}
-    if options.amp is None and options.dtype == "float32":
-        changes["amp bfloat16"] = {"amp": "bfloat16"}
-    if name == "training":
-        changes |= {"checkpoint": {"checkpoint": True}, "optimizer sgd": {"optimizer": "sgd"}, "fused": {"fused": True}}
-    return [_remedy(need, batch, text, changed) for text, changed in changes.items()]
+def limits_of_neighbours(limit: Limit, headroom_of: Callable[[int], int]) -> tuple[Limit, ...]:
+    """The limits of the next smaller and the next larger GPU; ``headroom_of`` gives what stays free of a size."""
+    found = (gpu for gpu in neighbours(limit.gpu) if gpu is not None)
+    return tuple(Limit(gpu, gpu.usable_bytes, headroom_of(gpu.usable_bytes)) for gpu in found)
 
 
-def _remedy(
-    need: Callable[[int, Mapping[str, Any], str], int], batch: int, text: str, changed: Mapping[str, Any]
-) -> Remedy:
+def _predictor(plan: Plan, over: str, gpu: Gpu, progress: Progress) -> Callable[[int], Need]:
+    def predict(size: int) -> Need:
+        progress(f"{gpu.name}: {over} {size}")
+        return _need(plan.with_options(**{over: size}), gpu)
+
+    return predict
+
+
+def _need(plan: Plan, gpu: Gpu) -> Need:
+    use = predict_use(plan.target, plan.options, gpu, plan.name, plan.settings, plan.setup)
+    return Need(use.allocated_bytes, use.reserved_bytes, use.process_bytes[1])
+
+
+def _remedies(plan: Plan, over: str, found: Found) -> list[Remedy]:
+    """None where no size is left to be helped."""
+    return [] if found.refused or found.most else remedies_for(plan, over, found.size + 1)
+
+
+def _outcome(plan: Plan, over: str, found: Found, remedy: Remedy, limit: Limit, progress: Progress) -> Outcome:
+    if remedy.why:
+        return Outcome(remedy.name, None, False, remedy.why)
+    progress(remedy.name)
+    sized = plan.with_options(**{over: found.size + 1})
     try:
-        return Remedy(text, need(batch, changed, text))
+        need = _need(remedy.apply(sized), limit.gpu)
     except VramscopeError as error:
-        return Remedy(text, None, str(error))
+        return Outcome(remedy.name, None, False, str(error))
+    return Outcome(remedy.name, need, need.process_bytes <= limit.bytes)
+
+
+def _elsewhere(plan: Plan, over: str, found: Found, limit: Limit, progress: Progress) -> Found:
+    """The search on another GPU, begun where the predictions made already say that it will end."""
+    sizes = sorted(found.needs)
+    first, last = found.needs[sizes[0]], found.needs[sizes[-1]]
+    slope = max((last.process_bytes - first.process_bytes) / max(sizes[-1] - sizes[0], 1), 1.0)
+    start = sizes[0] + int((limit.bytes - first.process_bytes) / slope)
+    most = found.size if found.refused else MOST
+    return Search(_predictor(plan, over, limit.gpu, progress), limit.bytes, most).find(max(start, 1))

@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from vramscope.recording.recording import NO_SCOPE, MarkKind, Marks, Recording, ScopeKind
 
-_FORWARD = "DistributedDataParallel.forward"  # torch/nn/parallel/distributed.py
+DDP_FORWARD = "DistributedDataParallel.forward"  # torch/nn/parallel/distributed.py
 _SIZES = ("bucket_sizes", "rebuilt_bucket_sizes")
 _NAME = "gradient bucket"
 
@@ -31,7 +31,7 @@ def bucket_sizes(models: Iterable[nn.Module]) -> set[int]:
 
 def with_buckets(recording: Recording, sizes: set[int]) -> Recording:
     """The recording with a mark on every gradient bucket that was made in it."""
-    if not sizes or _FORWARD not in recording.strings:
+    if not sizes or DDP_FORWARD not in recording.strings:
         return recording
     events = recording.events
     born = np.flatnonzero(np.isin(events.size, list(sizes)))
@@ -51,7 +51,7 @@ def _is_in_ddp_itself(recording: Recording, scope: int) -> bool:
     while scope != NO_SCOPE:
         if scopes.kind[scope] in (ScopeKind.MODULE, ScopeKind.AUTOGRAD_NODE):
             return False
-        if recording.strings[scopes.name[scope]] == _FORWARD:
+        if recording.strings[scopes.name[scope]] == DDP_FORWARD:
             return True
         scope = int(scopes.parent[scope])
     return False

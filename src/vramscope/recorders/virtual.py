@@ -52,7 +52,7 @@ class VirtualRecorder(ProfilerRecorder):
     def start(self, seeds: Iterable[Label] = ()) -> None:
         """Begin: from here on every new tensor is fake."""
         super().start(seeds)
-        self._modes.enter_context(patched_torch())
+        self._modes.enter_context(patched_torch(self._memory))
         self._modes.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         self._modes.enter_context(self._mode)
         self._modes.enter_context(self._kernels)

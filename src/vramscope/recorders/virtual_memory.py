@@ -77,6 +77,15 @@ class VirtualMemory:
             for item in value:
                 self.see(item)
 
+    def resized(self, storage: torch.UntypedStorage) -> None:
+        """Note a storage's new size, unless a fake tensor's own work changed it; with nothing left it has ended."""
+        if self._held_back is not None:
+            return
+        if storage.nbytes():
+            self._see_storage(storage, _NOTHING)
+        elif storage.device.type == "meta":
+            self._end(storage._cdata)
+
     def pass_through(self, sizes: Sequence[int], *, before: int = 0) -> None:
         """Scratch that no tensor holds: blocks made one after another, then ended in reverse order as C++ would.
 

@@ -1,6 +1,6 @@
-"""Two functions of torch that do not work as they should while every tensor is fake, replaced for the time of a run."""
+"""Functions of torch that do not work as they should while tensors are fake, replaced for the time of a run."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
@@ -10,15 +10,17 @@ from torch import Tensor
 from torch.autograd.profiler import record_function
 
 from vramscope.recorders.stamps import StampKind, label, open_scope
+from vramscope.recorders.virtual_memory import VirtualMemory
 
 
 @contextmanager
-def patched_torch() -> Iterator[None]:
-    """Scopes that programs open by name stay open, and modules of fake parameters can be cast."""
+def patched_torch(memory: VirtualMemory) -> Iterator[None]:
+    """Scopes opened by name stay open, modules of fake parameters can be cast, and resized storages are seen."""
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(record_function, "__enter__", _enter))
         stack.enter_context(mock.patch.object(record_function, "__exit__", _exit))
         stack.enter_context(mock.patch.object(torch.utils, "swap_tensors", _swap))
+        stack.enter_context(mock.patch.object(torch.UntypedStorage, "resize_", _resizing(memory)))
         yield
 
 
@@ -30,6 +32,18 @@ def _enter(self: Any) -> Any:
 
 def _exit(self: Any, kind: Any, error: Any, traceback: Any) -> None:
     self.record.__exit__(None, None, None)
+
+
+def _resizing(memory: VirtualMemory) -> Callable[[torch.UntypedStorage, int], torch.UntypedStorage]:
+    """A storage's own resize, told to ``memory``: no operator says so. FSDP2 frees gathered parameters like this."""
+    original = torch.UntypedStorage.resize_
+
+    def resize(storage: torch.UntypedStorage, size: int) -> torch.UntypedStorage:
+        original(storage, size)
+        memory.resized(storage)
+        return storage
+
+    return resize
 
 
 def _swap(first: Tensor, second: Tensor) -> None:

@@ -11,8 +11,11 @@ from torch import nn
 from torch.optim import Optimizer
 
 from vramscope.errors import UsageError
+from vramscope.workloads.libraries import import_library, require_library
 from vramscope.workloads.messages import suggestion, summarize_error
 
+BITSANDBYTES = "bitsandbytes"
+_EIGHT_BIT = "8bit"
 _HOW = "write NAME or NAME:key=value,key=value, such as sgd:momentum=0.9"
 _WORDS = {"true": True, "false": False, "none": None}
 
@@ -21,6 +24,21 @@ def available() -> dict[str, type[Optimizer]]:
     """Every optimizer in ``torch.optim`` by its lower-case name."""
     classes = (item for item in vars(torch.optim).values() if inspect.isclass(item))
     return {item.__name__.lower(): item for item in classes if issubclass(item, Optimizer) and item is not Optimizer}
+
+
+def _eight_bit(spec: str) -> dict[str, type[Optimizer]]:
+    """Optimizers of the bitsandbytes library that keep their state in eight bits, by lower-case name.
+
+    Raises:
+        TargetError: the library is not installed, or its import fails.
+    """
+    require_library(f"optimizer {spec!r}", BITSANDBYTES, f"pip install {BITSANDBYTES}")
+    classes = vars(import_library(f"optimizer {spec!r}", BITSANDBYTES).optim).values()
+    return {
+        item.__name__.lower(): item
+        for item in classes
+        if inspect.isclass(item) and issubclass(item, Optimizer) and item.__name__.lower().endswith(_EIGHT_BIT)
+    }
 
 
 @dataclass(frozen=True)
@@ -143,11 +161,12 @@ def plan(spec: str, foreach: bool | None = None, fused: bool | None = None) -> O
         UsageError: an unknown name or option, or an option this optimizer does not have.
     """
     name, _, text = spec.partition(":")
-    kinds = available()
+    kinds = _eight_bit(spec) if name.strip().lower().endswith(_EIGHT_BIT) else available()
     kind = kinds.get(name.strip().lower())
     if kind is None:
         hint = suggestion(name.lower(), kinds) or f"; known are {', '.join(sorted(kinds))}"
-        raise UsageError(f"torch.optim has no optimizer {name!r}{hint}")
+        library = BITSANDBYTES if name.strip().lower().endswith(_EIGHT_BIT) else "torch.optim"
+        raise UsageError(f"{library} has no optimizer {name!r}{hint}")
     settings = _parse_settings(spec, text)
     for flag, value in (("foreach", foreach), ("fused", fused)):
         if value is not None:

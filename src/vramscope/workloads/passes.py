@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
@@ -33,6 +34,23 @@ class PassName(StrEnum):
 
     INFERENCE = "inference"
     TRAINING = "training"
+
+
+def _unchanged(prepared: PreparedWorkload) -> PreparedWorkload:
+    return prepared
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What is done to a workload besides what its options say.
+
+    Attributes:
+        built: to the model as it was built, before its optimizers are made.
+        placed: when everything is where it runs.
+    """
+
+    built: Callable[[PreparedWorkload], PreparedWorkload] = _unchanged
+    placed: Callable[[PreparedWorkload], PreparedWorkload] = _unchanged
 
 
 class PassRecorder(Protocol[Result]):
@@ -73,6 +91,7 @@ def run_pass(
     name: PassName,
     recorder: PassRecorder[Result],
     progress: Callable[[str], None],
+    changes: Changes = Changes(),
 ) -> Result:
     """Run one pass from before the model is built until after the last step, and give what the recorder saw.
 
@@ -82,6 +101,7 @@ def run_pass(
         name: inference or training.
         recorder: what watches.
         progress: told what happens next, in a few words.
+        changes: of the workload.
 
     Raises:
         TargetError, UsageError, WorkloadError: the workload cannot be built or fails; the recorder has let go of it.
@@ -92,11 +112,12 @@ def run_pass(
     try:
         progress("building the model")
         with recorder.phase(PhaseName.BUILD):
-            prepared, optimizers = _build(target, options, name)
+            prepared, optimizers = _build(target, options, name, changes)
         recorder.watch(prepared.model)
         if isinstance(prepared.loss, nn.Module):
             recorder.watch(prepared.loss)
         recorder.mark_inputs(dict(prepared.input_tensors()))
+        prepared = changes.placed(prepared)
         for index in range(options.steps + 1):
             progress(f"step {index + 1} of {options.steps + 1}")
             with recorder.step(index):
@@ -114,10 +135,12 @@ def run_pass(
         raise
 
 
-def _build(target: Target, options: WorkloadOptions, name: PassName) -> tuple[PreparedWorkload, Sequence[Optimizer]]:
+def _build(
+    target: Target, options: WorkloadOptions, name: PassName, changes: Changes
+) -> tuple[PreparedWorkload, Sequence[Optimizer]]:
     """The workload, and for training its optimizers; what torch refuses (memory, above all) is the user's to mend."""
     try:
-        prepared = target.prepare(options, training=name is PassName.TRAINING)
+        prepared = changes.built(target.prepare(options, training=name is PassName.TRAINING))
         return prepared, prepared.build_optimizers() if name is PassName.TRAINING else ()
     except (RuntimeError, MemoryError) as error:
         raise WorkloadError(

@@ -10,7 +10,7 @@ import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from vramscope.findings import Finding, Panel
+from vramscope.findings import Finding, Panel, Picture
 from vramscope.views.atomic import atomic_path
 from vramscope.views.experiments.panels import (
     LEGEND_ROW_POINTS,
@@ -37,8 +37,17 @@ def write_figure(finding: Finding, path: Path) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
+    write_picture(finding.picture, path)
+
+
+def write_picture(picture: Picture, path: Path) -> None:
+    """Write a picture that is given as data as a PNG.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
     with figure_settings():
-        canvas = FigureCanvasAgg(figure_of(finding))
+        canvas = FigureCanvasAgg(_figure_of_picture(picture))
         with atomic_path(path) as temporary:
             canvas.print_png(temporary)
 
@@ -54,8 +63,12 @@ def figure_settings() -> Iterator[None]:
 
 def figure_of(finding: Finding) -> Figure:
     """The figure, to be drawn under the same `figure_settings`."""
-    rows = _rows_of(finding.picture.panels)
-    headline = textwrap.wrap(finding.picture.headline, _HEADLINE_LETTERS)
+    return _figure_of_picture(finding.picture)
+
+
+def _figure_of_picture(picture: Picture) -> Figure:
+    rows = _rows_of(picture.panels)
+    headline = textwrap.wrap(picture.headline, _HEADLINE_LETTERS)
     heights = [_height_of(row) for row in rows]
     size = (WIDTH_INCHES, sum(heights) + _HEADLINE_INCHES * len(headline))
     figure = Figure(figsize=size, dpi=DOTS_PER_INCH, layout="constrained")

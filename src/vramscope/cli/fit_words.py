@@ -1,0 +1,165 @@
+"""What a finished `fit` says: its JSON, its lines for a terminal, and its picture."""
+
+from typing import TYPE_CHECKING, Any
+
+from vramscope.findings import Panel, Picture, Series
+from vramscope.predict.gpus import CONTEXT_BYTES, GIB
+from vramscope.units import format_size
+from vramscope.views.json import SCHEMA
+
+if TYPE_CHECKING:
+    from vramscope.predict.fit import Fit, OtherGpu, Outcome
+
+_PLURAL = {"batch": "batch", "seq": "sequence"}
+
+
+def document_of(found: "Fit") -> dict[str, Any]:
+    """The JSON document; sizes are bytes."""
+    plan, limit = found.plan, found.limit
+    size, next_need = found.found.size, found.next_need
+    return {
+        "schema": SCHEMA,
+        "tool": "fit",
+        "target": plan.target,
+        "gpu": limit.gpu.name,
+        "pass": plan.name,
+        "options": plan.options.to_json(),
+        "over": found.over,
+        "batch": size if found.over == "batch" else plan.options.batch,
+        "seq": size if found.over == "seq" else plan.options.seq,
+        "fits": found.fits,
+        "peak_bytes": found.need.process_bytes,
+        "next_peak_bytes": None if next_need is None else next_need.process_bytes,
+        "next_refused": found.found.refused,
+        "limit_bytes": limit.bytes,
+        "usable_bytes": limit.usable_bytes,
+        "headroom_bytes": limit.headroom_bytes,
+        "outside_allocator_bytes": found.need.process_bytes - found.need.reserved_bytes,
+        "curve": [
+            {
+                "size": at,
+                "allocated_bytes": need.allocated_bytes,
+                "reserved_bytes": need.reserved_bytes,
+                "process_bytes": need.process_bytes,
+            }
+            for at, need in found.found.needs.items()
+        ],
+        "remedies": [_remedy(found, outcome) for outcome in found.outcomes],
+        "gpus": [_gpu(other) for other in found.others],
+    }
+
+
+def _remedy(found: "Fit", outcome: "Outcome") -> dict[str, Any]:
+    need = outcome.need
+    return {
+        "name": outcome.name,
+        found.over: found.found.size + 1,
+        "peak_bytes": None if need is None else need.process_bytes,
+        "saves_bytes": None if need is None else _without(found).process_bytes - need.process_bytes,
+        "fits": outcome.fits,
+        "why": outcome.why,
+    }
+
+
+def _without(found: "Fit") -> Any:
+    """What the size needs that the remedies are predicted for."""
+    return found.next_need or found.need
+
+
+def _gpu(other: "OtherGpu") -> dict[str, Any]:
+    size = other.found.size
+    return {
+        "gpu": other.limit.gpu.name,
+        "limit_bytes": other.limit.bytes,
+        "size": size,
+        "fits": size > 0,
+        "peak_bytes": other.found.needs[size].process_bytes if size else None,
+    }
+
+
+def words_of(found: "Fit", verbose: bool) -> str:
+    """The lines for a terminal."""
+    return "\n".join([*_answer(found), *_explanation(found), *_remedy_lines(found), *_gpu_lines(found, verbose)])
+
+
+def _answer(found: "Fit") -> list[str]:
+    what, size = _PLURAL[found.over], found.found.size
+    plan = found.plan
+    head = f"PREDICTED, nothing was measured: {plan.name} of {plan.target} on {found.limit.gpu.title}"
+    if not found.fits:
+        return [head, f"not even {what} 1 fits: it needs {format_size(found.need.process_bytes)}"]
+    fits = f"{what} {size} fits with {format_size(found.need.process_bytes)}"
+    if found.found.refused:
+        return [head, f"{fits}; {what} {size + 1} cannot be run: {found.found.refused}"]
+    if found.next_need is None:
+        return [head, f"{fits}; the search ends there"]
+    return [head, f"{fits}; {what} {size + 1} would need {format_size(found.next_need.process_bytes)}"]
+
+
+def _explanation(found: "Fit") -> list[str]:
+    limit, need = found.limit, found.need
+    outside = need.process_bytes - need.reserved_bytes
+    lines = [
+        f"limit {format_size(limit.bytes)}: {format_size(limit.usable_bytes)} that CUDA has for programs, less "
+        f"{format_size(limit.headroom_bytes)} of headroom (--headroom)",
+        f"counted against it: {format_size(need.reserved_bytes)} reserved for {format_size(need.allocated_bytes)} of "
+        f"tensors, and {format_size(outside)} outside the allocator, the most that is known (context"
+        f"{', NCCL' if outside > CONTEXT_BYTES[1] else ''})",
+    ]
+    if found.fits and found.need.process_bytes - outside + CONTEXT_BYTES[0] > limit.bytes:
+        lines.append("with less outside the allocator more would fit")
+    return lines
+
+
+def _remedy_lines(found: "Fit") -> list[str]:
+    if not found.outcomes:
+        return []
+    without, what = _without(found), _PLURAL[found.over]
+    lines = ["", f"each remedy by itself, for {what} {found.found.size + 1}:"]
+    for outcome in found.outcomes:
+        if outcome.need is None:
+            lines.append(f"  {outcome.name:<27} not possible: {outcome.why}")
+            continue
+        saved = without.process_bytes - outcome.need.process_bytes
+        change = f"{format_size(abs(saved))} {'less' if saved >= 0 else 'more'}"
+        verdict = "fits" if outcome.fits else "does not fit"
+        lines.append(f"  {outcome.name:<27} {format_size(outcome.need.process_bytes):>10}  {change:>15}  {verdict}")
+    return lines
+
+
+def _gpu_lines(found: "Fit", verbose: bool) -> list[str]:
+    lines = ["", "other GPUs, with the same share of headroom:"]
+    for other in found.others:
+        size, limit = other.found.size, format_size(other.limit.bytes)
+        takes = f"{_PLURAL[found.over]} {size}" if size else "nothing"
+        lines.append(f"  {other.limit.gpu.name:<27} {limit:>10}  {takes}")
+    if verbose:
+        lines += ["", f"predicted ({_PLURAL[found.over]}: allocated, reserved, process):"]
+        lines += [
+            f"  {size:>8}: {need.allocated_bytes:,} {need.reserved_bytes:,} {need.process_bytes:,}"
+            for size, need in found.found.needs.items()
+        ]
+    return lines if found.others or verbose else []
+
+
+def picture_of(found: "Fit") -> Picture:
+    """Peak against size with the limits of this GPU and its neighbours."""
+    sizes = tuple(map(float, found.found.needs))
+    needs = list(found.found.needs.values())
+    lines = {
+        "process, at most": [need.process_bytes for need in needs],
+        "reserved": [need.reserved_bytes for need in needs],
+        "allocated": [need.allocated_bytes for need in needs],
+    }
+    series = tuple(Series(label, tuple(size / GIB for size in line), sizes) for label, line in lines.items())
+    what = _PLURAL[found.over]
+    levels = {f"limit on {found.limit.gpu.title}, {format_size(found.limit.bytes)}": found.limit.bytes / GIB}
+    highest = max(need.process_bytes for need in needs)
+    levels |= {
+        f"limit on {other.limit.gpu.title}": other.limit.bytes / GIB
+        for other in found.others
+        if other.limit.bytes < highest
+    }
+    answer = f"{what} {found.found.size} is the largest that fits" if found.fits else f"not even {what} 1 fits"
+    title = f"{found.plan.name} of {found.plan.target}, PREDICTED, not measured"
+    return Picture(f"{found.plan.target}: {answer}", (Panel(title, what, "memory (GiB)", series, levels=levels),))

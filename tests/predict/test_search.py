@@ -1,0 +1,87 @@
+"""The search for the largest size, on made-up needs: it must hold whatever the curve looks like."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vramscope.errors import UsageError
+from vramscope.predict.search import Need, Search
+
+
+def flat(size_bytes):
+    """A need without a byte unused."""
+    return Need(size_bytes, size_bytes, size_bytes)
+
+
+@given(
+    st.integers(0, 10**6), st.integers(1, 10**4), st.integers(1, 10**7), st.integers(1, 4096), st.integers(1, 1 << 21)
+)
+def test_the_size_fits_and_the_next_one_does_not(fixed, slope, limit, step, start):
+    def need(size):  # rises in steps, as segments do
+        return -(-(fixed + slope * size) // step) * step
+
+    found = Search(lambda size: flat(need(size)), limit, most=1 << 20).find(start)
+    if found.size == 0:
+        assert need(1) > limit
+    elif found.most:
+        assert need(1 << 20) <= limit
+    else:
+        assert need(found.size) <= limit < need(found.size + 1)
+        assert {found.size, found.size + 1} <= set(found.needs)
+
+
+@given(st.lists(st.integers(0, 400), min_size=64, max_size=64), st.integers(100, 3000))
+def test_where_reserved_falls_the_answer_still_fits_and_the_next_does_not(unused, limit):
+    def predict(size):
+        allocated = 30 * size
+        return Need(allocated, allocated + unused[size % 64], allocated + unused[size % 64])
+
+    found = Search(predict, limit).find()
+    if found.size:
+        assert found.needs[found.size].process_bytes <= limit < found.needs[found.size + 1].process_bytes
+        assert not any(size > found.size and need.process_bytes <= limit for size, need in found.needs.items())
+
+
+def test_a_larger_size_that_takes_fewer_segments_is_found():
+    # blocks alone fit up to 100; 50 needs a further segment of 600, 51 to 100 do not
+    def predict(size):
+        allocated = 10 * size
+        reserved = allocated + (600 if size == 50 else 0)
+        return Need(allocated, reserved, reserved)
+
+    assert Search(predict, 1000).find(49).size == 100
+
+
+def test_no_size_is_predicted_twice():
+    asked = []
+
+    def predict(size):
+        asked.append(size)
+        return flat(1000 + 10 * size)
+
+    # 1000 + 10 * 900 = 10,000: the last that fits
+    assert Search(predict, 10_000).find().size == 900
+    assert len(asked) == len(set(asked)) < 20
+
+
+def test_a_size_that_never_stops_fitting_ends_at_the_bound():
+    found = Search(lambda size: flat(1), 10, most=64).find()
+    assert (found.size, found.most) == (64, True)
+
+
+def test_what_cannot_be_run_ends_the_search_with_the_reason():
+    def predict(size):
+        if size > 37:
+            raise UsageError("at most 37 tokens")
+        return flat(size)
+
+    found = Search(predict, 1000).find()
+    assert (found.size, found.refused) == (37, "at most 37 tokens")
+
+
+def test_what_cannot_be_run_at_all_is_an_error():
+    def predict(size):
+        raise UsageError("no")
+
+    with pytest.raises(UsageError, match="no"):
+        Search(predict, 1000).find()
