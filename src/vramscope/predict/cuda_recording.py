@@ -100,11 +100,18 @@ def _without_build(recording: Recording) -> Events:
     end = int(scopes.end_ns[builds[-1]])
     marks = recording.marks
     moved = set(marks.address[np.isin(marks.kind, _LIVES_ON)].tolist())
-    newest = {
-        address: row
-        for row, (address, size) in enumerate(zip(events.address.tolist(), events.size.tolist(), strict=True))
-        if size > 0 and events.time_ns[row] <= end
-    }
     keep = events.time_ns > end
-    keep[[row for address, row in newest.items() if address in moved]] = True
+    built = _alive(events.take(~keep))
+    keep[[row for address, row in built.items() if address in moved]] = True
     return events.take(keep)
+
+
+def _alive(events: Events) -> dict[int, int]:
+    """The row of the birth of every block that is alive after the last event, by its address."""
+    alive: dict[int, int] = {}
+    for row, (address, size) in enumerate(zip(events.address.tolist(), events.size.tolist(), strict=True)):
+        if size > 0:
+            alive[address] = row
+        else:
+            alive.pop(address, None)
+    return alive

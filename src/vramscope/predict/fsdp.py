@@ -13,15 +13,16 @@ def shard(model: nn.Module, mesh: DeviceMesh, reshard_after_forward: bool = True
     Args:
         model: on fake tensors; its parameters become this rank's shards.
         mesh: of all ranks, made while tensors were still real.
-        reshard_after_forward: whether gathered parameters are freed after forward and gathered again for backward.
+        reshard_after_forward: whether gathered parameters are freed after forward and gathered again for backward, by
+            torch's default in the blocks, but not in what is left of the model, which backward begins with.
 
     Returns:
         the paths of the blocks.
     """
     blocks = dict(blocks_of(model))
-    for block in blocks.values():
-        fully_shard(block, mesh=mesh, reshard_after_forward=reshard_after_forward)
-    fully_shard(model, mesh=mesh, reshard_after_forward=reshard_after_forward)
+    chosen = None if reshard_after_forward else False
+    for part in (*blocks.values(), model):
+        fully_shard(part, mesh=mesh, reshard_after_forward=chosen)
     return tuple(blocks)
 
 
