@@ -170,6 +170,10 @@ def _predict(
     return replace(compare_recordings(recordings), predicted=True), uses
 
 
+def _memory_words(gpu: "Gpu") -> str:
+    return f"{format_size(gpu.usable_bytes)} usable of {format_size(gpu.memory_bytes)}"
+
+
 def _document(
     comparison: Comparison, gpu: "Gpu | None", uses: "dict[str, GpuUse]", beside: "dict[str, Against]"
 ) -> dict[str, Any]:
@@ -225,7 +229,7 @@ def _print(
 def _print_uses(gpu: "Gpu", uses: "dict[str, GpuUse]") -> None:
     from vramscope.predict.estimate import EXPECTED_ERROR
 
-    click.echo(f"predicted for {gpu.title} ({format_size(gpu.memory_bytes)}), nothing was measured:")
+    click.echo(f"predicted for {gpu.title} ({_memory_words(gpu)}), nothing was measured:")
     words = {True: "fits", False: "does not fit", None: "may or may not fit"}
     for name, use in uses.items():
         low, high = (format_size(size) for size in use.process_bytes)

@@ -55,6 +55,7 @@ def _remedy(found: "Fit", outcome: "Outcome") -> dict[str, Any]:
         "name": outcome.name,
         found.over: found.found.size + 1,
         "peak_bytes": None if need is None else need.process_bytes,
+        "allocated_bytes": None if need is None else need.allocated_bytes,
         "saves_bytes": None if need is None else _without(found).process_bytes - need.process_bytes,
         "fits": outcome.fits,
         "why": outcome.why,
@@ -123,7 +124,9 @@ def _remedy_lines(found: "Fit") -> list[str]:
         saved = without.process_bytes - outcome.need.process_bytes
         change = f"{format_size(abs(saved))} {'less' if saved >= 0 else 'more'}"
         verdict = "fits" if outcome.fits else "does not fit"
-        lines.append(f"  {outcome.name:<27} {format_size(outcome.need.process_bytes):>10}  {change:>15}  {verdict}")
+        tensors = f"{format_size(outcome.need.allocated_bytes)} tensors"
+        process = f"{format_size(outcome.need.process_bytes):>10}"
+        lines.append(f"  {outcome.name:<27} {process}  {change:>15}  {tensors:>18}  {verdict}")
     return lines
 
 

@@ -26,6 +26,8 @@ def _facts(page: Page) -> list[Text]:
     facts = [f"{workload['parameter_count']:,} parameters"] if workload.get("parameter_count") else []
     if (workload.get("accumulate") or 1) > 1 and "training" in page.passes:
         facts.append(f"{workload['accumulate']} micro-batches a step")
+    if workload.get("parallel"):
+        facts.append(f"a rank of {workload['parallel']} over {workload['world_size']} GPUs")
     facts += [form.format(workload[key]) for key, form in _FACTS if workload.get(key) not in (None, "")]
     if workload.get("optimizer") and "training" in page.passes:
         facts.append(str(workload["optimizer"]))
