@@ -217,3 +217,37 @@ def test_everything_from_the_import_on(tmp_path) -> None:
     assert steps_of(document) == [0, 1, 2]
     # what was born in step 0, the model included, is what all later levels rest on
     assert document["steps"][0]["retained_growth_bytes"] >= 4 * 19210
+
+
+CACHE = (
+    TRAINING
+    + """
+cache = {}
+for step, loss in train(30):
+    cache[step] = torch.zeros(50, 100)
+"""
+)
+WORKERS = """
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+model = nn.Linear(64, 10)
+optimizer = torch.optim.SGD(model.parameters(), 0.1)
+for inputs, labels in DataLoader(TensorDataset(torch.randn(90, 64), torch.arange(90) % 10), 9, num_workers=2):
+    optimizer.zero_grad()
+    nn.functional.cross_entropy(model(inputs), labels).backward()
+    optimizer.step()
+"""
+
+
+def test_a_growing_cache_is_named_with_its_line(tmp_path) -> None:
+    document = found(tmp_path, CACHE)
+    (row,) = [row for row in document["growth"] if row["bytes_per_step"] == 50 * 100 * 4]
+    assert "torch.zeros(50, 100)" in (tmp_path / "script.py").read_text().splitlines()[row["line"] - 1]
+
+
+def test_the_steps_that_were_asked_for_and_the_loaders_workers(tmp_path) -> None:
+    document = found(tmp_path, WORKERS, "--steps", "5:8")
+    assert steps_of(document) == [5, 6, 7]
+    assert len(document["children"]) >= 2
+    assert all(child["rss_peak_bytes"] > 0 for child in document["children"])
