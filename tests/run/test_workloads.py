@@ -172,8 +172,6 @@ def test_generation_names_its_cache(tmp_path) -> None:
     # after 15 of 16 tokens: keys and values, 2 layers, 2 sequences, 64 numbers of 4 bytes; the largest cat holds both
     activations = document["passes"]["inference"]["activations"]
     assert activations["kv_cache_bytes_at_peak"] >= 2 * 2 * 2 * 64 * 4 * 14
-    # the prompt, 2 x 8 numbers of 8 bytes, which `generate` copies before it feeds the model
-    assert unattributed(document, "inference") == 2 * 8 * 8
 
 
 def test_the_scripts_own_profiler_is_left_alone(tmp_path) -> None:
