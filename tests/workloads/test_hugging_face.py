@@ -217,6 +217,15 @@ def test_an_input_that_cannot_be_made_up_must_be_given(save: Save) -> None:
     inference_step(workload, NoPhases())
 
 
+def test_tokens_without_a_vocabulary_must_be_given(save: Save) -> None:
+    # CANINE hashes Unicode code points: its configuration has no vocabulary
+    values = {**SMALL, "num_hash_buckets": 16, "local_transformer_stride": 8, "max_position_embeddings": 2048}
+    folder = save("CanineConfig", values, "CanineModel")
+    with pytest.raises(UsageError, match=r"how many tokens there are: give input_ids as --input input_ids=int64\["):
+        prepare(folder)
+    inference_step(prepare(folder, inputs=["input_ids=int64[2,16]<1000"]), NoPhases())
+
+
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TargetError, match=r"the folder has no config\.json: save one with"):
         resolve(f"hf:{tmp_path}")

@@ -138,7 +138,12 @@ class Needs:
         return InputSpec("labels", "int64", shape, self.config.num_labels)
 
     def _vocabulary(self) -> int:
-        size: int = self.config.get_text_config().vocab_size
+        size = getattr(self.config.get_text_config(), "vocab_size", None)
+        if not isinstance(size, int):
+            raise UsageError(
+                f"{self.target}: its configuration does not say how many tokens there are: "
+                f"give {self.model.main_input_name} as --input {self.model.main_input_name}=int64[BATCH,SEQ]<BOUND"
+            )
         return size
 
     def _forward_names(self) -> list[str]:
