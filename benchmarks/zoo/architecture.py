@@ -47,6 +47,7 @@ class Architecture:
         batch: samples in one step.
         seq: tokens per sample, where it has tokens.
         needs: further packages without which it cannot be built.
+        note: what explains its misses, where it has any.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Architecture:
     batch: int | None = None
     seq: int | None = None
     needs: tuple[str, ...] = ()
+    note: str = ""
 
     def __post_init__(self) -> None:
         """Refuse a row of the catalogue that names no model, or two."""

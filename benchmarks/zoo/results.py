@@ -39,12 +39,23 @@ class Row:
         """What a later run of the same replaces."""
         return f"{self.architecture.name} @ torch {version('torch')}"
 
+    @property
+    def is_clean(self) -> bool:
+        """Whether every pass ran and has nothing to explain."""
+        return all(isinstance(found, Check) and found.is_clean for found in self.passes.values())
+
     def to_json(self) -> dict[str, Any]:
         """All of it, in JSON's types."""
         model = self.architecture
         versions = {name: version(name) for name in ("torch", model.library)}
         passes = {str(name): {"error": c} if isinstance(c, str) else asdict(c) for name, c in self.passes.items()}
-        about = {"name": model.name, "kind": str(model.kind), "library": model.library, "source": model.source}
+        about = {
+            "name": model.name,
+            "kind": str(model.kind),
+            "library": model.library,
+            "source": model.source,
+            "note": model.note,
+        }
         return {**about, "versions": versions, "machine": describe_machine(), "passes": passes}
 
 
@@ -89,7 +100,8 @@ def _misses(rows: list[dict[str, Any]]) -> list[str]:
             if not _is_clean(result):
                 faults = [f"{fault.replace('_', ' ')} {result[fault]:,}" for fault in FAULTS if result.get(fault)]
                 what = result.get("error") or ", ".join(faults)
-                lines.append(f"- {row['name']}, {name}, torch {row['versions']['torch']}: {what}")
+                why = f" Explained: {row['note']}." if row.get("note") else ""
+                lines.append(f"- {row['name']}, {name}, torch {row['versions']['torch']}: {what}.{why}")
     return ["## Misses", "", *(lines or ["None."])]
 
 
