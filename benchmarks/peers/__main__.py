@@ -20,7 +20,7 @@ from benchmarks.peers.tools import TOOLS
 OVERHEAD, ACCURACY, GROWTH = "overhead", "accuracy", "growth"
 CURVES = {"events": grow_events, "layers": grow_layers, "batch": grow_batch}
 _COUNTS = {
-    "events": [10**power for power in range(3, 8)],
+    "events": [10**power for power in range(3, 7)],
     "layers": [2, 5, 10, 20, 50, 100, 200],
     "batch": [1, 4, 16, 64, 256, 1024],
 }
