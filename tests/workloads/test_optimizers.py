@@ -1,3 +1,4 @@
+import importlib.util
 import inspect
 
 import pytest
@@ -5,7 +6,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from vramscope.errors import UsageError
+from vramscope.errors import TargetError, UsageError
 from vramscope.workloads.models.gpt2 import Gpt2, Gpt2Sizes
 from vramscope.workloads.optimizers import available, build, plan
 
@@ -177,3 +178,17 @@ def test_sparse_adam_without_sparse_embeddings_is_refused(model: nn.Module) -> N
 def test_sparse_adam_alone_where_everything_is_sparse() -> None:
     optimizers, _ = build("sparseadam", nn.Embedding(10, 4, sparse=True))
     assert len(optimizers) == 1
+
+
+def test_an_eight_bit_optimizer_by_name() -> None:
+    pytest.importorskip("bitsandbytes", reason="pip install bitsandbytes")
+    model = nn.Linear(128, 64)
+    (optimizer,), _ = build("adamw8bit", model)
+    assert type(optimizer).__name__ == "AdamW8bit"
+
+
+def test_an_eight_bit_optimizer_without_its_library() -> None:
+    if importlib.util.find_spec("bitsandbytes") is not None:
+        pytest.skip("bitsandbytes is installed")
+    with pytest.raises(TargetError, match="pip install bitsandbytes"):
+        plan("adamw8bit")
