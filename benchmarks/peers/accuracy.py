@@ -41,10 +41,9 @@ def _answer(model: Model, tool: str) -> Mapping[str, Any]:
     if tool == TRUTH:
         session = Session(model.prepare())
         session.step()  # as often as under a tool
-        claim = {"peak_bytes": session.true_peak_bytes(), "split": model.truth}
-    else:
-        claim = asdict(TOOLS[tool]().claim(model))
-    return {**claim, "rss_peak_bytes": _rss_peak_bytes()}
+        rss_peak_bytes = _rss_peak_bytes()  # before the profiler that reads the allocator's total
+        return {"peak_bytes": session.true_peak_bytes(), "split": model.truth, "rss_peak_bytes": rss_peak_bytes}
+    return {**asdict(TOOLS[tool]().claim(model)), "rss_peak_bytes": _rss_peak_bytes()}
 
 
 def _rss_peak_bytes() -> int:
