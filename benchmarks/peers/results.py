@@ -30,7 +30,7 @@ Made by `scripts/benchmark`, all tools on the same training steps: {about}.
   the number of parameters by hand; – where the tool does not name all three.
 - *kernel*: the peak error on a lone convolution that unfolds its input inside the kernel.
 - *backward*: how much of what backward allocated the tool books on a module; – where it has no such notion.
-- *own memory*: peak RSS of the process with the tool, less that without.
+- *own memory*: peak RSS of the process with the tool, less that without; – where that was not measured.
 """
 
 
@@ -89,7 +89,8 @@ def _claims(tool: str, accuracy: Results) -> Iterator[str]:
     yield _worst([_peak_error(found, tool) for found in kernels])
     shares = [share for found in models if (share := found[tool]["backward_share"]) is not None]
     yield f"{min(shares):.1%}" if shares else "–"
-    yield f"{max(found[tool]['own_memory_bytes'] for found in models) / 2**20:,.0f} MiB" if models else "–"
+    own = [found[tool]["own_memory_bytes"] for found in models if "own_memory_bytes" in found[tool]]
+    yield f"{max(own) / 2**20:,.0f} MiB" if own else "–"
 
 
 def _peak_error(found: Results, tool: str) -> float:
@@ -148,8 +149,10 @@ def _claim_row(tool: str, found: Results) -> str:
     share = claim.get("backward_share")
     error = _percent(_peak_error(found, tool)) if tool != TRUTH else ""
     booked = f"{share:.1%}" if share is not None else "–"
-    own = f"{claim['own_memory_bytes'] / 2**20:,.1f} MiB" if tool != TRUTH else ""
-    return _row(tool, f"{claim['peak_bytes']:,}", error, *split, booked if tool != TRUTH else "", own)
+    own = f"{claim['own_memory_bytes'] / 2**20:,.1f} MiB" if "own_memory_bytes" in claim else "–"
+    return _row(
+        tool, f"{claim['peak_bytes']:,}", error, *split, booked if tool != TRUTH else "", own if tool != TRUTH else ""
+    )
 
 
 def _growth_table(growth: Results) -> Iterator[str]:
