@@ -12,6 +12,7 @@ from vramscope.predict.cuda_rules import (
     layer_norm_backward_scratch,
 )
 from vramscope.predict.gpus import find_gpu
+from vramscope.predict.limits import window_matrix_bytes
 from vramscope.predict.reductions import Reduction, reduction_scratch
 
 
@@ -51,27 +52,49 @@ def test_layer_norm_backward(rows, width, expected):
 
 
 @pytest.mark.parametrize(
-    ("shape", "expected"),
+    ("query", "key_heads", "expected"),
     [
         # batch 1, 1 head, length 1 up to 128, head 8 up to 32: 128 * 4 and 128 * 32 * 4
-        ((1, 1, 1, 8), (512, 16384)),
+        ((1, 1, 1, 8), 1, (512, 16384)),
         # 2 * 3 heads, length 200 up to 256, head 64: 2*3*256*4 and 2*256*3*64*4
-        ((2, 3, 200, 64), (6144, 393216)),
-        # 1 * 2 heads, length 128, head 80 up to 96: 2*128*4 and 128*2*96*4
-        ((1, 2, 128, 80), (1024, 98304)),
+        ((2, 3, 200, 64), 3, (6144, 393216)),
+        # 1 * 2 heads, length 128, head 80 up to 96: 2*128*4 and 128*2*96*4; both share a key: 2*128*80*2 for each
+        ((1, 2, 128, 80), 1, (1024, 98304, 40960, 40960)),
     ],
 )
-def test_flash_attention_backward(shape, expected):
-    assert flash_backward_scratch(*shape) == expected
+def test_flash_attention_backward(query, key_heads, expected):
+    key = (query[0], key_heads, *query[2:])
+    assert flash_backward_scratch(query, key, element_bytes=2) == expected
 
 
 @pytest.mark.parametrize(
-    ("gradient_bytes", "shape", "expected"),
-    # the sums are float32, their length up to a multiple of 8
-    [(100, (1, 1, 1), (100, 32)), (4096, (2, 3, 16), (4096, 384)), (7, (1, 5, 17), (7, 480))],
+    ("query", "element_bytes", "expected"),
+    [
+        # one head: 1*1*10 sums, their 8 addends each, nothing to reorder
+        ((1, 1, 10, 8), 4, (320, 40)),
+        # 2 * 3 * 16 sums of 32, and their copy
+        ((2, 3, 16, 32), 4, (12288, 384, 384)),
+        # 16 bits: 5 * 17 sums; the query's gradient 5 * 64 * 64 in float32
+        ((1, 5, 17, 40), 2, (340, 81920)),
+    ],
 )
-def test_efficient_attention_backward(gradient_bytes, shape, expected):
-    assert efficient_backward_scratch(gradient_bytes, *shape) == expected
+def test_efficient_attention_backward(query, element_bytes, expected):
+    assert efficient_backward_scratch(query, element_bytes) == expected
+
+
+@pytest.mark.parametrize(
+    ("weight", "result", "expected"),
+    [
+        # 64 channels of 3x3 at 56x56 places of 8 images, float32
+        ((64, 64, 3, 3), (8, 64, 56, 56), 64 * 9 * 56 * 56 * 8 * 4),
+        # a 1x1 kernel: the input itself
+        ((10, 5, 1, 1), (2, 10, 7, 7), 5 * 49 * 2 * 4),
+        # groups of one channel, one dimension
+        ((6, 1, 4), (3, 6, 20), 4 * 20 * 3 * 4),
+    ],
+)
+def test_the_matrix_of_a_convolutions_windows(weight, result, expected):
+    assert window_matrix_bytes(weight, result, 4) == expected
 
 
 HALF, BRAIN, SINGLE, DOUBLE = torch.float16, torch.bfloat16, torch.float32, torch.float64

@@ -212,42 +212,60 @@ def embedding_backward(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...
     return result
 
 
-def flash_backward_scratch(batch: int, heads: int, length: int, head_size: int) -> tuple[int, ...]:
-    """Bytes of flash attention's backward scratch: sums of the softmax's gradient, and the query gradient in float32.
+def flash_backward_scratch(
+    query: tuple[int, int, int, int], key: tuple[int, int, int, int], element_bytes: int
+) -> tuple[int, ...]:
+    """Bytes of flash attention's backward scratch; shapes are [batch, heads, length, head size].
 
-    Source: ``mha_bwd`` in aten/src/ATen/native/transformers/cuda/flash_attn/flash_api.cpp: ``softmax_d`` [batch, heads,
-    length up to 128] and ``dq_accum`` [batch, length up to 128, heads, head size up to 32].
+    Source: ``mha_bwd`` in aten/src/ATen/native/transformers/cuda/flash_attn/flash_api.cpp: ``softmax_d`` [batch,
+    heads, length up to 128] and ``dq_accum`` [batch, length up to 128, heads, head size up to 32], both float32; where
+    heads of the query share one of the key, the gradients of key and value for every query head.
     """
+    batch, heads, length, head_size = query
     rounded = -(-length // 128) * 128
     width = -(-head_size // 32) * 32
-    return batch * heads * rounded * FLOAT_BYTES, batch * rounded * heads * width * FLOAT_BYTES
+    expanded = (batch * heads * key[2] * head_size * element_bytes,) * 2 if heads != key[1] else ()
+    return batch * heads * rounded * FLOAT_BYTES, batch * rounded * heads * width * FLOAT_BYTES, *expanded
 
 
 def flash_attention_backward(
     mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Any:
     """Flash attention's backward: the three gradients, and scratch while it runs."""
+    gradient, query, key = args[:3]
     result = mode.run(func, *args, **kwargs)
-    batch, heads, length, head_size = args[1].shape
-    mode.memory.pass_through(flash_backward_scratch(batch, heads, length, head_size))
+    scratch = flash_backward_scratch(query.shape, key.shape, query.element_size())
+    mode.memory.pass_through((*_copy(gradient), *scratch))
     return result
 
 
-def efficient_backward_scratch(gradient_bytes: int, batch: int, heads: int, length: int) -> tuple[int, ...]:
-    """Bytes of memory-efficient attention's backward scratch: grad*out, and its sums over the head.
+def _copy(gradient: Tensor) -> tuple[int, ...]:
+    """Both attention kernels want [batch, length, heads, head size] in this order, and copy what comes otherwise."""
+    return () if gradient.transpose(1, 2).is_contiguous() else (gradient.numel() * gradient.element_size(),)
 
-    Source: ``_efficient_attention_backward`` in aten/src/ATen/native/transformers/cuda/attention_backward.cu:
-    ``delta = (grad_out.to(kFloat) * out.to(kFloat)).sum(-1)``, float32 [batch, heads, length up to 8].
+
+def efficient_backward_scratch(query: tuple[int, int, int, int], element_bytes: int) -> tuple[int, ...]:
+    """Bytes of memory-efficient attention's backward scratch; the shape is [batch, heads, length, head size].
+
+    Source: ``_efficient_attention_backward`` in aten/src/ATen/native/transformers/cuda/attention_backward.cu and
+    ``kKernelComputesDelta``, ``workspace_elements_gq`` in mem_eff_attention/kernel_backward.h. In float32, ``delta`` is
+    ``(grad_out * out).sum(-1)`` made contiguous by head: the product, its sums and their copy. The 16-bit kernels
+    compute it themselves, and accumulate the query's gradient in float32, in blocks of at least 64 by 32.
     """
-    return gradient_bytes, batch * heads * -(-length // 8) * 8 * FLOAT_BYTES
+    batch, heads, length, head_size = query
+    sums = batch * heads * length * FLOAT_BYTES
+    if element_bytes < FLOAT_BYTES:
+        rows, columns = -(-length // 64) * 64, -(-head_size // 32) * 32
+        return sums, batch * heads * rows * columns * FLOAT_BYTES
+    copies = (sums,) if heads > 1 and length > 1 else ()
+    return sums * head_size, sums, *copies
 
 
 def efficient_attention_backward(
     mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Any:
     """Memory-efficient attention's backward: the gradients, and scratch while it runs."""
+    gradient, query = args[:2]
     result = mode.run(func, *args, **kwargs)
-    batch, heads, length, _ = args[1].shape
-    scratch = efficient_backward_scratch(args[0].numel() * FLOAT_BYTES, batch, heads, length)
-    mode.memory.pass_through(scratch)
+    mode.memory.pass_through((*_copy(gradient), *efficient_backward_scratch(query.shape, query.element_size())))
     return result

@@ -15,7 +15,9 @@ from vramscope.errors import WorkloadError
 from vramscope.predict.cuda_kernels import cuda_kernels
 from vramscope.predict.cuda_recording import on_cuda
 from vramscope.predict.cuda_rules import cuda_rules
+from vramscope.predict.failures import explain
 from vramscope.predict.gpus import CONTEXT_BYTES, Gpu
+from vramscope.predict.limits import Limits
 from vramscope.predict.parallel import NCCL_BYTES
 from vramscope.predict.setup import ONE_GPU, Setup, arranged
 from vramscope.recorders.virtual import VirtualRecorder
@@ -24,13 +26,11 @@ from vramscope.workloads.passes import PassName, run_pass
 from vramscope.workloads.targets import resolve
 from vramscope.workloads.workload import WorkloadOptions
 
-NOT_PREDICTED = "convolution workspaces of cuDNN are not predicted and count as 0: with convolutions, a lower bound"
 EXPECTED_ERROR = (
     "against three recorded float32 steps of one eager transformer: allocated and reserved equal to the byte; "
     "other kinds of model, dtypes and attention kernels have not been measured yet"
 )
 """What tests/predict/test_medium.py prints."""
-_HAS_CONVOLUTIONS = ("aten::conv", "aten::_conv", "aten::cudnn_conv")
 _CHOOSES_FOREACH = "_default_to_fused_or_foreach"
 
 
@@ -93,10 +93,11 @@ def predict_passes(
     """
     recordings = {}
     for name in passes:
-        recorder = VirtualRecorder(cuda_rules(gpu), keep_real=False, kernels=cuda_kernels(gpu))
+        limits = Limits()
+        recorder = VirtualRecorder({**cuda_rules(gpu), **limits.rules()}, keep_real=False, kernels=cuda_kernels(gpu))
         with _foreach_by_default():
             virtual = _run(target, options, name, recorder, progress, setup)
-        recordings[name] = _with_limits_said(on_cuda(virtual, gpu, settings))
+        recordings[name] = on_cuda(virtual, gpu, settings).with_notes(*limits.notes())
     return recordings
 
 
@@ -153,20 +154,15 @@ def predict_use(
     return gpu_use(predict_passes(target, options, gpu, (name,), settings, setup=setup)[name], gpu)
 
 
-def _with_limits_said(recording: Recording) -> Recording:
-    convolves = any(text.startswith(_HAS_CONVOLUTIONS) for text in recording.strings)
-    return recording.with_notes(NOT_PREDICTED) if convolves else recording
-
-
 @contextmanager
 def _fake_failures_explained() -> Iterator[None]:
     try:
         yield
-    except (NotImplementedError, RuntimeError) as error:
-        raise WorkloadError(
-            f"this model does not run on fake tensors: {type(error).__name__}: {error}; "
-            "what depends on the data's values cannot be predicted"
-        ) from error
+    except (WorkloadError, NotImplementedError, RuntimeError) as error:
+        explained = explain(error)
+        if explained is not None:
+            raise explained from error
+        raise
 
 
 @contextmanager

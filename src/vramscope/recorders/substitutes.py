@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor
 
 from vramscope.recorders.virtual_mode import Rule, VirtualMode
 
 aten = torch.ops.aten
+_ALL_CHOSEN = "nonzero, masks: every element is taken to be nonzero or chosen, the most there can be"
 
 
 def item(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -35,8 +37,48 @@ def _one(dtype: torch.dtype) -> bool | int | float:
 def nonzero(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """Every element counts: [elements, dimensions] indices, the most there can be."""
     tensor: FakeTensor = args[0]
-    mode.note("nonzero: every element is taken to be nonzero")
+    mode.note(_ALL_CHOSEN)
     return mode.run(aten.new_empty.default, tensor, [tensor.numel(), tensor.dim()], dtype=torch.int64)
 
 
-SUBSTITUTES: Mapping[OpOverload, Rule] = {aten._local_scalar_dense.default: item, aten.nonzero.default: nonzero}
+def index(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """``tensor[mask]``: every element is chosen; a mask stands for one index tensor per dimension of it.
+
+    Source: ``expandTensors`` in aten/src/ATen/native/IndexingUtils.h, which takes the mask's ``nonzero`` apart.
+    """
+    chosen: list[Any] = []
+    for given in args[1]:
+        if isinstance(given, Tensor) and given.dtype in (torch.bool, torch.uint8):
+            chosen += mode.run_rule(aten.nonzero.default, given).unbind(1)
+        else:
+            chosen.append(given)
+    return mode.run(func, args[0], chosen, *args[2:], **kwargs)
+
+
+def masked_select(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """``masked_select``: every element is chosen."""
+    mode.note(_ALL_CHOSEN)
+    return mode.run(aten.new_empty.default, args[0], [torch.broadcast_shapes(args[0].shape, args[1].shape).numel()])
+
+
+def unique(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """``torch.unique``: no element occurs twice."""
+    mode.note("unique: no element is taken to occur twice")
+    given, inverse, counts = args[0], _argument(args, 2), _argument(args, 3)
+    sizes = [given.numel()], list(given.shape) if inverse else [0], [given.numel()] if counts else [0]
+    dtypes = given.dtype, torch.int64, torch.int64
+    empty = aten.new_empty.default
+    return tuple(mode.run(empty, given, size, dtype=dtype) for size, dtype in zip(sizes, dtypes, strict=True))
+
+
+def _argument(args: tuple[Any, ...], place: int) -> bool:
+    return len(args) > place and bool(args[place])
+
+
+SUBSTITUTES: Mapping[OpOverload, Rule] = {
+    aten._local_scalar_dense.default: item,
+    aten.nonzero.default: nonzero,
+    aten.index.Tensor: index,
+    aten.masked_select.default: masked_select,
+    aten._unique2.default: unique,
+}

@@ -19,6 +19,7 @@ aten = torch.ops.aten
 Run = Callable[..., Any]
 Rule = Callable[["VirtualMode", OpOverload, tuple[Any, ...], Mapping[str, Any]], Any]
 _COMPOSITE, _CPU = "CompositeImplicitAutograd", "CPU"
+_TORCHS_OWN = frozenset(("aten", "prim", "prims", "c10d", "_c10d_functional", "profiler", "mkldnn", "inductor", "fsdp"))
 
 
 class VirtualMode(TorchDispatchMode):
@@ -49,6 +50,9 @@ class VirtualMode(TorchDispatchMode):
         rule = self._rules.get(func)
         if rule is not None:
             return rule(self, func, args, kwargs)
+        if func.namespace not in _TORCHS_OWN:
+            name = func.name().partition(".")[0]
+            self.note(f"custom operator {name}: what its kernel takes beside its results counts as 0: a lower bound")
         if torch.is_inference_mode_enabled() and self._is_composite(func):
             with self:
                 return func._op_dk(torch._C.DispatchKey.CompositeImplicitAutograd, *args, **kwargs)
@@ -60,6 +64,11 @@ class VirtualMode(TorchDispatchMode):
         replaced = args[0] if func is aten.lift_fresh.default else None
         self.memory.see(result, replaced.data_ptr() if type(replaced) is Tensor else 0)
         return result
+
+    def run_rule(self, func: OpOverload, *args: Any, **kwargs: Any) -> Any:
+        """The operator by its rule where there is one."""
+        rule = self._rules.get(func)
+        return self.run(func, *args, **kwargs) if rule is None else rule(self, func, args, kwargs)
 
     def describe(self, func: OpOverload, *args: Any, **kwargs: Any) -> Any:
         """The operator's fake result; the caller notes what is new in it."""

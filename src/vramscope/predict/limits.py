@@ -1,0 +1,92 @@
+"""What a prediction leaves out, in words: each is counted as nothing, so that the result is a lower bound."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch._ops import OpOverload
+
+from vramscope.recorders.virtual_mode import Rule, VirtualMode
+from vramscope.units import format_size
+
+aten = torch.ops.aten
+
+
+class Limits:
+    """Watches for operators whose workspace only cuDNN knows.
+
+    cuDNN's algorithms and their workspaces are not public. What is known is one of them: the explicit matrix product
+    writes out every window of a whole batch (CUDNN_CONVOLUTION_FWD_ALGO_GEMM in NVIDIA's documentation, "im2col" in
+    torch's own aten/src/ATen/native/im2col.h), which says how large a workspace may reasonably be.
+    """
+
+    def __init__(self) -> None:
+        self._largest_matrix_bytes = 0
+        self._recurrent = False
+        self._attention = False
+
+    def rules(self) -> Mapping[OpOverload, Rule]:
+        """Rules that note what they see and change nothing."""
+        attention = (
+            aten._scaled_dot_product_cudnn_attention.default,
+            aten._scaled_dot_product_cudnn_attention_backward.default,
+        )
+        return {
+            aten.convolution.default: self._see_convolution,
+            **dict.fromkeys((aten.mkldnn_rnn_layer.default, aten._cudnn_rnn.default), self._see_recurrent),
+            **dict.fromkeys(attention, self._see_attention),
+        }
+
+    def notes(self) -> tuple[str, ...]:
+        """What was left out."""
+        found = []
+        if self._largest_matrix_bytes:
+            found.append(
+                "convolution workspaces of cuDNN count as 0, a lower bound: the explicit matrix of the largest "
+                f"convolution here would take {format_size(self._largest_matrix_bytes)}, and cuDNN takes anything from "
+                "nothing to such sizes"
+            )
+        if self._recurrent:
+            found.append(
+                "what cuDNN keeps of recurrent layers for backward beside their outputs counts as 0: a lower bound"
+            )
+        if self._attention:
+            found.append("workspaces of cuDNN attention count as 0: a lower bound")
+        return tuple(found)
+
+    def _see_convolution(
+        self, mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
+        result = mode.run(func, *args, **kwargs)
+        size = window_matrix_bytes(tuple(args[1].shape), tuple(result.shape), result.element_size())
+        self._largest_matrix_bytes = max(self._largest_matrix_bytes, size)
+        return result
+
+    def _see_recurrent(
+        self, mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
+        self._recurrent = True
+        return mode.run(func, *args, **kwargs)
+
+    def _see_attention(
+        self, mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
+        self._attention = True
+        return mode.run(func, *args, **kwargs)
+
+
+def window_matrix_bytes(weight: tuple[int, ...], result: tuple[int, ...], element_bytes: int) -> int:
+    """Bytes of a matrix of every window that a convolution looks at.
+
+    Args:
+        weight: [output channels, channels of a group, kernel…].
+        result: [batch, output channels, places…].
+        element_bytes: of one number.
+
+    Example:
+        A 3x3 kernel over 64 channels at 56 x 56 places of 8 images: 64 * 9 * 8 * 56 * 56 numbers.
+    """
+    size = element_bytes * result[0]
+    for length in (*weight[1:], *result[2:]):
+        size *= length
+    return size

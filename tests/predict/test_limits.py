@@ -1,0 +1,88 @@
+"""What data would decide gets a substitute and a note; what cannot be known is named; what cannot run says why."""
+
+import pytest
+
+from vramscope.errors import WorkloadError
+from vramscope.predict.estimate import predict_passes
+from vramscope.predict.gpus import find_gpu
+from vramscope.workloads.workload import WorkloadOptions
+
+MODELS = """
+import torch
+from torch import nn
+from vramscope import Workload
+
+torch.library.define("{space}::scale", "(Tensor x) -> Tensor")
+torch.library.define("{space}::unknown", "(Tensor x) -> Tensor")
+
+@torch.library.register_fake("{space}::scale")
+def _(x):
+    return torch.empty_like(x)
+
+class Reads(nn.Module):
+    def __init__(self, how):
+        super().__init__()
+        self.linear, self.how = nn.Linear(4, 4), how
+
+    def forward(self, x):
+        return self.linear(x) * self.how(x)
+
+class Convolves(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 5, 3, padding=1)
+
+    def forward(self, x):
+        return self.convolution(x)
+
+def item(): return Workload(Reads(lambda x: x.sum().item()), torch.ones(3, 4))
+def condition(): return Workload(Reads(lambda x: 2 if x.sum() > 0 else 1), torch.ones(3, 4))
+def nonzero(): return Workload(Reads(lambda x: torch.nonzero(x).shape[0]), torch.ones(3, 4))
+def mask(): return Workload(Reads(lambda x: x[x > 0].numel()), torch.ones(3, 4))
+def unique(): return Workload(Reads(lambda x: torch.unique(x).numel()), torch.ones(3, 4))
+def custom(): return Workload(Reads(lambda x: torch.ops.{space}.scale(x)), torch.ones(3, 4))
+def unknown(): return Workload(Reads(lambda x: torch.ops.{space}.unknown(x)), torch.ones(3, 4))
+def numpy(): return Workload(Reads(lambda x: float(x.numpy().sum())), torch.ones(3, 4))
+def convolution(): return Workload(Convolves(), torch.ones(2, 3, 8, 8))
+"""
+
+
+@pytest.fixture
+def notes(tmp_path):
+    """Predicts a factory's inference and gives what the reader is told."""
+    space = f"vramscope_test_{abs(hash(tmp_path))}"
+    path = tmp_path / "models.py"
+    path.write_text(MODELS.replace("{space}", space), encoding="utf-8")
+
+    def predict(factory: str) -> str:
+        options = WorkloadOptions(steps=1)
+        recording = predict_passes(f"{path}:{factory}", options, find_gpu("t4-16gb"), ("inference",))["inference"]
+        return " ".join(recording.notes)
+
+    return predict
+
+
+@pytest.mark.parametrize(
+    ("factory", "said"),
+    [
+        ("item", "a value read from a tensor"),
+        ("condition", "a condition not to hold"),
+        ("nonzero", "every element is taken to be nonzero"),
+        ("mask", "every element is taken to be nonzero or chosen"),
+        ("unique", "no element is taken to occur twice"),
+        ("custom", "::scale: what its kernel takes beside its results counts as 0: a lower bound"),
+        # 3 channels of 3 x 3 at 8 x 8 places of 2 images, float32: 13,824 bytes
+        ("convolution", "would take 13.5 KiB"),
+    ],
+)
+def test_what_is_assumed_or_left_out_is_said(notes, factory, said):
+    assert said in notes(factory)
+
+
+@pytest.mark.parametrize(
+    ("factory", "operator"), [("unknown", ".unknown.default has no fake form"), ("numpy", ".numpy()")]
+)
+def test_what_does_not_run_without_data_names_operator_and_line(notes, factory, operator):
+    with pytest.raises(WorkloadError, match=r"does not run without data.*models\.py:\d+.*vramscope compare") as caught:
+        notes(factory)
+    assert operator in str(caught.value)
