@@ -84,7 +84,8 @@ def llama2_7b_lora(batch=1):
 
 def phi15_lora(batch=1):
     """LitGPT's LoRA of queries and values."""
-    config = transformers.PhiConfig(vocab_size=51_200, hidden_size=2048, num_hidden_layers=24, use_cache=False)
+    fused = "gelu_pytorch_tanh"  # LitGPT calls torch's own approximation, transformers' default is written out
+    config = transformers.PhiConfig(vocab_size=51_200, num_hidden_layers=24, hidden_act=fused, use_cache=False)
     return _lora(transformers.PhiForCausalLM(config), batch)
 
 

@@ -23,6 +23,7 @@ from vramscope.predict.cuda_kernels import cuda_kernels
 from vramscope.predict.cuda_recording import on_cuda
 from vramscope.predict.cuda_rules import cuda_rules
 from vramscope.predict.gpus import find_gpu
+from vramscope.predict.scores import read_scores
 from vramscope.recorders.virtual import VirtualRecorder
 from vramscope.recording.recording import Integers, Recording, ScopeKind
 
@@ -137,6 +138,17 @@ def score(name: str) -> Scored:
         f"{len(scored.predicted_sizes)} allocations for {len(scored.measured_sizes)}, {scored.matching:.3%} matching"
     )
     return scored
+
+
+@needs_snapshots
+@pytest.mark.parametrize("name", NAMES)
+def test_these_are_the_errors_that_estimate_names(name):
+    scored = score(name)
+    kept = {row.figure: row for row in read_scores() if (row.source, row.name) == ("recorded", name)}
+    assert kept["allocated"].measured_bytes == scored.measured.peak_allocated
+    assert kept["reserved"].measured_bytes == scored.measured.peak_reserved
+    assert kept["allocated"].predicted_bytes == scored.predicted_allocated
+    assert kept["reserved"].predicted_bytes == scored.predicted_reserved
 
 
 @needs_snapshots

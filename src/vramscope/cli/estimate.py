@@ -179,10 +179,8 @@ def _document(
 ) -> dict[str, Any]:
     document = comparison_document(comparison, "estimate")
     if gpu is not None:
-        from vramscope.predict.estimate import EXPECTED_ERROR
-
         document["gpu"] = asdict(gpu)
-        document["expected_error"] = EXPECTED_ERROR
+        document["expected_error"] = _expected_error(comparison)
     if beside:
         document["against"] = {name: against_document(against) for name, against in beside.items()}
     for name, use in uses.items():
@@ -222,13 +220,12 @@ def _print(
     print_comparison(comparison, console, top=top, verbose=verbose)
     if gpu is not None:
         _print_uses(gpu, uses)
+        click.echo(f"expected error: {_expected_error(comparison)}")
     for name, against in beside.items():
         print_against(name, against, console)
 
 
 def _print_uses(gpu: "Gpu", uses: "dict[str, GpuUse]") -> None:
-    from vramscope.predict.estimate import EXPECTED_ERROR
-
     click.echo(f"predicted for {gpu.title} ({_memory_words(gpu)}), nothing was measured:")
     words = {True: "fits", False: "does not fit", None: "may or may not fit"}
     for name, use in uses.items():
@@ -237,4 +234,11 @@ def _print_uses(gpu: "Gpu", uses: "dict[str, GpuUse]") -> None:
             f"  {name}: allocated {format_size(use.allocated_bytes)}, reserved {format_size(use.reserved_bytes)}, "
             f"process {low} to {high}: {words[use.fits]}"
         )
-    click.echo(f"expected error: {EXPECTED_ERROR}")
+
+
+def _expected_error(comparison: Comparison) -> str:
+    """What is known of predictions for this kind of model."""
+    from vramscope.predict.scores import expected_error, kind_of, read_scores
+
+    any_pass = next(iter(comparison.ledgers.values()))
+    return expected_error(kind_of(any_pass.recording), read_scores())

@@ -26,11 +26,6 @@ from vramscope.workloads.passes import PassName, run_pass
 from vramscope.workloads.targets import resolve
 from vramscope.workloads.workload import WorkloadOptions
 
-EXPECTED_ERROR = (
-    "against three recorded float32 steps of one eager transformer: allocated and reserved equal to the byte; "
-    "other kinds of model, dtypes and attention kernels have not been measured yet"
-)
-"""What tests/predict/test_medium.py prints."""
 _CHOOSES_FOREACH = "_default_to_fused_or_foreach"
 
 

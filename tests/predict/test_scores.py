@@ -1,0 +1,28 @@
+"""The expected error that `estimate` names follows from figures, by kind of model."""
+
+from vramscope.predict.scores import ModelKind, Score, expected_error, read_scores
+
+CONVOLUTIONAL = ModelKind.CONVOLUTIONAL
+
+
+def score(source, measured, predicted, kind=CONVOLUTIONAL):
+    return Score(kind, source, "a", "allocated", measured, predicted)
+
+
+def test_the_range_and_the_sign_of_errors():
+    scores = [score("published", 1000, 900), score("published", 1000, 1010), score("recorded", 200, 201)]
+    # 900 for 1000 is a tenth too low; 1010 one percent too high; 201 for 200 half a percent
+    assert expected_error(CONVOLUTIONAL, scores) == (
+        "+0.50% to +0.50% against 1 recorded steps of this kind, 0 of them predicted too low; "
+        "-10.00% to +1.00% against 2 published figures, 1 of them predicted too low"
+    )
+
+
+def test_a_kind_that_was_never_compared_says_so():
+    assert "unknown" in expected_error(ModelKind.RECURRENT, [score("recorded", 1, 1)])
+
+
+def test_what_is_kept_can_be_read():
+    scores = read_scores()
+    assert {row.source for row in scores} == {"recorded", "published"}
+    assert all(row.measured_bytes > 0 for row in scores)
