@@ -1,6 +1,8 @@
-"""Names from somewhere else, made harmless for terminals, files and pictures."""
+"""Names from somewhere else, made harmless for terminals, files and pictures, and one of our own in files."""
 
 LONGEST_NAME = 200
+EXPORTED_FROM = "vramscope_exported_from"
+"""The key that marks a snapshot file as an export, for the kind of device; PyTorch's memory_viz passes it over."""
 
 
 def visible(name: str, encoding: str = "utf-8", longest: int | None = LONGEST_NAME) -> str:

@@ -106,6 +106,20 @@ def test_several_oversize_blocks_are_released_largest_first_until_enough() -> No
     assert simulator.totals.retries == 0
 
 
+@pytest.mark.parametrize("wanted", [50, 95])
+def test_a_part_of_a_segment_is_never_released_as_oversize(wanted: int) -> None:
+    simulator = Simulator(capacity_bytes=110 * MIB)
+    simulator.free(simulator.malloc(90 * MIB))
+    simulator.malloc(10 * MIB)
+    simulator.settings = parse_settings("max_split_size_mb:20")  # a program can set it while it runs
+    # the free 80 MiB of the segment of 90 are oversize now: 50 may not take them (80 >= 50 + 20), 95 exceed them; a new
+    # segment would make 140 or 186 of 110, and part of a segment cannot be returned
+    with pytest.raises(SimulatedOutOfMemory):
+        simulator.malloc(wanted * MIB)
+    assert simulator.totals.reserved == 90 * MIB
+    check(simulator)
+
+
 def test_a_retry_releases_whole_free_segments_only() -> None:
     simulator = Simulator(capacity_bytes=40 * MIB)
     kept, gone = simulator.malloc(2 * MIB), simulator.malloc(20 * MIB)  # 20 MiB each; the first keeps 18 MiB free

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from views import samples
+from vramscope.allocator.snapshot.importer import import_snapshot
+from vramscope.allocator.snapshot.reader import read_snapshot
 from vramscope.errors import UnsupportedError
 from vramscope.ledger.ledger import Ledger
 from vramscope.views.snapshot import snapshot_document, write_snapshot
@@ -59,6 +61,16 @@ def test_pytorch_reads_it(tmp_path: Path) -> None:
     assert "<html" in viewer.segment_plot(document)
 
 
+def test_read_again_it_is_known_as_an_export_of_the_cpu(tmp_path: Path) -> None:
+    ledger = Ledger(samples.training())
+    write_snapshot(ledger, tmp_path / "x.pickle")
+    snapshot = read_snapshot(tmp_path / "x.pickle")
+    assert (snapshot.exported_from, snapshot.marks) == ("cpu", ())
+    again = Ledger(import_snapshot(snapshot))
+    assert again.peak().bytes == ledger.peak().bytes
+    assert again.recording.devices[0].name == "cpu"
+
+
 def test_what_has_no_addresses_is_refused() -> None:
     recording = samples.training()
     events = replace(recording.events, address=recording.events.address * 0)
@@ -68,11 +80,9 @@ def test_what_has_no_addresses_is_refused() -> None:
 
 @pytest.mark.parametrize("name", ["medium_256_inference.pickle", "graph_breaks.pickle"])
 def test_imported_and_exported_again_it_has_the_same_peaks(name: str, tmp_path: Path) -> None:
-    reader = pytest.importorskip("vramscope.allocator.snapshot.reader", reason="snapshots cannot be imported yet")
-    importer = pytest.importorskip("vramscope.allocator.snapshot.importer", reason="snapshots cannot be imported yet")
     if not (SNAPSHOTS / name).exists():
         pytest.skip(f"{name} is not here")
-    first = Ledger(importer.import_snapshot(reader.read_snapshot(SNAPSHOTS / name)))
+    first = Ledger(import_snapshot(read_snapshot(SNAPSHOTS / name)))
     write_snapshot(first, tmp_path / "again.pickle")
-    again = Ledger(importer.import_snapshot(reader.read_snapshot(tmp_path / "again.pickle")))
+    again = Ledger(import_snapshot(read_snapshot(tmp_path / "again.pickle")))
     assert again.peak().bytes == first.peak().bytes

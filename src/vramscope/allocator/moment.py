@@ -203,7 +203,7 @@ def look_at(run: Pass, entry: int, evidence: Evidence) -> Moment:
         time_us=evidence.time_us(entry),
         layout=_layout(simulator),
         parts=_parts(live, kinds),
-        sites=_sites(live, born, evidence),
+        sites=sites_of(live, born, evidence),
         workspaces=_workspaces(live, kinds),
         segments=_segment_map(simulator, kinds),
     )
@@ -224,8 +224,8 @@ def _parts(live: list[Block], kinds: dict[int, tuple[PartKind, str]]) -> tuple[P
     )
 
 
-def _sites(live: Iterable[Block], born: dict[int, int], evidence: Evidence) -> tuple[Site, ...]:
-    """All sites, largest first."""
+def sites_of(live: Iterable[Block], born: dict[int, int], evidence: Evidence) -> tuple[Site, ...]:
+    """What the blocks of each Python line hold, largest first."""
     held, count = Counter[Frame](), Counter[Frame]()
     for block in live:
         frame = evidence.site(block, born)

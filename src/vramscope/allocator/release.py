@@ -45,7 +45,8 @@ def collect_garbage(simulator: "Simulator") -> None:
 def release_oversize(simulator: "Simulator", pool: Pool, size: int, stream: int) -> bool:
     """Release oversize cached blocks, just enough for ``size`` (``release_available_cached_blocks``).
 
-    Returns False if that is too little.
+    Returns False if that is too little. Oversize blocks are whole segments, unless the limit came into force after they
+    were split; the driver would refuse to take a part of a segment, so such blocks stay.
     """
     limit = simulator.settings.max_split_size
     if limit is None:
@@ -53,17 +54,21 @@ def release_oversize(simulator: "Simulator", pool: Pool, size: int, stream: int)
     wanted = max(size, limit)
     blocks = pool.free.get(stream, ())
     fitting = blocks.bisect_left((wanted,)) if blocks else 0
-    if fitting < len(blocks) and blocks[fitting][2].expandable is None:
+    if fitting < len(blocks) and _is_whole_segment(blocks[fitting][2]):
         release_segment(simulator, blocks[fitting][2])
         return True
     released_bytes = 0
     for block_size, _, block in reversed(list(blocks)[:fitting]):
         if released_bytes >= wanted or block_size < limit:
             break
-        if block.expandable is None:
+        if _is_whole_segment(block):
             released_bytes += block_size
             release_segment(simulator, block)
     return released_bytes >= wanted
+
+
+def _is_whole_segment(block: Block) -> bool:
+    return block.expandable is None and not block.is_split
 
 
 def release_cached_blocks(simulator: "Simulator", pool_id: PoolId = DEFAULT_POOL) -> None:
@@ -96,7 +101,7 @@ def release_pool(simulator: "Simulator", pool: Pool) -> None:
     """Release one pool's whole free segments and pages (``release_blocks``)."""
     free = pool.free_blocks()
     for block in free:
-        if block.expandable is None and not block.is_split:
+        if _is_whole_segment(block):
             release_segment(simulator, block)
     for block in free:
         if block.expandable is not None:

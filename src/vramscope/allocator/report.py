@@ -7,6 +7,7 @@ from vramscope.allocator.settings import AllocatorSettings, describe, parse_sett
 from vramscope.allocator.snapshot.model import Snapshot
 from vramscope.allocator.summary import SnapshotSummary, summarise
 from vramscope.allocator.what_if import CANDIDATES, Outcome, run_afresh, run_as_recorded
+from vramscope.errors import UnsupportedError
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,12 @@ def build_report(
 
     Raises:
         UsageError: an option string is not understood; told before anything is replayed.
+        UnsupportedError: other settings or a limit for a file that is no snapshot of the CUDA allocator.
         RecordingError: the snapshot has no history.
     """
     trials = _trials(snapshot, asked, sweep or limit_bytes is not None)
+    if trials:
+        _require_rules(snapshot)
     summary = summarise(snapshot)
     if not trials:
         return SnapshotReport(summary)
@@ -114,6 +118,16 @@ def build_report(
             )
     runs.sort(key=lambda run: (run.device, not run.outcome.fits, run.outcome.peak_reserved))
     return SnapshotReport(summary, tuple(runs), limit_bytes, tuple(notes))
+
+
+def _require_rules(snapshot: Snapshot) -> None:
+    """Refuse to run what no CUDA allocator served."""
+    if snapshot.exported_from:
+        raise UnsupportedError(
+            f"{snapshot.name}: vramscope exported it from a {snapshot.exported_from.upper()} recording, to which the "
+            "CUDA allocator's rules cannot be applied: leave out --replay, --sweep and --fits, or give a file of "
+            "torch.cuda.memory._dump_snapshot"
+        )
 
 
 def _trials(snapshot: Snapshot, asked: tuple[str, ...], sweep: bool) -> tuple[Trial, ...]:

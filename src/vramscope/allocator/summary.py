@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vramscope.allocator.exported import history_of, look_at_exported
 from vramscope.allocator.moment import Evidence, Moment, look_at
-from vramscope.allocator.replay import Replay, pass_until, replay
+from vramscope.allocator.replay import Replay, pass_until
 from vramscope.allocator.snapshot.model import UNKNOWN, Action, Snapshot
 from vramscope.errors import RecordingError
 
@@ -14,11 +15,13 @@ from vramscope.errors import RecordingError
 class DeviceSummary:
     """One device's history, which may be empty; sizes in bytes.
 
-    ``peak`` is the moment of most allocated bytes, ``end`` the moment of the snapshot. ``duration_us`` is `UNKNOWN`
-    where the file has no times. ``out_of_memory`` counts allocations that failed in the recording.
+    ``name`` is the device as PyTorch writes it, ``peak`` the moment of most allocated bytes, ``end`` the moment of the
+    snapshot. ``duration_us`` is `UNKNOWN` where the file has no times. ``out_of_memory`` counts allocations that failed
+    in the recording.
     """
 
     device: int
+    name: str
     replay: Replay
     entries: int
     first_time_us: int
@@ -26,11 +29,6 @@ class DeviceSummary:
     out_of_memory: int
     peak: Moment
     end: Moment
-
-    @property
-    def name(self) -> str:
-        """As PyTorch writes it."""
-        return f"cuda:{self.device}"
 
 
 @dataclass(frozen=True)
@@ -81,25 +79,29 @@ def summarise(snapshot: Snapshot) -> SnapshotSummary:
 
 
 def _summarise_device(snapshot: Snapshot, device: int) -> DeviceSummary:
-    replayed = replay(snapshot, device)
+    replayed = history_of(snapshot, device)
     trace = snapshot.traces[device]
-    evidence = Evidence(snapshot, device, replayed.start)
-    moments = [
-        look_at(pass_until(snapshot, replayed, entry), entry, evidence)
-        for entry in (replayed.peak_entry, len(trace) - 1)
-    ]
+    peak, end = (_moment(snapshot, replayed, entry) for entry in (replayed.peak_entry, len(trace) - 1))
     times = trace.time_us
     timed = bool(len(times) and (times != UNKNOWN).all())
     return DeviceSummary(
         device=device,
+        name=snapshot.device_name(device),
         replay=replayed,
         entries=len(trace),
         first_time_us=int(times[0]) if timed else UNKNOWN,
         duration_us=int(times.max() - times.min()) if timed else UNKNOWN,
         out_of_memory=int(np.count_nonzero(trace.action == Action.OOM)),
-        peak=moments[0],
-        end=moments[1],
+        peak=peak,
+        end=end,
     )
+
+
+def _moment(snapshot: Snapshot, replayed: Replay, entry: int) -> Moment:
+    if snapshot.exported_from:
+        return look_at_exported(snapshot, replayed, entry)
+    evidence = Evidence(snapshot, replayed.device, replayed.start)
+    return look_at(pass_until(snapshot, replayed, entry), entry, evidence)
 
 
 def _doubts(devices: tuple[DeviceSummary, ...]) -> list[str]:

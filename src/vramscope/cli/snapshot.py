@@ -83,7 +83,7 @@ def _write_folder(snapshot: Snapshot, report: SnapshotReport, text: str, folder:
     make_folder(folder)
     write_text(str(folder / "snapshot.json"), text)
     write_recording(import_snapshot(snapshot), folder / "snapshot.vram")
-    for device in report.summary.devices:
+    for device in () if snapshot.exported_from else report.summary.devices:  # an export has no segments to draw
         layout = device.peak.layout
         of = f"{format_size(layout.allocated)} of {format_size(layout.reserved)} reserved"
         title = f"{device.name} at its peak of allocated memory: {of}"

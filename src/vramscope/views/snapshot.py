@@ -14,7 +14,7 @@ import numpy as np
 from vramscope.errors import UnsupportedError
 from vramscope.ledger.categories import CATEGORIES
 from vramscope.ledger.ledger import Ledger
-from vramscope.names import visible
+from vramscope.names import EXPORTED_FROM, visible
 from vramscope.recording.recording import ScopeKind
 from vramscope.views.atomic import atomic_path
 
@@ -54,7 +54,17 @@ def snapshot_document(ledger: Ledger) -> dict[str, Any]:
     for device, place in places.items():
         traces[place] = list(_trace(ledger, device, frames))
         segments += _segments(ledger, device, place, frames)
-    return {"segments": segments, "device_traces": traces, "allocator_settings": {}, "external_annotations": []}
+    return {
+        "segments": segments,
+        "device_traces": traces,
+        "allocator_settings": {},
+        "external_annotations": [],
+        EXPORTED_FROM: _kind(ledger.recording.devices[0].name),
+    }
+
+
+def _kind(device_name: str) -> str:
+    return device_name.partition(":")[0]
 
 
 def _places(ledger: Ledger) -> dict[int, int]:

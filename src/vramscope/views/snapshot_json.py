@@ -24,11 +24,15 @@ def snapshot_json(report: SnapshotReport) -> dict[str, Any]:
             "ignored_options": list(summary.snapshot.settings.ignored),
         },
         "workload": {"name": summary.snapshot.name},
-        "devices": [_device(device) for device in summary.devices],
+        "exported_from": summary.snapshot.exported_from or None,
+        "devices": [
+            _exported_device(device) if summary.snapshot.exported_from else _device(device)
+            for device in summary.devices
+        ],
         "replay": {
             "matched": summary.matched,
             "allocations": summary.allocations,
-            "exact": all(device.replay.exact for device in summary.devices),
+            "exact": not summary.snapshot.exported_from and all(device.replay.exact for device in summary.devices),
         },
         "settings": [_run(run) for run in report.runs],
         "limit_bytes": report.limit_bytes,
@@ -53,6 +57,17 @@ def _device(device: DeviceSummary) -> dict[str, Any]:
         "deduced_blocks": device.replay.deduced,
         "peak": _moment(device.peak),
         "end": _moment(device.end),
+    }
+
+
+def _exported_device(device: DeviceSummary) -> dict[str, Any]:
+    """An export tells what was allocated and by which lines; the rest is null, not 0."""
+    unknown = {"layout": None, "composition": None, "workspaces": None}
+    return {
+        **_device(device),
+        "reserved_peak_bytes": None,
+        "peak": {**_moment(device.peak), **unknown},
+        "end": {**_moment(device.end), **unknown},
     }
 
 

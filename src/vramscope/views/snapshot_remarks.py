@@ -18,9 +18,21 @@ def settings_lines(snapshot: Snapshot) -> Iterator[str]:
         yield _ignored("these settings", snapshot.settings.ignored)
 
 
+def export_line(snapshot: Snapshot) -> Iterator[str]:
+    """That a file is vramscope's own export, and what it therefore lacks."""
+    if snapshot.exported_from:
+        kind = snapshot.exported_from.upper()
+        yield (
+            f"vramscope exported this file from a {kind} recording, which knows no segments: the CUDA allocator's "
+            "rules do not apply to it, so it is not replayed, and only its peak and its allocation sites are shown."
+        )
+
+
 def remarks(report: SnapshotReport) -> Iterator[str]:
     """How exact the replay was, what the runs assume, and whether the trace fits."""
     summary = report.summary
+    if summary.snapshot.exported_from:
+        return
     yield f"Replay: {summary.matched:,} of {summary.allocations:,} allocations at the recorded address"
     for device in summary.devices:
         if device.replay.deduced:

@@ -13,7 +13,7 @@ from vramscope.allocator.snapshot.model import UNKNOWN
 from vramscope.allocator.summary import DeviceSummary
 from vramscope.allocator.what_if import Outcome
 from vramscope.units import format_size
-from vramscope.views.snapshot_remarks import remarks, settings_lines
+from vramscope.views.snapshot_remarks import export_line, remarks, settings_lines
 
 _KIND_NAMES = {
     PartKind.BEFORE: "held before the recording",
@@ -35,9 +35,13 @@ def print_snapshot(report: SnapshotReport, console: Console, verbose: bool = Fal
 
 def snapshot_view(report: SnapshotReport, verbose: bool = False) -> RenderableType:
     """The report as one renderable; ``verbose`` lists all sites."""
-    parts: list[RenderableType] = [Text(line) for line in settings_lines(report.summary.snapshot)]
+    snapshot = report.summary.snapshot
+    parts: list[RenderableType] = [Text(line) for line in (*export_line(snapshot), *settings_lines(snapshot))]
     for device in report.summary.devices:
-        parts += [_heading(device), *_sections(device, verbose)]
+        if snapshot.exported_from:
+            parts += [_exported_heading(device), *_site_section(device, verbose)]
+        else:
+            parts += [_heading(device), *_sections(device, verbose)]
         runs = [run for run in report.runs if run.device == device.device]
         if runs:
             parts += [_title(_runs_title(runs)), _runs(runs)]
@@ -46,29 +50,44 @@ def snapshot_view(report: SnapshotReport, verbose: bool = False) -> RenderableTy
     return Group(*parts)
 
 
+def _exported_heading(device: DeviceSummary) -> Text:
+    return Text("\n".join([_peak_line(device), *_length_line(device)]), style="bold")
+
+
 def _heading(device: DeviceSummary) -> Text:
-    peak = device.peak
-    lines = [
-        f"{device.name}: peak of {format_size(device.replay.peak_allocated)} allocated "
-        f"({device.replay.peak_allocated:,} B), {_when(device)}",
-        f"  at most {format_size(device.replay.peak_reserved)} reserved ({device.replay.peak_reserved:,} B)",
-    ]
-    if device.entries:
-        times = f" over {device.duration_us / 1e6:.3f} s" if device.duration_us != UNKNOWN else ", without times"
-        lines.append(f"  {device.entries:,} trace entries{times}")
+    reserved = device.replay.peak_reserved
+    lines = [_peak_line(device), f"  at most {format_size(reserved)} reserved ({reserved:,} B)", *_length_line(device)]
     if device.out_of_memory:
-        lines.append(f"  {device.out_of_memory} allocations failed with out of memory in the recording")
-    alike = Counter((space.library, space.bytes, space.known_from) for space in peak.workspaces)
+        failed = "1 allocation" if device.out_of_memory == 1 else f"{device.out_of_memory:,} allocations"
+        lines.append(f"  {failed} failed with out of memory in the recording")
+    alike = Counter((space.library, space.bytes, space.known_from) for space in device.peak.workspaces)
     for (library, size, known_from), count in alike.items():
         spaces, each = (f"{count} {library} workspaces", " each") if count > 1 else (f"{library} workspace", "")
         lines.append(f"  {spaces} of {format_size(size)}{each}, known from {known_from}")
     return Text("\n".join(lines), style="bold")
 
 
+def _peak_line(device: DeviceSummary) -> str:
+    peak_bytes = device.replay.peak_allocated
+    return f"{device.name}: peak of {format_size(peak_bytes)} allocated ({peak_bytes:,} B), {_when(device)}"
+
+
+def _length_line(device: DeviceSummary) -> Iterator[str]:
+    """How long the trace is; nothing where nothing was recorded."""
+    if device.entries:
+        times = f" over {device.duration_us / 1e6:.3f} s" if device.duration_us != UNKNOWN else ", without times"
+        entries = "entry" if device.entries == 1 else "entries"
+        yield f"  {device.entries:,} trace {entries}{times}"
+
+
 def _sections(device: DeviceSummary, verbose: bool) -> Iterator[RenderableType]:
     """Tables, each below its title: a title within a table would wrap at the table's width."""
     yield from (_title("Reserved memory"), _layout(device))
     yield from (_title("What was allocated at the peak"), _composition(device.peak))
+    yield from _site_section(device, verbose)
+
+
+def _site_section(device: DeviceSummary, verbose: bool) -> Iterator[RenderableType]:
     yield from (_title("Largest allocation sites at the peak"), _sites(device.peak, verbose))
 
 

@@ -5,8 +5,9 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from vramscope.allocator.exported import history_of
 from vramscope.allocator.moment import CUBLAS_WORKSPACE, Evidence, PartKind
-from vramscope.allocator.replay import Replay, replay
+from vramscope.allocator.replay import Replay
 from vramscope.allocator.snapshot.model import UNKNOWN, Action, Hint, Snapshot, Stacks, Trace
 from vramscope.recording.recording import (
     NO_SCOPE,
@@ -54,11 +55,11 @@ def import_snapshot(snapshot: Snapshot, replays: dict[int, Replay] | None = None
     """
     # views take the first device for the main one, so those without a history come last
     devices = sorted(snapshot.devices, key=lambda device: len(snapshot.traces[device]) == 0)
-    replayed = [(replays or {}).get(device) or replay(snapshot, device) for device in devices]
+    replayed = [(replays or {}).get(device) or history_of(snapshot, device) for device in devices]
     strings = _Strings()
     scopes, scope_of_stack = _scope_tree(snapshot.stacks, strings)
     events = _events(snapshot, replayed, scope_of_stack)
-    notes = snapshot.marks + tuple(_notes(replayed))
+    notes = snapshot.marks + tuple(_notes(snapshot, replayed))
     return Recording(
         source=Source.SNAPSHOT,
         scopes=_with_times(scopes, events),
@@ -67,7 +68,7 @@ def import_snapshot(snapshot: Snapshot, replays: dict[int, Replay] | None = None
         counters=Counters.from_rows([]),
         seeds=Seeds.concatenate([_seeds(r, index) for index, r in enumerate(replayed)]),
         strings=strings.table(),
-        devices=tuple(_device(r) for r in replayed),
+        devices=tuple(_device(snapshot, r) for r in replayed),
         environment={"allocator_settings": snapshot.settings_text},
         workload={"name": snapshot.name},
         notes=notes,
@@ -75,15 +76,16 @@ def import_snapshot(snapshot: Snapshot, replays: dict[int, Replay] | None = None
     )
 
 
-def _device(replayed: Replay) -> Device:
+def _device(snapshot: Snapshot, replayed: Replay) -> Device:
     end = int(replayed.allocated[-1]) if len(replayed.allocated) else replayed.start_allocated
-    return Device(f"cuda:{replayed.device}", "from a CUDA memory snapshot", replayed.start_allocated, end)
+    origin = "from a snapshot that vramscope exported" if snapshot.exported_from else "from a CUDA memory snapshot"
+    return Device(snapshot.device_name(replayed.device), origin, replayed.start_allocated, end)
 
 
-def _notes(replays: list[Replay]) -> list[str]:
+def _notes(snapshot: Snapshot, replays: list[Replay]) -> list[str]:
     notes = []
     for replayed in replays:
-        name, matched, total = f"cuda:{replayed.device}", replayed.matched, replayed.allocations
+        name, matched, total = snapshot.device_name(replayed.device), replayed.matched, replayed.allocations
         notes += [f"{name}: {mark}" for mark in replayed.marks]
         if matched < total:
             notes.append(f"{name}: {matched} of {total} allocations replay at the recorded address")
@@ -173,7 +175,12 @@ def _with_times(scopes: Scopes, events: Events) -> Scopes:
 
 
 def _workspace_marks(snapshot: Snapshot, replayed: Replay, index: int, strings: _Strings) -> Marks:
-    """A mark for every library workspace: at the start for those alive then, else at its allocation."""
+    """A mark for every library workspace: at the start for those alive then, else at its allocation.
+
+    None in an export: its frames are not those that a library's workspace is known by.
+    """
+    if snapshot.exported_from:
+        return Marks.from_rows([])
     evidence = Evidence(snapshot, replayed.device, replayed.start)
     trace = snapshot.traces[replayed.device]
     found = [(-1, b.address, b.size or 0, evidence.kind_of(b.requested, b.stack, None)) for b in replayed.start.blocks]

@@ -153,7 +153,8 @@ class Snapshot:
     """A snapshot file's content.
 
     ``marks`` are contradictions found in it: figures that rest on it deserve doubt. ``unknown_actions`` counts trace
-    entries of kinds this version does not know.
+    entries of kinds this version does not know. ``exported_from`` is the kind of device whose recording vramscope
+    exported as this file, empty for a snapshot of PyTorch's: an export has no segments of an allocator.
     """
 
     name: str
@@ -165,10 +166,16 @@ class Snapshot:
     annotations: tuple[Annotation, ...] = ()
     marks: tuple[str, ...] = ()
     unknown_actions: Mapping[str, int] = field(default_factory=dict)
+    exported_from: str = ""
 
     def device_segments(self, device: int) -> list[Segment]:
         """The device's segments by address."""
         return sorted((s for s in self.segments if s.device == device), key=lambda segment: segment.address)
+
+    def device_name(self, device: int) -> str:
+        """A device as PyTorch writes it."""
+        kind = self.exported_from or "cuda"
+        return kind if kind == "cpu" else f"{kind}:{device}"
 
     @property
     def devices(self) -> list[int]:

@@ -22,8 +22,15 @@ MOST_BYTES = 2**56
 """Addresses and sizes must lie below: the address space of a GPU ends far earlier."""
 
 
-def read_segments(raw: list[Any], name: str, stacks: StackTable, mark: Mark) -> tuple[Segment, ...]:
+def read_segments(raw: list[Any], name: str, stacks: StackTable, mark: Mark, ruled: bool) -> tuple[Segment, ...]:
     """All segments by device and address.
+
+    Args:
+        raw: the file's list.
+        name: the file, for messages.
+        stacks: collects the blocks' stacks.
+        mark: takes what contradicts itself, and where.
+        ruled: whether the CUDA allocator made them, so that its sizes are the only ones possible.
 
     Raises:
         RecordingError: an entry has not the shape of a segment, or two overlap.
@@ -32,6 +39,8 @@ def read_segments(raw: list[Any], name: str, stacks: StackTable, mark: Mark) -> 
         (_read_segment(entry, f"{name}: segment {index}", stacks, mark) for index, entry in enumerate(raw)),
         key=lambda segment: (segment.device, segment.address),
     )
+    for segment in segments if ruled else ():
+        _check_rules(segment, mark)
     for before, after in pairwise(segments):
         if before.device == after.device and before.end > after.address:
             raise RecordingError(f"{name}: segments at {before.address:#x} and {after.address:#x} overlap; damaged")
@@ -82,8 +91,6 @@ def _check_block(
 ) -> None:
     if entry.get("address", address) != address:
         mark("blocks do not begin where the one before ends", where)
-    if size % rules.MIN_BLOCK or not size:
-        mark("block sizes are no multiple of 512", where)
     if state is not BlockState.FREE and requested > size:
         mark("blocks are smaller than what was requested", where)
 
@@ -102,8 +109,16 @@ def _check_sums(raw: dict[str, Any], segment: Segment, mark: Mark) -> None:
     for key, total in sums.items():
         if raw.get(key, total) != total:
             mark(f"segments whose blocks do not add up to their {key}", f"at {segment.address:#x}")
+
+
+def _check_rules(segment: Segment, mark: Mark) -> None:
+    """Compare sizes with those that the allocator makes."""
+    where = f"at {segment.address:#x}"
+    for block in segment.blocks:
+        if block.size % rules.MIN_BLOCK or not block.size:
+            mark("block sizes are no multiple of 512", where)
     if segment.small and not segment.expandable and segment.size != rules.SMALL_SEGMENT:
-        mark("small segments are not 2 MiB", f"at {segment.address:#x}")
+        mark("small segments are not 2 MiB", where)
 
 
 def _whole(raw: dict[str, Any], key: str, where: str, bound: int = MOST_BYTES) -> int:

@@ -12,6 +12,7 @@ from vramscope.allocator.snapshot.frames import StackTable
 from vramscope.allocator.snapshot.model import UNKNOWN, Action, Annotation, Snapshot, Trace
 from vramscope.allocator.snapshot.segments import MOST_BYTES, read_pool, read_segments
 from vramscope.errors import RecordingError
+from vramscope.names import EXPORTED_FROM, visible
 from vramscope.recording.recording import Integers
 
 Raw: TypeAlias = Any
@@ -34,6 +35,7 @@ _ACTIONS = {
 _NEEDS_NO_PLACE = (Action.OOM, Action.SNAPSHOT, Action.ANNOTATE, Action.OTHER)
 _MOST_NAMES = 8
 _MOST_POOLS = 65_536
+_LONGEST_KIND = 20
 
 
 def build_snapshot(raw: Raw, name: str, file_bytes: int) -> Snapshot:
@@ -56,7 +58,8 @@ def build_snapshot(raw: Raw, name: str, file_bytes: int) -> Snapshot:
         _read_trace(trace, f"{name}: device {device}", stacks, unknown)
         for device, trace in enumerate(raw["device_traces"])
     ]
-    segments = read_segments(raw["segments"], name, stacks, marks.add)
+    exported_from = _exported_from(raw.get(EXPORTED_FROM))
+    segments = read_segments(raw["segments"], name, stacks, marks.add, ruled=not exported_from)
     settings, text = _settings(raw, marks)
     _check_devices(segments, traces, marks)
     traces += [_no_trace() for _ in range(len(traces), max((s.device + 1 for s in segments), default=0))]
@@ -66,8 +69,21 @@ def build_snapshot(raw: Raw, name: str, file_bytes: int) -> Snapshot:
         marks.add(f"trace entries of an unknown kind {action} were passed over", "", count)
     annotations = _read_annotations(raw.get("external_annotations"))
     return Snapshot(
-        name, segments, tuple(traces), stacks.table(), settings, text, annotations, marks.texts(), dict(unknown)
+        name=name,
+        segments=segments,
+        traces=tuple(traces),
+        stacks=stacks.table(),
+        settings=settings,
+        settings_text=text,
+        annotations=annotations,
+        marks=marks.texts(),
+        unknown_actions=dict(unknown),
+        exported_from=exported_from,
     )
+
+
+def _exported_from(raw: Raw) -> str:
+    return visible(raw, longest=_LONGEST_KIND) if type(raw) is str else ""
 
 
 class Marks:
