@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,12 +59,14 @@ def test_exit_codes(folder: Path, arguments: tuple[str, ...], code: int) -> None
         (("half", "a/inference.vram"), ("second side has no training pass",)),
         (("a/inference.vram", "half", "--fail-over", "99%"), ("second side has no inference pass",)),
         (("half", "cut.vram", "--fail-over", "5%"), ("incomplete",)),
-        (("a", "b", "--fail-over", "5 parsecs"), ("5 parsecs",)),
+        (("a", "b", "--fail-over", "5 parsecs"), ("--fail-over '5 parsecs'",)),
         (("a", "b", "--fail-over", "activation:5%"), ("did you mean activations",)),
         (("a", "b", "--fail-over", "module=frist:5%"), ("did you mean first",)),
         (("a",), ("AFTER",)),
         (("a", "b", "-o", "x"), ("--out",)),
         (("a", "b", "--json", "nowhere/x.json"), ("nowhere",)),
+        (("a", "b", "--json", "b/training.vram"), ("b/training.vram", "it is a recording")),
+        (("a", "b", "--json", ""), ("''", "it has no name")),
     ],
 )
 def test_what_cannot_be_judged_is_never_a_pass(
@@ -80,6 +85,24 @@ def test_json_and_markdown(folder: Path) -> None:
     assert (finished.returncode, finished.stdout) == (0, "")
     assert (folder / "x.md").read_text().startswith("## Memory\n")
     assert json.loads((folder / "x.json").read_text())["tool"] == "diff"
+
+
+def test_two_files_of_different_passes_are_said_to_be_so(folder: Path) -> None:
+    finished = vramscope("diff", "a/inference.vram", "a/training.vram", cwd=folder)
+    assert "not alike: pass inference before, training after" in finished.stdout
+
+
+@pytest.mark.parametrize(("after", "code"), [("a", 0), ("b", 1)])
+@pytest.mark.parametrize("form", ["terminal", "markdown"])
+def test_a_reader_who_leaves_early_does_not_change_the_verdict(folder: Path, after: str, code: int, form: str) -> None:
+    command = [sys.executable, "-m", "vramscope", "diff", "a", after, "--fail-over", "5%", "--format", form]
+    read, write = os.pipe()
+    os.close(read)  # whatever is printed breaks
+    try:
+        finished = subprocess.run(command, cwd=folder, stdout=write, stderr=subprocess.PIPE, timeout=300, check=False)
+    finally:
+        os.close(write)
+    assert (finished.returncode, finished.stderr) == (code, b"")
 
 
 def test_quiet_says_nothing(folder: Path) -> None:

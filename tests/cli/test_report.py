@@ -43,6 +43,20 @@ def test_files_go_beside_the_recording(folder: Path) -> None:
     assert pickle.loads((folder / "training.pickle").read_bytes())["device_traces"]
 
 
+def test_a_part_of_a_folder_is_written_under_its_own_name(folder: Path) -> None:
+    before = {path.name for path in folder.iterdir()}
+    for arguments in (
+        (".", "--format", "html", "--pass", "training"),
+        (".", "--format", "snapshot", "--pass", "inference"),
+        (".", "--format", "png", "--pass", "inference"),
+        ("training.vram", "--format", "png"),
+    ):
+        assert vramscope("report", *arguments, cwd=folder).returncode == 0
+    pictures = {f"{name}-{kind}.png" for name in ("inference", "training") for kind in ("timeline", "peaks", "modules")}
+    files = {"report-training.html", "report-inference.pickle"}
+    assert {path.name for path in folder.iterdir()} == before | pictures | files
+
+
 def test_pictures_go_to_a_folder(folder: Path) -> None:
     assert vramscope("report", ".", "--format", "png", "-o", "pictures", "-q", cwd=folder).returncode == 0
     for name in ("timeline.png", "peaks.png", "modules.png"):
@@ -76,6 +90,11 @@ def test_an_unsealed_recording_is_read_and_marked(tmp_path: Path) -> None:
         ((".", "--format", "doc"), ("doc", "terminal")),
         ((".", "-o", "x"), ("--out", "--format")),
         ((".", "--format", "html", "-o", "nowhere/x.html"), ("nowhere",)),
+        ((".", "--format", "html", "-o", "-"), ("--out -", "html")),
+        ((".", "--format", "png", "-o", "-"), ("--out -", "name a folder")),
+        ((".", "--format", "json", "-o", "empty"), ("'empty'", "it is a folder")),
+        ((".", "--format", "html", "-o", "training.vram"), ("training.vram", "it is a recording")),
+        (("broken.vram", "--format", "csv", "-o", "./broken.vram"), ("the place of what it is made from",)),
     ],
 )
 def test_bad_input_is_one_line(folder: Path, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:

@@ -39,6 +39,16 @@ def test_threads_that_start_meanwhile_are_named() -> None:
     assert watch.started == ("one", "two")
 
 
+def test_a_progress_bars_own_thread_is_passed_over() -> None:
+    monitor = pytest.importorskip("tqdm._monitor")
+    watch = ThreadWatch()
+    watch.start()
+    thread = monitor.TMonitor(pytest.importorskip("tqdm").tqdm, sleep_interval=0.01)
+    thread.exit()
+    watch.stop()
+    assert watch.started == ()
+
+
 def test_a_thread_runs_without_a_profile_function() -> None:
     watch = ThreadWatch()
     watch.start()

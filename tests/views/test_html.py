@@ -252,6 +252,14 @@ def test_the_timeline_that_is_drawn_equals_the_ledger() -> None:
     assert totals[drawn["peakAt"]] == comparison.passes["training"].peak.bytes
 
 
+def test_modules_whose_names_look_alike_stay_apart() -> None:
+    # a path is shown with its middle cut out, and these differ only there
+    long = tuple(f"{'a' * 150}{middle}{'b' * 150}" for middle in "xy")
+    modules = data_of(page_text(samples.comparison(names=long)))["passes"][1]["modules"]
+    assert len({module["path"] for module in modules}) == 2  # the model itself, and both
+    assert [module["parent"] for module in modules] == [None, 0, 0]
+
+
 def test_nothing_in_the_page_can_leave_it() -> None:
     text = page_text(samples.hostile())
     own = text.replace(page_module._plotly(), "")

@@ -8,11 +8,23 @@ _NARROWEST = 40
 """Columns below which no table of sizes can be read; a terminal that claims less breaks the lines itself."""
 
 
+class ResultConsole(Console):
+    """A console whose reader may leave early, which is no failure: rich would end the process with exit code 1."""
+
+    def on_broken_pipe(self) -> None:
+        """Let the command decide.
+
+        Raises:
+            BrokenPipeError: always.
+        """
+        raise BrokenPipeError
+
+
 def result_console(**options: Any) -> Console:
     """A console as wide as the terminal, but never too narrow for a table.
 
     Args:
         **options: of rich's Console, such as ``stderr``.
     """
-    console = Console(**options)
-    return console if console.width >= _NARROWEST else Console(**options, width=_NARROWEST)
+    console = ResultConsole(**options)
+    return console if console.width >= _NARROWEST else ResultConsole(**options, width=_NARROWEST)

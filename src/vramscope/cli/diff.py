@@ -1,6 +1,7 @@
 """`vramscope diff A B`: what changed between two recordings, and a gate on it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,24 +56,25 @@ def diff_command(
     from vramscope.recording.collection import is_collection
 
     thresholds = [parse_threshold(text) for text in fail_over]
-    _check_outputs(form, out, json_path)
+    _check_outputs(form, out, json_path, (before, after))
     sides = load_comparison(before, pass_name), load_comparison(after, pass_name)
     if is_collection(before) or is_collection(after):  # two files that are named one by one are meant as they are
         require_same_passes(*sides)
     diff = diff_comparisons(*sides, thresholds)
-    if json_path is not None:
-        _json(diff, json_path, top)
-    if json_path != "-" and not (quiet and out == "-"):
-        _RENDER[form](diff, out, top)
+    with suppress(BrokenPipeError):  # `… | head`: the verdict holds, however much of it was read
+        if json_path is not None:
+            _json(diff, json_path, top)
+        if json_path != "-" and not (quiet and out == "-"):
+            _RENDER[form](diff, out, top)
     return REGRESSION if diff.regressions else 0
 
 
-def _check_outputs(form: str, out: str, json_path: str | None) -> None:
+def _check_outputs(form: str, out: str, json_path: str | None, sources: Sequence[Path]) -> None:
     if form == "terminal" and out != "-":
         raise UsageError("--out goes with --format json or markdown: the terminal view is for standard output")
     for path in (out, json_path):
         if path is not None:
-            check_file(path)
+            check_file(path, *sources)
 
 
 def _terminal(diff: "Diff", out: str, top: int) -> None:

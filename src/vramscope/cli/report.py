@@ -15,6 +15,7 @@ from vramscope.errors import UsageError
 if TYPE_CHECKING:
     from vramscope.ledger.comparison import Comparison
 
+_KIND = {"png": "folder"}
 FORMATS = ("terminal", "json", "csv", "png", "html", "perfetto", "snapshot")
 
 
@@ -25,16 +26,31 @@ class Job:
     comparison: "Comparison"
     out: Path | None
     source: Path
+    choice: Choice
     top: int
     verbose: bool
 
     def beside(self, extension: str) -> Path:
-        """Where a file goes: where the user says, or beside the recording, under its name."""
+        """Where a file goes: where the user says, or beside the recording, under its name and that of the choice."""
+        return self.out or self._folder / f"{'-'.join([self._stem or 'report', *self.choice.names])}.{extension}"
+
+    @property
+    def pictures(self) -> tuple[Path, str]:
+        """The folder that pictures go to, and how their names begin: plain ones are of all that a folder holds."""
         if self.out is not None:
-            return self.out
+            return self.out, ""
+        return self._folder, "".join(f"{part}-" for part in (self._stem, *self.choice.names) if part)
+
+    @property
+    def _folder(self) -> Path:
+        return self.source.parent if self._stem else self.source
+
+    @property
+    def _stem(self) -> str:
+        """The recording's name; empty for a folder of several."""
         if self.source.is_dir() and not self.source.name.endswith(".part"):
-            return self.source / f"report.{extension}"
-        return self.source.with_name(f"{self.source.name.removesuffix('.part').removesuffix('.vram')}.{extension}")
+            return ""
+        return self.source.name.removesuffix(".part").removesuffix(".vram")
 
 
 @click.command("report")
@@ -76,11 +92,12 @@ def report_command(
     perfetto   a trace for ui.perfetto.dev: memory counters, phases, modules
     snapshot   a pickle for pytorch.org/memory_viz; one pass
 
-    terminal, json and csv go to standard output; the others beside the recording, under its name.
+    terminal, json and csv go to standard output; the others beside the recording, under its name and that of a --pass,
+    --rank or --window: training.html, report.html, report-training.html, training-peaks.png.
     """
     form = form or "terminal"
     if out is not None:
-        _check(form, out)
+        _check(form, out, recording)
     from vramscope.recording.collection import find_run  # numpy takes long to load, and --help needs none
 
     choice = Choice(rank, window, pass_name)
@@ -91,7 +108,7 @@ def report_command(
         _summarize(files, choice, form, out, top, verbose)
         return
     comparison = load_window(files, choice, quiet) if files else load_comparison(recording, pass_name)
-    for path in _RENDER[form](Job(comparison, out, recording, top, verbose)):
+    for path in _RENDER[form](Job(comparison, out, recording, choice, top, verbose)):
         if not quiet:
             click.echo(f"wrote {path}", err=True)
 
@@ -105,14 +122,16 @@ def _summarize(files: Mapping[int, Path], choice: Choice, form: str, out: Path |
         write_text("-" if out is None else str(out), runs_text(runs, form))
 
 
-def _check(form: str, out: Path) -> None:
+def _check(form: str, out: Path, recording: Path) -> None:
     """Refuse an output before any work is done for it."""
     if form == "terminal":
         raise UsageError("--out goes with a --format other than terminal, which is for standard output")
+    if str(out) == "-" and form not in SUMMARIES:
+        raise UsageError(f"--out -: {form} does not go to standard output: name a {_KIND.get(form, 'file')}")
     if form == "png":
         check_folder(out)
     else:
-        check_file(str(out))
+        check_file(str(out), recording)
 
 
 def _terminal(job: Job) -> list[Path]:
@@ -143,12 +162,13 @@ def _text(job: Job, text: str) -> list[Path]:
 def _png(job: Job) -> list[Path]:
     from vramscope.views.png import write_modules, write_peaks, write_timeline
 
-    folder = job.out or (job.source if job.source.is_dir() else job.source.parent)
+    folder, prefix = job.pictures
     make_folder(folder)
-    writers = {"timeline.png": write_timeline, "peaks.png": write_peaks, "modules.png": write_modules}
-    for name, write in writers.items():
-        write(job.comparison, folder / name)
-    return [folder / name for name in writers]
+    writers = {"timeline": write_timeline, "peaks": write_peaks, "modules": write_modules}
+    paths = {folder / f"{prefix}{name}.png": write for name, write in writers.items()}
+    for path, write in paths.items():
+        write(job.comparison, path)
+    return list(paths)
 
 
 def _html(job: Job) -> list[Path]:

@@ -25,6 +25,13 @@ class Choice:
     window: int | None
     pass_name: str | None
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The choice as parts of a file's name; none for what was left open."""
+        rank = () if self.rank is None else (f"rank{self.rank}",)
+        window = () if self.window is None else (f"window{self.window}",)
+        return (*rank, *window, *(() if self.pass_name is None else (self.pass_name,)))
+
 
 def summarize_files(files: Mapping[int, Path], choice: Choice, form: str) -> "dict[int, RunSummary]":
     """The run of every rank, or of the chosen one.

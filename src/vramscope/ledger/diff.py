@@ -140,6 +140,7 @@ def diff_comparisons(before: Comparison, after: Comparison, thresholds: Sequence
     warnings = (*_doubts(before, "before"), *_doubts(after, "after"))
     if thresholds and warnings:
         raise RecordingError(f"cannot judge by --fail-over: {warnings[0]}")
+    crossed = tuple(("pass", old, new) for old, new in pairs.values() if old != new)
     changes = {name: _changes(before, after, old, new) for name, (old, new) in pairs.items()}
     verdicts = []
     for threshold in thresholds:
@@ -147,7 +148,7 @@ def diff_comparisons(before: Comparison, after: Comparison, thresholds: Sequence
             verdicts.append(_judge(threshold, name, before.ledgers[old], after.ledgers[new]))
     return Diff(
         passes=tuple(PassDiff(name, found) for name, found in changes.items()),
-        differences=_differences(before.workload, after.workload),
+        differences=(*crossed, *_differences(before.workload, after.workload)),
         verdicts=tuple(verdicts),
         warnings=warnings,
     )

@@ -44,24 +44,29 @@ class Threshold:
         return f"{self.percent}%" if self.percent is not None else format_size(self.size_bytes)
 
 
-def parse_threshold(text: str) -> Threshold:
+def parse_threshold(text: str, option: str = "--fail-over") -> Threshold:
     """A threshold such as ``5%``, ``peak:5%``, ``activations:20MiB`` or ``module=blocks.0:0``.
+
+    Args:
+        text: the threshold.
+        option: which gave it, for messages.
 
     Raises:
         UsageError: the name is no figure, or the value neither a percentage nor a size.
     """
     name, _, value = text.rpartition(":")
-    figure, name = _figure(name, text)
+    where = f"{option} {text!r}"
+    figure, name = _figure(name, where)
     match = _PERCENT.fullmatch(value)
     if match is not None:
         return Threshold(text, figure, name, Decimal(match[1]), 0)
     try:
         return Threshold(text, figure, name, None, 0 if value.strip() == "0" else parse_size(value))
     except UsageError as error:
-        raise UsageError(f"{text!r}: {value!r} is neither a percentage such as 5% nor a size such as 20MiB") from error
+        raise UsageError(f"{where}: {value!r} is neither a percentage such as 5% nor a size such as 20MiB") from error
 
 
-def _figure(name: str, text: str) -> tuple[Figure, str]:
+def _figure(name: str, where: str) -> tuple[Figure, str]:
     if name in ("", Figure.PEAK):
         return Figure.PEAK, str(Figure.PEAK)
     if name.startswith(_MODULE):
@@ -71,4 +76,4 @@ def _figure(name: str, text: str) -> tuple[Figure, str]:
     known = ["peak", *Category]
     near = difflib.get_close_matches(name, known, 1)
     hint = f"did you mean {near[0]}?" if near else f"choose module=PATH or one of {', '.join(known)}"
-    raise UsageError(f"{text!r}: there is no figure {name!r}: {hint}")
+    raise UsageError(f"{where}: there is no figure {name!r}: {hint}")

@@ -104,6 +104,8 @@ def _ini_value(config: pytest.Config, spelling: str) -> Any:
 def _path(config: pytest.Config, name: str) -> Path | None:
     """A path as its author means it: from where pytest was started, or from the ini file's folder."""
     value = _value(config, name)
+    if value == "-":
+        raise UsageError(f"--{name} -: standard output is pytest's own: name a file or folder")
     given = config.getoption(name.replace("-", "_")) is not None
     return None if value is None else (config.invocation_params.dir if given else config.rootpath) / value
 

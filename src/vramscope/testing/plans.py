@@ -80,7 +80,7 @@ def plan_of(item: pytest.Item, settings: "Settings | None") -> Plan | None:
     Raises:
         UsageError: a marker is malformed.
     """
-    marked = [*item.iter_markers("limit_vram"), *item.iter_markers("limit_vram_leaks")]
+    marked = [*_marks(item, "limit_vram"), *_marks(item, "limit_vram_leaks")]
     gated = settings is not None and bool(settings.thresholds)
     if not marked:
         default = _default_limits(settings)
@@ -95,7 +95,7 @@ def _memory_limits(item: pytest.Item) -> "tuple[MemoryLimit, ...]":
     from vramscope.testing.limits import parse_memory_limit
 
     limits: dict[Any, MemoryLimit] = {}
-    for mark in item.iter_markers("limit_vram"):
+    for mark in _marks(item, "limit_vram"):
         limit = parse_memory_limit(mark.args, mark.kwargs)
         limits.setdefault((limit.category, limit.device), limit)
     return tuple(limits.values())
@@ -104,8 +104,15 @@ def _memory_limits(item: pytest.Item) -> "tuple[MemoryLimit, ...]":
 def _leak_limits(item: pytest.Item) -> "tuple[LeakLimit, ...]":
     from vramscope.testing.limits import parse_leak_limit
 
-    closest = item.get_closest_marker("limit_vram_leaks")
-    return () if closest is None else (parse_leak_limit(closest.args, closest.kwargs),)
+    return tuple(parse_leak_limit(mark.args, mark.kwargs) for mark in _marks(item, "limit_vram_leaks")[:1])
+
+
+def _marks(item: pytest.Item, name: str) -> "list[pytest.Mark]":
+    """The markers, the closest first: a parameter's own come before its function's, which pytest has the other way."""
+    marks = list(item.iter_markers(name))
+    callspec = getattr(item, "callspec", None)  # of parametrized tests only
+    own = () if callspec is None else callspec.marks
+    return sorted(marks, key=lambda mark: not any(mark is other for other in own))
 
 
 def _default_limits(settings: "Settings | None") -> "tuple[MemoryLimit, ...]":

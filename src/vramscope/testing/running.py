@@ -55,20 +55,28 @@ def _warm_up(item: pytest.Item) -> None:
 
 def _start(plan: Plan) -> Measurement | None:
     """Begin to measure; None where that is impossible and nothing hangs on it."""
+    begun = _begin(plan)
+    if isinstance(begun, str):  # not in the handler of the error, or pytest would show that as well
+        _cannot_measure(plan, begun)
+        return None
+    return begun
+
+
+def _begin(plan: Plan) -> Measurement | str:
+    """A running measurement, or why there is none."""
     try:
         measurement = Measurement(device_called(plan.device))
         measurement.start()
     except VramscopeError as error:
-        _cannot_measure(plan, error)
-        return None
+        return str(error)
     return measurement
 
 
-def _cannot_measure(plan: Plan, error: VramscopeError) -> None:
+def _cannot_measure(plan: Plan, reason: str) -> None:
     """A limit that could not be looked at is no pass; figures that nobody judges are only missing."""
     if plan.is_judged:
-        pytest.fail(f"vramscope cannot measure this test: {error}", pytrace=False)
-    _warn(f"cannot measure this test: {error}")
+        pytest.fail(f"vramscope cannot measure this test: {reason}", pytrace=False)
+    _warn(f"cannot measure this test: {reason}")
 
 
 def _warn(text: str) -> None:
@@ -77,11 +85,10 @@ def _warn(text: str) -> None:
 
 def _judge(item: pytest.Item, plan: Plan, settings: Settings | None, measurement: Measurement, *, passed: bool) -> None:
     """Take the figures; a test that failed already is not judged, for its traceback keeps its tensors alive."""
-    try:
-        recording = measurement.finish()
-    except VramscopeError as error:
+    recording = _finish(measurement)
+    if isinstance(recording, str):
         if passed:
-            _cannot_measure(plan, error)
+            _cannot_measure(plan, recording)
         return
     ledger = Ledger(recording)
     figures = {device.name: figures_of(ledger, device.name) for device in recording.devices}
@@ -94,6 +101,14 @@ def _judge(item: pytest.Item, plan: Plan, settings: Settings | None, measurement
         if problems:
             item.stash[FIGURES]["problems"] = [problem.splitlines()[0] for problem in problems]
             pytest.fail("vramscope: " + "\nvramscope: ".join(problems), pytrace=False)
+
+
+def _finish(measurement: Measurement) -> Recording | str:
+    """The recording, or why there is none."""
+    try:
+        return measurement.finish()
+    except VramscopeError as error:
+        return str(error)
 
 
 def _unseen(threads: tuple[str, ...]) -> str:

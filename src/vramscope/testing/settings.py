@@ -60,7 +60,7 @@ def checked_settings(
     if report_folder is not None:
         check_folder(report_folder, "--vramscope-report")
     baseline = None if compare_path is None else read_baseline(compare_path)
-    thresholds = tuple(parse_threshold(text) for text in fail_over)
+    thresholds = tuple(parse_threshold(text, "--vramscope-fail-over") for text in fail_over)
     if baseline is not None:
         _require_modules(thresholds, baseline)
     return Settings(
@@ -72,8 +72,15 @@ def checked_settings(
         compare_path=compare_path,
         baseline=baseline,
         thresholds=thresholds,
-        default_limit_bytes=None if default_limit is None else parse_size(default_limit),
+        default_limit_bytes=None if default_limit is None else _default_limit(default_limit),
     )
+
+
+def _default_limit(text: str) -> int:
+    try:
+        return parse_size(text)
+    except UsageError as error:
+        raise UsageError(f"--vramscope-default-limit: {error}") from None
 
 
 def _require_modules(thresholds: Sequence[Threshold], baseline: Baseline) -> None:

@@ -5,6 +5,9 @@ import threading
 from types import FrameType
 from typing import Any
 
+_WITHOUT_TENSORS = frozenset({"tqdm._monitor"})
+"""Whose kinds of threads make no tensors: a progress bar's looks at the clock."""
+
 
 class ThreadWatch:
     """Takes the names of Python threads that start while it is on.
@@ -39,5 +42,7 @@ class ThreadWatch:
             threading.setprofile(self._before)
 
     def _on_start(self, frame: FrameType, event: str, argument: object) -> None:
-        self._started.append(threading.current_thread().name)
+        thread = threading.current_thread()
+        if type(thread).__module__ not in _WITHOUT_TENSORS:
+            self._started.append(thread.name)
         sys.setprofile(self._before)

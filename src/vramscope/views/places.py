@@ -2,9 +2,12 @@
 
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from vramscope.errors import OutputError
+
+RECORDING = ".vram"
 
 
 def check_folder(path: Path, option: str = "--out") -> None:
@@ -25,16 +28,33 @@ def check_folder(path: Path, option: str = "--out") -> None:
         raise OutputError(f"cannot write to the folder {path}: {error.strerror}; give another with {option}") from error
 
 
-def check_file(path: str) -> None:
-    """Refuse a file that could not be written later; ``-`` is standard output.
+def check_file(path: str, *sources: Path) -> None:
+    """Refuse a file that could not be written later, or that holds what no run gives again; ``-`` is standard output.
+
+    Args:
+        path: the file.
+        *sources: what it is made from, which it must not take the place of.
 
     Raises:
-        OutputError: its folder is missing or not writable.
+        OutputError: it is a folder or a recording, or its folder is missing or not writable.
     """
     if path == "-":
         return
-    folder = Path(path).resolve().parent
-    if Path(path).exists() and not Path(path).is_file() and not Path(path).is_dir():
+    file = Path(path)
+    reason = "it has no name" if not path else "it is a folder" if file.is_dir() else _worth_keeping(file, sources)
+    if reason is not None:
+        raise OutputError(f"cannot write {path!r}: {reason}; name another file")
+    if file.exists() and not file.is_file():
         return  # a device or a pipe
-    if Path(path).is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+    folder = file.resolve().parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise OutputError(f"cannot write {path}: {folder} must be an existing folder that you may write to")
+
+
+def _worth_keeping(file: Path, sources: Sequence[Path]) -> str | None:
+    """Why a file must stay, None where it need not."""
+    if not file.is_file():
+        return None
+    if any(source.exists() and source.samefile(file) for source in sources):
+        return "it would take the place of what it is made from"
+    return "it is a recording" if file.suffix == RECORDING else None

@@ -161,7 +161,7 @@ const sizeCell = bytes => element("td", size(bytes), {"data-bytes": bytes, title
 function drawIcicle() {
   const modules = current().modules, [label, column, category] = MEASURES[state.measure];
   const value = figures => column < 0 ? figures.reduce((a, b) => a + b, 0) : figures[column];
-  const ids = new Map(modules.map((module, index) => [module.path, `m${index}`]));
+  const ids = new Map(modules.map((module, index) => [module, `m${index}`]));
   const shown = modules.filter(module => value(module.all) > 0);
   const total = shown.length ? value(shown[0].all) : 0;
   const text = shown.map(module => module.path ? module.path.split(".").pop() : data.name);
@@ -171,8 +171,8 @@ function drawIcicle() {
     return words.filter(Boolean).join("<br>");
   });
   const base = colour(category), pale = isDark() ? "#2c3542" : "#eef1f6";
-  const trace = {type: "icicle", ids: shown.map(m => ids.get(m.path)), labels: text.map(safe), values: shown.map(m => value(m.all)),
-    parents: shown.map(m => m.parent === null ? "" : ids.get(m.parent)), branchvalues: "total", customdata: details,
+  const trace = {type: "icicle", ids: shown.map(m => ids.get(m)), labels: text.map(safe), values: shown.map(m => value(m.all)),
+    parents: shown.map(m => m.parent === null ? "" : `m${m.parent}`), branchvalues: "total", customdata: details,
     hovertemplate: "%{customdata}<extra></extra>", text: shown.map(m => size(value(m.all))), textinfo: "label+text",
     sort: false, tiling: {orientation: "v", pad: 1}, pathbar: {side: "top", thickness: 24}, maxdepth: 6,
     marker: {colors: shown.map(m => Math.sqrt(value(m.all) / (total || 1))), colorscale: [[0, pale], [1, base]], cmin: 0, cmax: 1, line: {color: variable("--card"), width: 1}}};

@@ -54,6 +54,8 @@ def _paint(category: Category) -> Plain:
 
 
 def _pass(name: str, ledger: Ledger, summary: PassSummary) -> Plain:
+    nodes = module_tree(ledger, summary)
+    number = {node.path: index for index, node in enumerate(nodes)}  # paths as shown may be cut, and so alike
     return {
         "name": visible(name),
         "peak": summary.peak.bytes,
@@ -61,13 +63,13 @@ def _pass(name: str, ledger: Ledger, summary: PassSummary) -> Plain:
         "modules": [
             {
                 "path": visible(node.path),
-                "parent": None if node.parent is None else visible(node.parent),
+                "parent": None if node.parent is None else number[node.parent],
                 "type": visible(node.type),
                 "own": _figures(vars(node.own)),
                 "all": _figures(vars(node.inclusive)),
                 "transient": node.transient_peak_bytes,
             }
-            for node in module_tree(ledger, summary)
+            for node in nodes
         ],
         "operators": [
             [visible(row.name), row.bytes_at_peak, row.peak_bytes, row.allocated_bytes, row.allocations]
