@@ -30,7 +30,7 @@ def read_segments(raw: list[Any], name: str, stacks: StackTable, mark: Mark, rul
         name: the file, for messages.
         stacks: collects the blocks' stacks.
         mark: takes what contradicts itself, and where.
-        ruled: whether the CUDA allocator made them, so that its sizes are the only ones possible.
+        ruled: whether the CUDA allocator made them, so that they have its sizes and do not overlap.
 
     Raises:
         RecordingError: an entry has not the shape of a segment, or two overlap.
@@ -39,7 +39,9 @@ def read_segments(raw: list[Any], name: str, stacks: StackTable, mark: Mark, rul
         (_read_segment(entry, f"{name}: segment {index}", stacks, mark) for index, entry in enumerate(raw)),
         key=lambda segment: (segment.device, segment.address),
     )
-    for segment in segments if ruled else ():
+    if not ruled:
+        return tuple(segments)
+    for segment in segments:
         _check_rules(segment, mark)
     for before, after in pairwise(segments):
         if before.device == after.device and before.end > after.address:
