@@ -155,5 +155,6 @@ def test_releases_that_nobody_can_tell_apart_are_told(tmp_path: Path) -> None:
 
     assert released(stacks=True).notes == ()
     (note,) = released(stacks=False).notes
-    assert note.startswith("cuda:0: of 1 releases of cached memory the trace does not tell")
+    assert note.startswith("cuda:0: releases of cached memory of which the trace does not tell")
+    assert "made room: 1;" in note
     assert note in printed(released(stacks=False))

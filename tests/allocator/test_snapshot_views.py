@@ -59,6 +59,13 @@ def test_the_terminal_report(tmp_path: Path) -> None:
     assert printed(two_blocks(tmp_path)) == GOLDEN
 
 
+def test_one_entry_and_one_failure_are_singular(tmp_path: Path) -> None:
+    failure = {"action": "oom", "size": 1 << 30, "stream": 0, "device_free": 5, "time_us": 1}
+    text = printed(load({"segments": [], "device_traces": [[failure]]}, tmp_path))
+    assert "1 trace entry over" in text
+    assert "1 allocation failed" in text
+
+
 def test_only_the_largest_sites_are_listed_unless_asked(tmp_path: Path) -> None:
     program = Program()
     for line in range(1, 14):

@@ -113,8 +113,8 @@ def build_report(
             runs.append(SettingsRun(device.device, outcome, trial.asked, trial.settings.ignored))
         if demand.uncertain:
             notes.append(
-                f"{device.name}: of {demand.uncertain} releases of cached memory the trace does not tell whether the "
-                "program called empty_cache() or the allocator made room; they are taken for the allocator's own"
+                f"{device.name}: releases of cached memory of which the trace does not tell whether the program called "
+                f"empty_cache() or the allocator made room: {demand.uncertain}; taken for the allocator's own"
             )
     runs.sort(key=lambda run: (run.device, not run.outcome.fits, run.outcome.peak_reserved))
     return SnapshotReport(summary, tuple(runs), limit_bytes, tuple(notes))
