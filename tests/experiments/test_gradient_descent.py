@@ -14,7 +14,8 @@ from vramscope.experiments.gradient_descent.descent import (
     logistic_regression,
     quadratic,
 )
-from vramscope.experiments.gradient_descent.memory import judge_state
+from vramscope.experiments.gradient_descent.figure import draw
+from vramscope.experiments.gradient_descent.memory import judge_in_place, judge_state
 from vramscope.experiments.gradient_descent.signs import judge_minus
 from vramscope.findings import Verdict
 
@@ -73,4 +74,24 @@ def test_the_state_is_as_many_copies_to_the_byte(
 
 def test_another_number_of_copies_is_not_borne_out(measured: Callable[[str], Any]) -> None:
     claim = judge_state(measured("gradient-descent"), copies={"adam": 1})
-    assert claim.checks["Adam: 1 copies"] is False
+    assert claim.checks["Adam: 1 copy"] is False
+
+
+def test_one_copy_is_not_called_copies(measured: Callable[[str], Any]) -> None:
+    assert "momentum 1 copy;" in judge_state(measured("gradient-descent")).measured
+
+
+def test_adams_temporaries_follow_the_largest_tensor(measured: Callable[[str], Any]) -> None:
+    evidence = judge_in_place(measured("gradient-descent")).evidence
+    weight, bias, factor = 64 * 64 * 4, 64 * 4, 8
+    # a root and a quotient of the largest tensor, beside the denominator of the bias before it, which a variable holds
+    assert (evidence["largest_tensor_bytes"], evidence["temporary_peak_bytes"]["Adam"]) == (
+        weight,
+        2 * weight + bias + factor,
+    )
+
+
+def test_the_caption_says_what_became_of_the_longer_step(measured: Callable[[str], Any]) -> None:
+    # the bound on the logistic regression's curvature is not reached, so that its step is not too long
+    words = "a step 4.5 times as long it rises (quadratic), falls (logistic regression)"
+    assert words in draw(measured("gradient-descent")).caption

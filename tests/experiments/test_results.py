@@ -45,6 +45,10 @@ def test_the_sums_of_every_kept_pass_are_exact() -> None:
     )
 
 
+def test_every_headline_fits_on_a_line() -> None:
+    assert not [e["name"] for e in experiments() if len(e["picture"]["headline"]) > 78]
+
+
 @pytest.mark.parametrize("page", ["README.md", "docs/experiments-gallery.md"])
 def test_a_page_shows_every_experiments_picture(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")

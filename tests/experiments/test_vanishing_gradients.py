@@ -68,3 +68,7 @@ def test_gelu_keeps_twice_as_much(measured: Callable[[str], Any]) -> None:
     profiles = measured(NAME).profiles
     # 5 layers: GELU keeps its input too, a float32 map of 32 x 32 each
     assert profiles["GELU"].retained_bytes - profiles["ReLU"].retained_bytes == 5 * 32 * 32 * 4
+
+
+def test_what_counts_as_nothing_is_said(measured: Callable[[str], Any]) -> None:
+    assert "below 1% counts as learning nothing" in judge_last_layers(measured(NAME)).measured

@@ -9,11 +9,6 @@ from vramscope.experiments.gradient_descent.memory import state_words
 from vramscope.findings import Panel, PanelKind, Picture, Series
 from vramscope.ledger.categories import Category
 
-_CAPTION = (
-    "First two panels: how far the loss is above the least one possible, step by step. With the minus sign it falls; "
-    "with plus, or with a step that is too long, it rises. Last panel: what an optimizer's step needs, in copies of "
-    "the parameters."
-)
 _ROUNDING = 4 * sys.float_info.epsilon
 
 
@@ -34,11 +29,22 @@ def draw(measured: Measured) -> Picture:
     runs = measured.runs["quadratic"]
     down, up = runs[MINUS, STABLE].losses, runs[PLUS, STABLE].losses
     headline = f"From a loss of {down[0]:.1f} the minus sign leads to {down[-1]:.1g}, the plus sign to {up[-1]:.0g}"
-    return Picture(headline, (*panels, _copies(measured)), _CAPTION)
+    return Picture(headline, (*panels, _copies(measured)), _caption(measured))
+
+
+def _caption(measured: Measured) -> str:
+    """With what became of the longer step on each problem, which differs: only the quadratic's curvature is exact."""
+    longer = {name: runs[MINUS, TOO_LARGE].losses for name, runs in measured.runs.items()}
+    fate = ", ".join(f"{'falls' if run[-1] < run[0] else 'rises'} ({name})" for name, run in longer.items())
+    return (
+        "First two panels: how far the loss is above the least one possible, step by step, with the minus and with "
+        f"the plus sign. With the minus sign and a step {TOO_LARGE / STABLE:g} times as long it {fate}. Last panel: "
+        "what an optimizer's step needs, in copies of the parameters."
+    )
 
 
 def _losses(measured: Measured, name: str) -> Panel:
-    labels = {(MINUS, STABLE): "minus", (PLUS, STABLE): "plus", (MINUS, TOO_LARGE): "minus, step too long"}
+    labels = {(MINUS, STABLE): "minus", (PLUS, STABLE): "plus", (MINUS, TOO_LARGE): "minus, longer step"}
     series = [_curve(label, measured.runs[name][way], measured.minima[name]) for way, label in labels.items()]
     return Panel(name.capitalize(), "step", "loss above the least", tuple(series), log_y=True, markers=False)
 

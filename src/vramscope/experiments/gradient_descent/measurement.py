@@ -28,12 +28,16 @@ LABELS = {"sgd": "SGD", "sgd:momentum=0.9": "momentum", "adam": "Adam", "adamw":
 
 @dataclass(frozen=True)
 class Measured:
-    """Runs by problem, sign and step size; each problem's least loss; a profiled training pass for each optimizer."""
+    """Runs by problem, sign and step size; each problem's least loss; a profiled training pass for each optimizer.
+
+    ``tensors`` are the profiled model's parameter tensors, ``largest_tensor_bytes`` the size of the largest of them.
+    """
 
     runs: Mapping[str, Mapping[tuple[float, float], Run]]
     minima: Mapping[str, float]
     profiles: Mapping[str, Profiled]
     tensors: int
+    largest_tensor_bytes: int
 
     @property
     def passes(self) -> dict[str, PassSummary]:
@@ -63,4 +67,5 @@ def measure(settings: Settings, announce: Announce) -> Measured:
         announce(f"gradient-descent: {label}")
         profiles[name] = profile_training(subject, settings, name)
     minima = {problem.name: problem.minimum() for problem in problems}
-    return Measured(runs, minima, profiles, len(list(subject.build().model.parameters())))
+    parameters = list(subject.build().model.parameters())
+    return Measured(runs, minima, profiles, len(parameters), max(parameter.nbytes for parameter in parameters))

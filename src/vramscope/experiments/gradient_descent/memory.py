@@ -20,7 +20,7 @@ def judge_state(measured: Measured, copies: Mapping[str, int] = COPIES) -> Claim
     for name, count in copies.items():
         moments = sum(size for key, size in state[name].items() if key != STEP_COUNTER)
         counters = _COUNTER_BYTES * measured.tensors if "adam" in name else 0
-        checks[f"{LABELS[name]}: {count} copies"] = moments == count * measured.profiles[name].parameter_bytes
+        checks[f"{LABELS[name]}: {_copies(count)}"] = moments == count * measured.profiles[name].parameter_bytes
         checks[f"{LABELS[name]}: {counters} bytes of counters"] = state[name].get(STEP_COUNTER, 0) == counters
     return Claim(
         "Per parameter SGD stores nothing, momentum one number, Adam and AdamW two, and a step counter per tensor",
@@ -36,13 +36,22 @@ def judge_state(measured: Measured, copies: Mapping[str, int] = COPIES) -> Claim
 
 
 def judge_in_place(measured: Measured) -> Claim:
-    """What an optimizer needs only while it steps."""
+    """What an optimizer needs only while it steps; on the CPU it goes from one parameter tensor to the next.
+
+    Hence the largest tensor counts and not all of them together. The 8 bytes are a factor, such as the momentum's, as a
+    float64 tensor without dimensions.
+    """
     temporary = {name: p.most_bytes(Category.OPTIMIZER_TEMPORARIES) for name, p in measured.profiles.items()}
     return Claim(
         "An optimizer's step needs no memory besides its state",
         {LABELS[name]: size == 0 for name, size in temporary.items()},
-        "temporaries in the step: " + ", ".join(f"{LABELS[n]} {size:,} B" for n, size in temporary.items()),
-        {"temporary_peak_bytes": {LABELS[name]: size for name, size in temporary.items()}},
+        "temporaries in the step: "
+        + ", ".join(f"{LABELS[n]} {size:,} B" for n, size in temporary.items())
+        + f"; the largest parameter tensor has {measured.largest_tensor_bytes:,} B",
+        {
+            "largest_tensor_bytes": measured.largest_tensor_bytes,
+            "temporary_peak_bytes": {LABELS[name]: size for name, size in temporary.items()},
+        },
         Origin.QUESTION,
     )
 
@@ -51,4 +60,8 @@ def state_words(state: Mapping[str, int], profile: Profiled) -> str:
     """An optimizer's state as copies of the parameters, and its counters."""
     moments = sum(size for key, size in state.items() if key != STEP_COUNTER)
     counters = f" + {state[STEP_COUNTER]} B" if STEP_COUNTER in state else ""
-    return f"{moments / profile.parameter_bytes:g} copies{counters}"
+    return f"{_copies(moments / profile.parameter_bytes)}{counters}"
+
+
+def _copies(number: float) -> str:
+    return f"{number:g} {'copy' if number == 1 else 'copies'}"

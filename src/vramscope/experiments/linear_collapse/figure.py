@@ -6,9 +6,9 @@ from vramscope.experiments.profiled import stack_of
 from vramscope.findings import Panel, PanelKind, Picture, Series, Verdict
 
 _CAPTION = (
-    "Left: the difference between a network and one linear layer, as a share of the output, or of how much the output "
-    "varies for the best layer beside activation functions. Without these it is rounding error; with them the best "
-    "layer still misses much. Right: what training holds at its fullest moment."
+    "Left: how far a network is from one linear layer. Without activation functions: from the layer that its layers "
+    "multiply to, as a share of the output; what is left is rounding. With them: from the layer that fits best, as a "
+    "share of how much the output varies. Right: what training holds at its fullest moment."
 )
 
 

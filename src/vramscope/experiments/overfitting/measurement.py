@@ -44,6 +44,11 @@ class Measured:
         """The gap over seeds."""
         return self.spread(recipe, lambda outcome: outcome.gap)
 
+    def narrows_every_gap(self, recipe: str) -> bool:
+        """Whether the gap is smaller than the baseline's for every seed."""
+        pairs = zip(self.outcomes[BASELINE], self.outcomes[recipe], strict=True)
+        return all(after.gap < before.gap for before, after in pairs)
+
     def accuracies(self, recipe: str) -> Spread:
         """Accuracy on new data over seeds."""
         return self.spread(recipe, lambda outcome: outcome.test_accuracy)

@@ -45,8 +45,8 @@ def draw(measured: Measured) -> Picture:
     highest = {name: float(slope.max()) for name, slope in measured.derivatives.items()}
     tanh, sigmoid = (median_epochs(measured, LEARNING_RATES[0], name) for name in ("tanh", "sigmoid"))
     headline = (
-        f"tanh is {highest['tanh'] / highest['sigmoid']:.1f} times as steep as sigmoid, "
-        f"and learns in {tanh} epochs instead of {sigmoid}"
+        f"tanh is {highest['tanh'] / highest['sigmoid']:g} times as steep, and learns in {tanh} epochs, not {sigmoid} "
+        f"(learning rate {LEARNING_RATES[0]})"
     )
     return Picture(headline, (_curves(measured), _slopes(measured), _errors(measured)), _CAPTION)
 

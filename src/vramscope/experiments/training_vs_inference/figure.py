@@ -8,7 +8,8 @@ from vramscope.findings import Panel, PanelKind, Picture, Series
 _CAPTION = (
     "First: both passes at their fullest moment, in multiples of inference's. Then how much of training's peak is "
     "activations retained for backward, as the batch grows. Last: what inference holds at its fullest moment, in "
-    "multiples of the largest input and output of one layer; 1 is what the source's rule of two feature maps allows."
+    "multiples of the largest input and output of one layer; 1 is what the source's rule of two feature maps allows. "
+    "Beyond it, a residual connection or a variable keeps an earlier map, or an operator needs room to work."
 )
 
 
@@ -27,7 +28,7 @@ def answer(measured: Measured) -> str:
 def draw(measured: Measured) -> Picture:
     """The peaks, the growth of what is retained, and what inference holds."""
     shares = [measured.largest(model).retained_share for model in MODELS]
-    headline = f"Activations kept for backward fill {min(shares):.0%} to {max(shares):.0%} of training's peak"
+    headline = f"With large batches, kept activations fill {min(shares):.0%} to {max(shares):.0%} of training's peak"
     return Picture(headline, (_peaks(measured), _growth(measured), _maps(measured)), _CAPTION)
 
 

@@ -1,5 +1,6 @@
 """What inference is claimed to hold, judged."""
 
+from vramscope.experiments.training_vs_inference.feature_maps import Holding
 from vramscope.experiments.training_vs_inference.measured import Measured
 from vramscope.experiments.training_vs_inference.models import MODELS, chain_pair_bytes
 from vramscope.findings import Claim, Origin
@@ -32,10 +33,18 @@ def judge_two_maps(measured: Measured) -> Claim:
         {model: maps.held_bytes <= maps.largest_pair_bytes for model, maps in measured.maps.items()},
         ", ".join(
             f"{model} holds {maps.held_bytes / maps.largest_pair_bytes:.2f} times its largest pair, most in "
-            f"{max(maps.holdings, key=lambda holding: holding.held_bytes).path}"
+            f"{maps.fullest.path} ({_besides(maps.fullest)})"
             for model, maps in measured.maps.items()
         ),
         {model: maps.evidence() for model, maps in measured.maps.items()},
+    )
+
+
+def _besides(holding: Holding) -> str:
+    """What of the bytes held is of neither map, the largest first."""
+    largest_first = sorted(holding.others.items(), key=lambda other: -other[1])
+    return "of it outside the pair: " + ", ".join(
+        f"{format_size(size)} from {origin}" for origin, size in largest_first
     )
 
 

@@ -67,11 +67,16 @@ class Maps:
     @property
     def held_bytes(self) -> int:
         """The most that inference holds besides parameters, buffers and inputs that are not being read."""
-        return max(holding.held_bytes for holding in self.holdings)
+        return self.fullest.held_bytes
+
+    @property
+    def fullest(self) -> Holding:
+        """The module that holds most; the first of several."""
+        return max(self.holdings, key=lambda holding: holding.held_bytes)
 
     def evidence(self) -> dict[str, object]:
         """Every module that breaks the rule by name, with what it held besides its two maps."""
-        exceptions = [{**asdict(h), "excess_bytes": h.excess_bytes} for h in self.holdings if h.excess_bytes]
+        exceptions = [{**asdict(h), "excess_bytes": h.excess_bytes} for h in self.holdings if h.excess_bytes > 0]
         return {
             "held_bytes": self.held_bytes,
             "largest_pair_bytes": self.largest_pair_bytes,

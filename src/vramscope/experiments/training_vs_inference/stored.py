@@ -1,7 +1,7 @@
 """What is claimed to be stored for each weight, judged."""
 
 from vramscope.experiments.profiled import STEP_COUNTER
-from vramscope.experiments.training_vs_inference.measured import Measured
+from vramscope.experiments.training_vs_inference.measured import Measured, Pair
 from vramscope.experiments.training_vs_inference.models import MODELS
 from vramscope.findings import Claim, Origin
 from vramscope.ledger.categories import Category
@@ -85,11 +85,17 @@ def judge_explanation(measured: Measured) -> Claim:
             off = abs(pair.extra_bytes - stated)
             checks[f"{model}, batch {batch}"] = off <= CLOSE * max(stated, pair.extra_bytes)
             evidence[f"{model}, batch {batch}"] = {"extra_bytes": pair.extra_bytes, "explained_bytes": stated}
-    last = {model: measured.largest(model) for model in MODELS}
-    shares = ", ".join(f"{m} {2 * pair.training.parameter_bytes / pair.extra_bytes:.0%}" for m, pair in last.items())
+    shares = {m: [_explained(pair) for pair in measured.over_batch(m).values()] for m in MODELS}
     return Claim(
         "A gradient and a learning rate for each weight are what training needs more than inference",
         checks,
-        f"explained at the largest batch: {shares} of the difference",
+        "explained, from the largest batch to the smallest: "
+        + ", ".join(f"{model} {by[-1]:.1%} to {by[0]:.1%}" for model, by in shares.items())
+        + " of the difference",
         evidence,
     )
+
+
+def _explained(pair: Pair) -> float:
+    """The source's two numbers for each weight as a share of what training needs more."""
+    return 2 * pair.training.parameter_bytes / pair.extra_bytes

@@ -79,8 +79,9 @@ def judge_last_layers(measured: Measured, activation: str = "sigmoid") -> Claim:
     return Claim(
         f"In a network of {activation} layers only the last layers learn",
         {f"{depth} layers: the first learns nothing": share < LEARNS_NOTHING for depth, share in shares.items()},
-        "the first layer changes by this share of the last: "
-        + ", ".join(f"{share:.0e} at {depth} layers" for depth, share in shares.items()),
+        "in one step the first layer changes by this share of the last: "
+        + ", ".join(f"{share:.0e} at {depth} layers" for depth, share in shares.items())
+        + f"; below {LEARNS_NOTHING:.0%} counts as learning nothing",
         {"first_over_last_relative_change_by_depth": keyed(shares), "threshold": LEARNS_NOTHING},
     )
 

@@ -30,7 +30,7 @@ def draw(measured: Measured) -> Picture:
     """Gradients by layer, the fitted factors, and memory."""
     deepest = max(measured.fitted_depths)
     factor = measured.factors("sigmoid", deepest, output_norms).mean
-    headline = f"Each sigmoid layer passes on {factor:.0%} of the gradient; after {deepest} of them little is left"
+    headline = f"In {deepest} layers each sigmoid passes on {factor:.0%} of the gradient it gets"
     return Picture(headline, (_by_layer(measured, deepest), _by_depth(measured), _memory(measured)), _CAPTION)
 
 
