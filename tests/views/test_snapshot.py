@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from helpers import Script
 from views import samples
 from vramscope.allocator.snapshot.importer import import_snapshot
 from vramscope.allocator.snapshot.reader import read_snapshot
 from vramscope.errors import UnsupportedError
 from vramscope.ledger.ledger import Ledger
+from vramscope.recording.recording import PhaseName
 from vramscope.views.snapshot import snapshot_document, write_snapshot
 
 SNAPSHOTS = Path(__file__).parents[3] / "shared" / "snapshots"
@@ -69,6 +71,20 @@ def test_read_again_it_is_known_as_an_export_of_the_cpu(tmp_path: Path) -> None:
     again = Ledger(import_snapshot(snapshot))
     assert again.peak().bytes == ledger.peak().bytes
     assert again.recording.devices[0].name == "cpu"
+
+
+def test_a_block_whose_end_no_event_tells_of_counts_until_then(tmp_path: Path) -> None:
+    script = Script()
+    with script.phase(PhaseName.FORWARD):
+        script.seed(64, 1000)
+        script.alloc(5000, 300)
+        script.free(5000, 300)
+        script.alloc(64, 200)  # where the 1000 B lay: they must have gone
+        script.free(64, 200)
+    ledger = Ledger(script.recording())
+    write_snapshot(ledger, tmp_path / "x.pickle")
+    again = Ledger(import_snapshot(read_snapshot(tmp_path / "x.pickle")))
+    assert ledger.peak().bytes == again.peak().bytes == 1300
 
 
 def test_what_has_no_addresses_is_refused() -> None:

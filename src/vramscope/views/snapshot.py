@@ -111,10 +111,31 @@ def _trace(ledger: Ledger, device: int, frames: _Frames) -> Iterator[dict[str, A
     sizes = ledger.blocks.size[block]
     columns = (events.address[rows], events.size[rows], sizes, events.time_ns[rows] // 1000, events.scope[rows])
     category = ledger.category[block]
-    for address, signed, size, time_us, scope, code in zip(*(c.tolist() for c in (*columns, category)), strict=True):
+    silent, time_us = _silent_ends(ledger, device), 0
+    values = zip(rows.tolist(), *(c.tolist() for c in (*columns, category)), strict=True)
+    for row, address, signed, size, time_us, scope, code in values:
+        while silent and ledger.blocks.death[silent[-1]] <= row:
+            yield from _silent_free(ledger, silent.pop(), time_us, frames)
         entry = {"addr": address, "size": size, "stream": 0, "time_us": time_us, "frames": frames.of(scope, code)}
         for action in _BIRTH if signed > 0 else _DEATH:
             yield {"action": action, **entry}
+    for block_row in reversed(silent):
+        yield from _silent_free(ledger, block_row, time_us, frames)
+
+
+def _silent_ends(ledger: Ledger, device: int) -> list[int]:
+    """Blocks whose end no event tells of, the first to end last: without their frees a reader would not know them."""
+    blocks = ledger.blocks
+    rows = np.flatnonzero(blocks.silent & (blocks.device == device))
+    return list(rows[np.argsort(-blocks.death[rows], kind="stable")].tolist())
+
+
+def _silent_free(ledger: Ledger, block: int, time_us: int, frames: _Frames) -> Iterator[dict[str, Any]]:
+    blocks = ledger.blocks
+    stack = frames.of(int(blocks.birth_scope[block]), int(ledger.category[block]))
+    size, address = int(blocks.size[block]), int(blocks.address[block])
+    for action in _DEATH:
+        yield {"action": action, "addr": address, "size": size, "stream": 0, "time_us": time_us, "frames": stack}
 
 
 def _segments(ledger: Ledger, device: int, place: int, frames: _Frames) -> Iterator[dict[str, Any]]:
