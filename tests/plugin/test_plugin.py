@@ -298,9 +298,10 @@ def test_malformed_markers_are_refused_at_collection(project: Project, workers: 
         (("--vramscope-compare", "other.json"), "no baseline of vramscope's"),
         (("--vramscope-compare", "torn.json"), "damaged"),
         (("--vramscope-fail-over", "5%"), "--vramscope-compare"),
-        (("--vramscope-default-limit", "5 MBs"), "'5 MBs' is not a size"),
+        (("--vramscope-default-limit", "5 MBs"), "--vramscope-default-limit: '5 MBs' is not a size"),
         (("--vramscope-top", "many"), "--vramscope-top many"),
         (("--vramscope-json", "nowhere/x.json"), "nowhere"),
+        (("--vramscope-save", "-"), "--vramscope-save -: standard output is pytest's own"),
         (("--vramscope-report", "test_fine.py/report"), "--vramscope-report"),
         (("--vramscope-report", "test_fine.py"), "--vramscope-report"),
         (("--vramscope-compare", "empty.json"), "the baseline is empty"),
@@ -322,7 +323,7 @@ def test_malformed_options_end_with_4(project: Project, options: tuple[str, ...]
     elsewhere = TestFigures("cpu", 1, 0, {}, {}, {}, {}, {}).to_json()
     project.write("unmatched.json", json.dumps(results_document({"other.py::test_fine": elsewhere})))
     project.write("torn.json", '{"schema": "vramscope/1", "tool": "pytest", "tests": [{"test": "a"}]}')
-    text = project.run(*options, code=4)
+    text = (project.run if "-n" in options or "missing.json" in options else project.run_here)(*options, code=4)
     assert words in text
     assert "Traceback" not in text
 
@@ -371,30 +372,14 @@ def test_torch_is_loaded_only_when_it_is_used(project: Project) -> None:
 
 
 def test_limits_do_not_depend_on_order(project: Project) -> None:
-    project.write(
-        "test_order.py",
-        "import pytest, torch\nOLD = []\n"
-        "def test_fills():\n    OLD.append(torch.zeros(10_000))\n"
-        '@pytest.mark.limit_vram("4000 B")\ndef test_empties():\n    OLD.clear()\n    torch.zeros(1000)\n',
-    )
-    project.run("--vramscope", code=0)
-    project.run("--vramscope", "-k", "empties", code=0)
-
-
-def test_hostile_names_are_text(project: Project) -> None:
-    project.write(
-        "test_names.py",
-        "import pytest, torch\n"
-        '@pytest.mark.parametrize("x", [1], ids=["</script><script>alert(1)</script>"])\n'
-        "def test_name(x):\n"
-        "    model = torch.nn.Module()\n"
-        "    model.add_module('</td><img src=x>\\u202e', torch.nn.Linear(2, 2))\n"
-        "    list(model.children())[0](torch.ones(1, 2))\n",
-    )
-    project.run("--vramscope-report", "report", "--vramscope", code=0)
-    page = (project.path / "report" / "index.html").read_text()
-    assert "<script" not in page
-    assert "&lt;/script&gt;" in page
+    old = "import pytest, torch\nOLD = []\n"
+    fills = "def test_fills():\n    OLD.append(torch.zeros(10_000))\n"
+    empties = '@pytest.mark.limit_vram("4000 B")\ndef test_empties():\n    OLD.clear()\n    torch.zeros(1000)\n'
+    project.write("test_after.py", old + fills + empties)
+    project.write("test_alone.py", old + empties)
+    project.run("--vramscope", "--vramscope-json", "out.json", code=0)
+    tests = json.loads((project.path / "out.json").read_text())["tests"]
+    assert [test["peak_bytes"] for test in tests if test["test"].endswith("empties")] == [4000, 4000]
 
 
 def test_together_with_memray_and_benchmark(project: Project) -> None:
@@ -438,21 +423,6 @@ def test_without_an_option_or_marker_nothing_is_shown(project: Project) -> None:
     assert "vramscope" not in project.run(code=0)
 
 
-def test_what_cannot_be_measured_fails_only_where_a_limit_hangs_on_it(project: Project) -> None:
-    project.write(
-        "test_profiler.py",
-        "import pytest, torch\n"
-        "@pytest.fixture\ndef profiler():\n    with torch.profiler.profile():\n        yield\n"
-        "def test_free(profiler): ...\n"
-        '@pytest.mark.limit_vram("1 MiB")\ndef test_limited(profiler): ...\n'
-        "def test_nothing(): ...\n",
-    )
-    text = project.run("--vramscope", "--vramscope-json", "out.json", code=1)
-    assert outcomes(text) == {"test_free": "PASSED", "test_limited": "FAILED", "test_nothing": "PASSED"}
-    assert "vramscope cannot measure this test" in text
-    assert figures(project.path / "out.json")["test_nothing"]["peak_bytes"] == 0
-
-
 def test_an_empty_run_writes_its_files(project: Project) -> None:
     project.write("test_none.py", "import pytest\n@pytest.mark.skip\ndef test_none(): ...")
     text = project.run("--vramscope", "--vramscope-json", "out.json", code=0)
@@ -472,35 +442,6 @@ def test_a_recording_that_cannot_be_kept_ends_the_run_with_4(project: Project) -
     assert "ERROR: vramscope: test_in_the_way.py::test_in_the_way: cannot make the folder" in text
     assert outcomes(text) == {"test_in_the_way": "PASSED"}
     assert "Traceback" not in text
-
-
-THREADS = """
-import threading
-import pytest
-import torch
-
-def hidden():
-    torch.zeros(1000)
-
-@pytest.mark.limit_vram("3999 B")
-def test_on_its_own_thread(): ...
-
-@pytest.mark.limit_vram("3999 B")
-def test_on_another_thread():
-    thread = threading.Thread(target=hidden, name="loader")
-    thread.start()
-    thread.join()
-
-def test_nobody_asks():
-    threading.Thread(target=hidden).start()
-"""
-
-
-def test_tensors_of_other_threads_are_said_to_be_unseen(project: Project) -> None:
-    project.write("test_threads.py", THREADS)
-    text = project.run("--vramscope", code=0)
-    assert text.count("tensors made there are not counted") == 1
-    assert "the test started a thread (loader)" in text
 
 
 CACHE = """
@@ -523,24 +464,137 @@ def test_second():
 """
 
 
-@pytest.mark.parametrize("order", [("first", "second"), ("second", "first")])
-def test_a_warmup_makes_limits_independent_of_order(project: Project, order: tuple[str, str]) -> None:
+def test_a_warmup_makes_limits_independent_of_order(project: Project) -> None:
     # zeros and sum are 4000 B each; the table that only the first test to run makes is 4000 B more
-    for name, warmup in (("cold", ""), ("warm", ", warmup=1")):
-        project.write(f"test_{name}.py", CACHE.replace("WARMUP", warmup))
-    text = project.run(*(f"test_{name}.py::test_{test}" for name in ("cold", "warm") for test in order), code=1)
-    assert f"FAILED test_cold.py::test_{order[0]}" in text
-    for passed in (f"test_cold.py::test_{order[1]}", *(f"test_warm.py::test_{test}" for test in order)):
-        assert f"PASSED {passed}" in text
+    orders = {"forth": ("first", "second"), "back": ("second", "first")}
+    for name in orders:
+        project.write(f"test_cold_{name}.py", CACHE.replace("WARMUP", ""))
+        project.write(f"test_warm_{name}.py", CACHE.replace("WARMUP", ", warmup=1"))
+    files = {f"test_{kind}_{name}.py": order for kind in ("cold", "warm") for name, order in orders.items()}
+    text = project.run(*(f"{file}::test_{test}" for file, order in files.items() for test in order), code=1)
+    for file, order in files.items():
+        assert f"{'FAILED' if 'cold' in file else 'PASSED'} {file}::test_{order[0]}" in text
+        assert f"PASSED {file}::test_{order[1]}" in text
 
 
-def test_a_block_that_cannot_be_profiled_says_why(project: Project) -> None:
-    project.write(
-        "test_block.py",
-        "import pytest\n"
-        "@pytest.mark.limit_vram('1 MiB')\n"
-        "def test_block(vramscope):\n"
-        "    with vramscope.profile('no model'):\n"
-        "        pass\n",
-    )
-    assert "takes an nn.Module, not str" in project.run(code=1)
+_THREADS = """
+import threading
+import pytest
+import torch
+
+def hidden():
+    torch.zeros(1000)
+
+@pytest.mark.limit_vram("3999 B")
+def test_on_its_own_thread(): ...
+
+@pytest.mark.limit_vram("3999 B")
+def test_on_another_thread():
+    thread = threading.Thread(target=hidden, name="loader")
+    thread.start()
+    thread.join()
+
+def test_nobody_asks():
+    threading.Thread(target=hidden).start()
+"""
+_NAMES = """
+import pytest, torch
+
+@pytest.mark.parametrize("x", [1], ids=["</script><script>alert(1)</script>"])
+def test_name(x):
+    model = torch.nn.Module()
+    model.add_module("</td><img src=x>\\u202e", torch.nn.Linear(2, 2))
+    list(model.children())[0](torch.ones(1, 2))
+"""
+_PROFILERS = """
+import pytest, torch
+
+@pytest.fixture
+def profiler():
+    with torch.profiler.profile():
+        yield
+
+def test_free(profiler): ...
+
+@pytest.mark.limit_vram("1 MiB")
+def test_limited(profiler): ...
+
+def test_nothing(): ...
+
+@pytest.mark.limit_vram("1 MiB")
+def test_block(vramscope):
+    with vramscope.profile("no model"):
+        pass
+
+@pytest.mark.limit_vram("1 MiB", device="cuda:99")
+def test_device(): ...
+"""
+_CLOSEST = """
+import pytest, torch
+
+pytestmark = pytest.mark.limit_vram("1 B")
+
+@pytest.mark.limit_vram("3999 B")
+@pytest.mark.parametrize("own", [pytest.param(1, marks=pytest.mark.limit_vram("4000 B")), 0])
+def test_closest(own):
+    torch.zeros(1000)
+"""
+ODDITIES = {"threads": _THREADS, "names": _NAMES, "profilers": _PROFILERS, "closest": _CLOSEST}
+
+
+@pytest.fixture(scope="module")
+def odd_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("odd")
+    for name, text in ODDITIES.items():
+        (folder / f"test_{name}.py").write_text(text)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def odd_printed() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def odd_run(odd_folder: Path, project_in: Callable[[Path], Project], odd_printed: list[str]) -> str:
+    """Tests that are odd each in its own way, in one run."""
+    if not odd_printed:
+        options = ("--vramscope", "--vramscope-json", "out.json", "--vramscope-report", "report")
+        odd_printed.append(project_in(odd_folder).run(*options, code=1))
+    return odd_printed[0]
+
+
+def test_hostile_names_are_text(odd_run: str, odd_folder: Path) -> None:
+    page = (odd_folder / "report" / "index.html").read_text()
+    assert "<script" not in page
+    assert "&lt;/script&gt;" in page
+
+
+def test_what_cannot_be_measured_fails_only_where_a_limit_hangs_on_it(odd_run: str, odd_folder: Path) -> None:
+    found = outcomes(odd_run)
+    assert [found[f"test_{name}"] for name in ("free", "limited", "nothing")] == ["PASSED", "FAILED", "PASSED"]
+    assert "vramscope cannot measure this test" in odd_run
+    assert figures(odd_folder / "out.json")["test_nothing"]["peak_bytes"] == 0
+
+
+def test_a_failure_to_measure_is_shown_without_the_error_behind_it(odd_run: str) -> None:
+    shown = odd_run.partition("_ test_device _")[2].partition("\n___")[0]
+    assert "vramscope cannot measure this test: device='cuda:99': " in shown
+    assert "During handling of the above exception" not in shown
+
+
+def test_a_block_that_cannot_be_profiled_says_why(odd_run: str) -> None:
+    assert outcomes(odd_run)["test_block"] == "FAILED"
+    assert "takes an nn.Module, not str" in odd_run
+
+
+def test_tensors_of_other_threads_are_said_to_be_unseen(odd_run: str) -> None:
+    assert odd_run.count("tensors made there are not counted") == 1
+    assert "the test started a thread (loader)" in odd_run
+    assert outcomes(odd_run)["test_on_another_thread"] == "PASSED"
+
+
+def test_a_parameters_own_limit_counts_before_its_functions(odd_run: str) -> None:
+    found = outcomes(odd_run)
+    assert (found["test_closest[1]"], found["test_closest[0]"]) == ("PASSED", "FAILED")
+    assert "1 B more than limit_vram allows: 3.9 KiB (3,999 B)" in odd_run
