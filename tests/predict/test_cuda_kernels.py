@@ -130,3 +130,110 @@ def test_rms_norm_keeps_the_inverse_root_alone(rows, width):
     size = 4 * rows * width
     # the result, a root for each row; the sum and its gradient; the gradients of input and weight
     assert born(make, run) == [size, 4 * rows, 4, 4, size, 4 * width]
+
+
+PLACES = [(2, 8, 5), (3, 200, 2), (1, 40, 7)]
+"""Images, channels, and places in both directions."""
+
+
+@pytest.mark.parametrize(("images", "channels", "side"), PLACES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_batch_norm_keeps_two_float32_statistics_of_a_channel(images, channels, side, dtype):
+    def make():
+        norm = nn.BatchNorm2d(channels)
+        return norm, torch.empty(images, channels, side, side, dtype=dtype, requires_grad=True)
+
+    def run(made):
+        norm, given = made
+        norm(given).backward(torch.empty_like(given))
+
+    size, of_channel = dtype.itemsize * images * channels * side**2, 4 * channels
+    # the result, mean and deviation; the gradient given; those of input, weight and bias
+    # (cudnn_batch_norm and its backward, aten/src/ATen/native/cudnn/BatchNorm.cpp)
+    assert born(make, run) == [size, of_channel, of_channel, size, size, of_channel, of_channel]
+
+
+@pytest.mark.parametrize(("images", "channels", "side"), PLACES)
+def test_group_norm_folds_weight_and_statistics(images, channels, side):
+    def make():
+        norm = nn.GroupNorm(4, channels)
+        return norm, torch.empty(images, channels, side, side, requires_grad=True)
+
+    def run(made):
+        norm, given = made
+        norm(given).backward(torch.empty_like(given))
+
+    size, of_weight, of_group = 4 * images * channels * side**2, 4 * channels, 4 * images * 4
+    of_channel = images * of_weight
+    # result, mean, deviation, then scratch; the gradient given; those of input, weight and bias, then scratch
+    # (native_group_norm and its backward, aten/src/ATen/native/group_norm.cpp; cuda/group_norm_kernel.cu)
+    forward = [size, of_group, of_group, of_channel, of_channel]
+    backward = [size, of_weight, of_weight, of_channel, of_channel, of_group, of_group, of_channel]
+    assert born(make, run) == [*forward, size, *backward]
+
+
+@pytest.mark.parametrize("sizes", [(100, 300), (1, 7, 50), (4096,)])
+@pytest.mark.parametrize(
+    ("form", "roots"),
+    # torch/optim/adam.py: a loop makes the root of the second moment and its quotient with a number, one parameter
+    # after another; foreach makes the roots of all and divides them in place; the fused kernel
+    # (aten/src/ATen/native/cuda/FusedAdamKernel.cu) makes nothing
+    [({"foreach": False}, 2), ({"foreach": True}, 1), ({"fused": True}, 0)],
+)
+def test_a_steady_step_of_adamw(sizes, form, roots):
+    def make():
+        parameters = [torch.empty(size, requires_grad=True) for size in sizes]
+        for parameter in parameters:
+            parameter.grad = torch.empty_like(parameter)
+        optimizer = torch.optim.AdamW(parameters, **form)
+        optimizer.step()
+        return optimizer
+
+    assert born(make, lambda optimizer: optimizer.step()) == [4 * size for size in sizes for _ in range(roots)]
+
+
+@pytest.mark.parametrize("rows", ROWS)
+def test_a_second_gradient_is_added_in_place(rows):
+    def make():
+        parameter = matrix(rows)()
+        parameter.grad = torch.empty_like(parameter)
+        return parameter
+
+    def run(parameter):
+        (parameter * 2).backward(torch.empty_like(parameter))
+
+    # the product, the gradient given, the parameter's new gradient; their sum takes the old one's place
+    # (AccumulateGrad::accumulateGrad in torch/csrc/autograd/functions/accumulate_grad.h)
+    assert born(make, run) == [40 * rows] * 3
+
+
+@pytest.mark.parametrize("rows", ROWS)
+@pytest.mark.parametrize(("name", "workspace"), [("a100-80gb", 8519680), ("h100-80gb", 2**25), ("t4-16gb", 8519680)])
+def test_each_threads_first_product_takes_a_workspace(rows, name, workspace):
+    def make():
+        return matrix(rows)(), torch.empty(10, 6, requires_grad=True)
+
+    def run(made):
+        left, right = made
+        for _ in range(2):
+            (left @ right).backward(torch.empty(rows, 6))
+
+    # forward: the product and the program's workspace; backward: the gradient given, that of the right matrix and the
+    # engine's workspace, that of the left; the second time no workspace, and the gradients are added in place
+    product, gradients = 24 * rows, [240, 40 * rows]
+    expected = [product, workspace, product, gradients[0], workspace, gradients[1], product, product, *gradients]
+    assert born(make, run, find_gpu(name)) == expected
+
+
+@pytest.mark.parametrize("rows", ROWS)
+def test_a_repeated_number_is_written_out_for_a_product(rows):
+    def make():
+        return matrix(rows)(), torch.empty(10, 6, requires_grad=True)
+
+    def run(made):
+        left, right = made
+        (left @ right).sum().backward()
+
+    sizes = born(make, run)
+    # the product and the workspace, the sum, its gradient; then [rows, 6] copied for either product of backward
+    assert sizes[4:] == [240, 8519680, 24 * rows, 40 * rows, 24 * rows]

@@ -9,10 +9,10 @@ from vramscope.predict.cuda_rules import (
     embedding_backward_scratch,
     flash_backward_scratch,
     index_put_scratch,
-    layer_norm_backward_scratch,
 )
 from vramscope.predict.gpus import find_gpu
 from vramscope.predict.limits import window_matrix_bytes
+from vramscope.predict.norms import group_norm_backward_scratch, group_norm_scratch, layer_norm_backward_scratch
 from vramscope.predict.reductions import Reduction, reduction_scratch
 
 
@@ -49,6 +49,38 @@ def test_embedding_backward_sorts_many_indices(indices, index_bytes, expected):
 )
 def test_layer_norm_backward(rows, width, expected):
     assert layer_norm_backward_scratch(rows, width, 4, find_gpu("a100-80gb")) == expected
+
+
+@pytest.mark.parametrize(
+    ("shape", "affine", "half", "expected"),
+    [
+        # 3 images of 8 channels: a factor and an addend for each, 3 * 8 * 4
+        ((3, 8, 25, 4), True, False, (96, 96)),
+        # 16 bits: the float32 statistics of 2 * 5 groups before them, then 2 * 10 channels
+        ((2, 10, 9, 5), True, True, (40, 40, 80, 80)),
+        # one place a channel, or neither weight nor bias: nothing is folded
+        ((7, 6, 1, 3), True, False, ()),
+        ((7, 6, 4, 3), False, True, (84, 84)),
+    ],
+)
+def test_group_norm(shape, affine, half, expected):
+    assert group_norm_scratch(shape, affine, half) == expected
+
+
+@pytest.mark.parametrize(
+    ("shape", "of_input", "weighted", "expected"),
+    [
+        # 3 * 8 channels twice, 3 * 4 groups twice, 3 * 8 channels with their weight
+        ((3, 8, 25, 4), True, True, (96, 96, 48, 48, 96)),
+        # no weight to fold in: 2 * 10 channels, 2 * 5 groups
+        ((2, 10, 9, 5), True, False, (80, 80, 40, 40)),
+        # one place a channel: 7 * 3 groups; and the sums alone where the input wants no gradient
+        ((7, 6, 1, 3), True, True, (84, 84)),
+        ((7, 6, 4, 3), False, True, (168, 168)),
+    ],
+)
+def test_group_norm_backward(shape, of_input, weighted, expected):
+    assert group_norm_backward_scratch(shape, of_input, weighted) == expected
 
 
 @pytest.mark.parametrize(

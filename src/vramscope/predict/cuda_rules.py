@@ -13,6 +13,7 @@ from torch._ops import OpOverload
 
 from vramscope.predict.cuda_kernels import composite_rules
 from vramscope.predict.gpus import Gpu
+from vramscope.predict.norms import norm_rules
 from vramscope.predict.reductions import Reduction, reduction_scratch
 from vramscope.recorders.artefacts import ARTEFACTS, in_engine
 from vramscope.recorders.cpu_rules import in_order
@@ -43,8 +44,7 @@ def cuda_rules(gpu: Gpu) -> Mapping[OpOverload, Rule]:
         # native_dropout_cuda, aten/src/ATen/native/cuda/Dropout.cu: the mask before the result
         aten.native_dropout.default: in_order(1, 0),
         **dict.fromkeys((aten.sum.dim_IntList, aten.sum.default, aten.mean.dim, aten.mean.default), reduces(gpu)),
-        aten.native_layer_norm.default: layer_norm,
-        aten.native_layer_norm_backward.default: layer_norm_backward(gpu),
+        **norm_rules(gpu),
         **dict.fromkeys((aten._softmax.default, aten._log_softmax.default), softmax),
         aten.index_put.default: index_put,
         aten._index_put_impl_.default: index_put,
@@ -105,10 +105,25 @@ class CublasWorkspaces:
     def rule(self, mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """A matrix product: the result first, then the handle that computes it."""
         result = mode.run(func, *args, **kwargs)
+        copies = [size for matrix in args[-2:] for size in blas_copy(matrix)]
         if in_engine() not in self._threads:
             self._threads.add(in_engine())
             mode.memory.library_workspace(self._size)
+        mode.memory.pass_through(copies)
         return result
+
+
+def blas_copy(matrix: Tensor) -> tuple[int, ...]:
+    """Bytes of the copy that cuBLAS needs of a matrix, or a batch, if neither its rows nor its columns are dense.
+
+    Source: ``prepare_matrix_for_cublas`` in aten/src/ATen/native/cuda/Blas.cpp. The gradient of a sum is such a
+    matrix: one number that is repeated.
+    """
+    if matrix.dim() < 2 or matrix.is_contiguous():
+        return ()
+    (rows, columns), (down, across) = matrix.shape[-2:], matrix.stride()[-2:]
+    dense = (down == 1 and across >= max(1, rows)) or (across == 1 and down >= max(1, columns))
+    return () if dense else (matrix.numel() * matrix.element_size(),)
 
 
 def on_the_host(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -119,47 +134,6 @@ def on_the_host(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwar
     result = mode.describe(func, *args, **kwargs)
     mode.memory.ignore(result)
     return result
-
-
-def layer_norm(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """Mean and inverse deviation are float32 whatever the input is.
-
-    Source: ``layer_norm_cuda`` in aten/src/ATen/native/cuda/layer_norm_kernel.cu: ``acc_type`` of the input's type.
-    """
-    result, mean, deviation = mode.describe(func, *args, **kwargs)
-    if mean.dtype in (torch.bfloat16, torch.float16):
-        mean, deviation = (
-            mode.describe(aten._to_copy.default, part, dtype=torch.float32) for part in (mean, deviation)
-        )
-    mode.memory.see((result, mean, deviation))
-    return result, mean, deviation
-
-
-def layer_norm_backward_scratch(rows: int, width: int, element_bytes: int, gpu: Gpu) -> tuple[int, ...]:
-    """Bytes of the partial sums for weight and bias, where rows are many and few blocks of 32 columns share them.
-
-    Source: ``LaunchGammaBetaBackwardCUDAKernel`` in aten/src/ATen/native/cuda/layer_norm_kernel.cu: beyond 65,536 rows
-    each block takes 32 rows, and at most 32,768 blocks are started.
-    """
-    if rows <= 64 * 1024 or width // 32 >= gpu.multiprocessors // 2:
-        return ()
-    blocks = min(32 * 1024 // -(-width // 32), -(-rows // 32))
-    return (blocks * width * element_bytes,) * 2
-
-
-def layer_norm_backward(gpu: Gpu) -> Rule:
-    """The gradients of input, weight and bias, and partial sums on the way to the latter two."""
-
-    def rule(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        results = mode.run(func, *args, **kwargs)
-        given, weight = args[1], args[5]
-        if weight is not None:
-            width = weight.numel()
-            scratch = layer_norm_backward_scratch(given.numel() // width, width, weight.element_size(), gpu)
-            mode.memory.pass_through(scratch)
-        return results
-
-    return rule
 
 
 def softmax(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
