@@ -7,7 +7,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from vramscope.predict.cuda_kernels import cuda_kernels
-from vramscope.predict.cuda_rules import cuda_rules
+from vramscope.predict.cuda_rules import COARSE_EFFICIENT_BACKWARD, cuda_rules
 from vramscope.predict.gpus import find_gpu
 from vramscope.recorders.virtual import VirtualRecorder
 
@@ -105,6 +105,17 @@ def test_a_mask_of_odd_length_is_padded_for_the_efficient_kernel(length):
 
     # two single numbers, the mask in numbers, then padded to the next multiple of 8, which the lengths are 3 short of
     assert born(make, run)[2:4] == [4 * (length - 3) ** 2, 4 * (length - 3) * length]
+
+
+@pytest.mark.parametrize(("dtype", "said"), [(torch.float32, False), (torch.float16, True)])
+def test_the_blocks_of_16_bit_efficient_attention_are_said_to_be_the_smallest(dtype, said):
+    gpu = find_gpu("v100-16gb")  # which has no flash attention
+    recorder = VirtualRecorder(cuda_rules(gpu), keep_real=False, kernels=cuda_kernels(gpu))
+    recorder.start()
+    query = torch.empty(1, 2, 16, 16, dtype=dtype, requires_grad=True)
+    with recorder.phase("forward"):
+        functional.scaled_dot_product_attention(query, query, query).backward(torch.empty_like(query))
+    assert (COARSE_EFFICIENT_BACKWARD in recorder.finish().notes) is said
 
 
 @pytest.mark.parametrize("length", [16, 40, 128])

@@ -79,6 +79,18 @@ def test_what_cannot_be_run_ends_the_search_with_the_reason():
     assert (found.size, found.refused) == (37, "at most 37 tokens")
 
 
+@pytest.mark.parametrize("start", [38, 1 << 20])
+def test_a_beginning_that_cannot_be_run_is_no_end(start):
+    def predict(size):
+        if size > 37:
+            raise UsageError("at most 37 tokens")
+        return flat(100 * size)
+
+    assert Search(predict, 2000).find(start).size == 20
+    assert Search(predict, 99).find(start).size == 0
+    assert Search(predict, 5000).find(start).refused == "at most 37 tokens"
+
+
 def test_what_cannot_be_run_at_all_is_an_error():
     def predict(size):
         raise UsageError("no")

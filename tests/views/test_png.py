@@ -18,6 +18,7 @@ from vramscope.errors import OutputError
 from vramscope.ledger.comparison import Comparison, compare_recordings
 from vramscope.views.pictures.panel import panel_of
 from vramscope.views.pictures.peaks import draw_peaks, spread
+from vramscope.views.pictures.timeline import draw_timeline
 from vramscope.views.png import write_peaks, write_timeline
 
 from .pages import comparison, composition, summary
@@ -184,3 +185,12 @@ def test_parts_too_small_to_see_are_told_below_the_bar() -> None:
 )
 def test_labels_keep_their_distance(wanted: list[float], expected: list[float]) -> None:
     assert spread(wanted, 2.0, 1.0) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("predicted", "timed"), [(True, False), (False, True)])
+def test_steps_of_a_prediction_have_no_length(predicted: bool, timed: bool) -> None:
+    figure = Figure()
+    draw_timeline(replace(both(), predicted=predicted), figure)
+    labels = [label.get_text() for axes in figure.axes for label in axes.get_xticklabels()]
+    assert [label.partition("\n")[0] for label in labels] == ["step 1", "step 2"] * 2
+    assert all(("s" in label.partition("\n")[2]) is timed for label in labels)

@@ -8,7 +8,7 @@ from vramscope.units import format_size
 from vramscope.views.json import SCHEMA
 
 if TYPE_CHECKING:
-    from vramscope.predict.fit import Fit, OtherGpu, Outcome
+    from vramscope.predict.fit import Fit, Limit, OtherGpu, Outcome
 
 _PLURAL = {"batch": "batch", "seq": "sequence"}
 
@@ -86,7 +86,7 @@ def words_of(found: "Fit", verbose: bool) -> str:
 def _answer(found: "Fit") -> list[str]:
     what, size = _PLURAL[found.over], found.found.size
     plan = found.plan
-    head = f"PREDICTED, nothing was measured: {plan.name} of {plan.target} on {found.limit.gpu.title}"
+    head = f"PREDICTED, nothing was measured: {plan.name} of {plan.target} {_where(found.limit)}"
     if not found.fits:
         return [head, f"not even {what} 1 fits: it needs {format_size(found.need.process_bytes)}"]
     fits = f"{what} {size} fits with {format_size(found.need.process_bytes)}"
@@ -95,6 +95,13 @@ def _answer(found: "Fit") -> list[str]:
     if found.next_need is None:
         return [head, f"{fits}; the search ends there"]
     return [head, f"{fits}; {what} {size + 1} would need {format_size(found.next_need.process_bytes)}"]
+
+
+def _where(limit: "Limit") -> str:
+    """The GPU; where another amount of memory was given, that amount, and whose rules hold."""
+    if limit.usable_bytes == limit.gpu.usable_bytes:
+        return f"on {limit.gpu.title}"
+    return f"with {format_size(limit.usable_bytes)} for programs, by the rules of {limit.gpu.title}"
 
 
 def _explanation(found: "Fit") -> list[str]:
@@ -156,7 +163,7 @@ def picture_of(found: "Fit") -> Picture:
     }
     series = tuple(Series(label, tuple(size / GIB for size in line), sizes) for label, line in lines.items())
     what = _PLURAL[found.over]
-    levels = {f"limit on {found.limit.gpu.title}, {format_size(found.limit.bytes)}": found.limit.bytes / GIB}
+    levels = {f"limit {_where(found.limit)}: {format_size(found.limit.bytes)}": found.limit.bytes / GIB}
     highest = max(need.process_bytes for need in needs)
     levels |= {
         f"limit on {other.limit.gpu.title}": other.limit.bytes / GIB

@@ -22,6 +22,10 @@ from vramscope.recorders.virtual_mode import Rule, VirtualMode
 
 aten = torch.ops.aten
 FLOAT_BYTES, INDEX_BYTES = 4, 8
+COARSE_EFFICIENT_BACKWARD = (
+    "memory-efficient attention in 16 bits: its backward's scratch is counted with the smallest blocks of its kernels, "
+    "64 rows by 32 columns: a lower bound"
+)
 _MATRIX_PRODUCTS = (
     aten.mm.default,
     aten.addmm.default,
@@ -240,6 +244,8 @@ def efficient_attention_backward(
 ) -> Any:
     """Memory-efficient attention's backward: the gradients, and scratch while it runs."""
     gradient, query = args[:2]
+    if query.element_size() < FLOAT_BYTES:
+        mode.note(COARSE_EFFICIENT_BACKWARD)
     result = mode.run(func, *args, **kwargs)
     mode.memory.pass_through((*_copy(gradient), *efficient_backward_scratch(query.shape, query.element_size())))
     return result

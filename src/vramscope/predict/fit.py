@@ -146,6 +146,6 @@ def _elsewhere(plan: Plan, over: str, found: Found, limit: Limit, progress: Prog
     sizes = sorted(found.needs)
     first, last = found.needs[sizes[0]], found.needs[sizes[-1]]
     slope = max((last.process_bytes - first.process_bytes) / max(sizes[-1] - sizes[0], 1), 1.0)
-    start = sizes[0] + int((limit.bytes - first.process_bytes) / slope)
+    start = min(sizes[0] + int((limit.bytes - first.process_bytes) / slope), 2 * sizes[-1])
     most = found.size if found.refused else MOST
     return Search(_predictor(plan, over, limit.gpu, progress), limit.bytes, most).find(max(start, 1))

@@ -64,7 +64,10 @@ def expected_error(kind: ModelKind, scores: Sequence[Score]) -> str:
         return f"unknown: no prediction of a {kind} model has been held against a measurement"
     parts = [
         _range_words([score for score in own if score.source == source], words)
-        for source, words in (("recorded", "recorded steps of this kind"), ("published", "published figures"))
+        for source, words in (
+            ("recorded", "figures of recorded steps of this kind"),
+            ("published", "published figures"),
+        )
     ]
     return "; ".join(part for part in parts if part)
 

@@ -56,7 +56,7 @@ class Search:
     """A search for one limit; every size is predicted at most once.
 
     Args:
-        predict: what a size needs; an error for a size above one that worked means that there are no larger ones.
+        predict: what a size needs; an error above the first size means that there is none so large.
         limit_bytes: what the process may take.
         most: the largest size to look at.
     """
@@ -94,7 +94,7 @@ class Search:
             try:
                 self.needs[size] = self.predict(size)
             except VramscopeError as error:
-                if not any(known < size for known in self.needs):
+                if size == 1:
                     raise
                 self.refused[size] = str(error)
         return size in self.needs and self.needs[size].process_bytes <= self.limit_bytes

@@ -1,6 +1,6 @@
 """Composition over time: every pass in a panel of its own, one scale for all."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ def draw_timeline(comparison: Comparison, figure: Figure) -> None:
         axes.set_xlim(0, panel.width)
         axes.set_title(drawable(panel.name), loc="left", fontsize=10.5, fontweight="bold")
         _draw_bands(axes, panel, scale)
-        _label_time(axes, panel)
+        _label_time(axes, panel, _step_name if comparison.predicted else _step_with_length)
     all_axes[0].set_ylabel(f"allocated memory ({scale.unit})")
     all_axes[0].yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     _draw_legend(figure, [category for category in STACK_ORDER if _is_visible(category, panels, highest)])
@@ -70,8 +70,8 @@ def _draw_bands(axes: Axes, panel: Panel, scale: Scale) -> None:
     axes.step(panel.positions, floor, where="post", color="#333333", lw=0.6)
 
 
-def _label_time(axes: Axes, panel: Panel) -> None:
-    """A tick below the middle of each step with its number and length; plain time where there are no steps."""
+def _label_time(axes: Axes, panel: Panel, label: Callable[[Span], str]) -> None:
+    """A tick with a label below the middle of each step; plain time where there are no steps."""
     if not panel.steps:
         unit, unit_ns = _time_unit(panel.length_ns)
         axes.set_xlabel(f"time ({unit})")
@@ -82,11 +82,16 @@ def _label_time(axes: Axes, panel: Panel) -> None:
         axes.axvline(step.begin, color="white", lw=1.2)
     every = -(-len(panel.steps) // _MOST_STEP_LABELS)
     shown = panel.steps[::every]
-    axes.set_xticks([int(step.begin) + 0.5 for step in shown], [_step_label(step) for step in shown])
+    axes.set_xticks([int(step.begin) + 0.5 for step in shown], [label(step) for step in shown])
     axes.tick_params(axis="x", length=0)
 
 
-def _step_label(step: Span) -> str:
+def _step_name(step: Span) -> str:
+    """Of a prediction: how long it took says nothing about the GPU."""
+    return step.name
+
+
+def _step_with_length(step: Span) -> str:
     unit, unit_ns = _time_unit(step.length_ns)
     return f"{step.name}\n{step.length_ns / unit_ns:,.3g} {unit}"
 

@@ -9,7 +9,7 @@ from vramscope.names import visible
 
 _LEFT, _BELOW_TITLES = 0.012, 0.89
 """Where titles begin, and where the rest of the figure ends, as shares of its width and height."""
-_LONGEST_TITLE, _LONGEST_SUBTITLE = 70, 110
+_LONGEST_TITLE, _LONGEST_SUBTITLE = 70, 128
 """Characters that fit into the narrowest picture."""
 
 
