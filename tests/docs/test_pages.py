@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from tests.docs.console import Block, blocks_of, commands_of, comparable, rewritten, run_page
 
 ROOT = Path(__file__).parents[2]
@@ -11,6 +12,7 @@ PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 RUN = [page for page in PAGES if any(block.is_run for block in blocks_of(page.read_text(encoding="utf-8")))]
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the pages show a machine without a GPU")
 @pytest.mark.parametrize("page", RUN, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_print_what_the_page_shows(page: Path, tmp_path: Path) -> None:
     for block, runs in run_page(page.read_text(encoding="utf-8"), tmp_path):
