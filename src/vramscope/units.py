@@ -24,17 +24,18 @@ _BINARY_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 def parse_size(text: str) -> int:
     """Bytes in a size such as ``24GiB``, ``1.5 GB`` or ``512 B``.
 
-    KB, MB, GB and TB are powers of 1000; KiB, MiB, GiB and TiB powers of 1024. A unit is required.
+    KB, MB, GB and TB are powers of 1000; KiB, MiB, GiB and TiB powers of 1024. A unit is required. A size such as
+    1.7GiB is no whole number of bytes: the fraction of a byte is dropped, so that a limit never grows.
 
     Raises:
-        UsageError: the text is not one number and one known unit, or is no whole number of bytes.
+        UsageError: the text is not one number and one known unit, or less than a byte and not 0.
     """
     match = _SIZE.fullmatch(text)
     if match is None or match[2].lower() not in _FACTORS:
         raise UsageError(f"{text!r} is not a size: write a number and a unit, such as 24GiB, 500MB or 0B")
     size_bytes = Decimal(match[1]) * _FACTORS[match[2].lower()]
-    if size_bytes != size_bytes.to_integral_value():
-        raise UsageError(f"{text!r} is {size_bytes} bytes: give a size that is a whole number of bytes")
+    if 0 < size_bytes < 1:
+        raise UsageError(f"{text!r} is less than a byte: give 0B, or one byte and more")
     return int(size_bytes)
 
 
