@@ -72,3 +72,5 @@ def test_windows_have_bases_of_their_own(tmp_path: Path) -> None:
     assert summary.windows == 2
     assert [step.index for step in summary.steps] == list(range(1, 7))
     assert summary.passes["training"].allocator.max_disagreement_bytes == 0
+    assert summary.passes["training"].cold is None  # step 0 was not recorded
+    assert summary.passes["training"].phases["forward"].peak_bytes == summary.passes["training"].peak.bytes

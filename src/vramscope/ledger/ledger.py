@@ -10,6 +10,7 @@ from vramscope.ledger.categories import CATEGORIES, CODE, Category, Flags, categ
 from vramscope.ledger.labels import deciding_marks
 from vramscope.ledger.lineage import Lineage, trace_lineage
 from vramscope.ledger.periods import NO_PHASE, Period, Periods, find_periods
+from vramscope.ledger.totals import RunningTotal, running_total
 from vramscope.recording.recording import Integers, MarkKind, PhaseName, Recording
 
 Composition = dict[Category, int]
@@ -58,6 +59,10 @@ class Ledger:
         """For each device the rows of its events."""
         return tuple(np.flatnonzero(self.recording.events.device == d) for d in range(len(self.recording.devices)))
 
+    @cached_property
+    def _running_totals(self) -> tuple[RunningTotal, ...]:
+        return tuple(running_total(self.recording, self.blocks, d, rows) for d, rows in enumerate(self.event_rows))
+
     def initial_bytes(self, device: int = 0) -> int:
         """What was alive on a device when the recording began, as far as it is known."""
         return int(self.blocks.size[self._seeded(device)].sum())
@@ -66,11 +71,12 @@ class Ledger:
         """The allocator's own recorded total after each of the device's events, counted from the recording's beginning.
 
         Blocks older than the recording are added for as long as they lived: the allocator's total since then knows only
-        of those that it reported.
+        of those that it reported. So is what it does not count or remembers wrongly (see `RunningTotal`).
         """
         if device not in self._allocator_totals:
             rows = self.event_rows[device]
-            total = self.recording.events.total[rows] - self.recording.devices[device].start_total
+            own = self._running_totals[device]
+            total = own.allocator + own.untold - self.recording.devices[device].start_total
             silent = self._silent_changes(self._every, device, rows)
             self._allocator_totals[device] = total + self.initial_bytes(device) + silent
         return self._allocator_totals[device]
@@ -89,13 +95,13 @@ class Ledger:
         rows = self.event_rows[device]
         own = self.recording.devices[device]
         allocator, initial = self.allocator_totals(device), self.initial_bytes(device)
-        size = self.recording.events.size[rows]
+        size = self._running_totals[device].change
         differences = [
             np.abs(self.ledger_totals(device) - allocator),
             np.abs(np.cumsum(size) + initial + self._silent_changes(self._every, device, rows) - allocator),
             np.abs(np.abs(size) - self.blocks.size[self.blocks.of_event[rows]]),
         ]
-        total = self.recording.events.total[rows]
+        total = self._running_totals[device].allocator
         end = abs(own.end_total - (int(total[-1]) if len(total) else own.start_total))
         return max([end, *(int(column.max()) for column in differences if len(column))])
 

@@ -10,7 +10,7 @@ from vramscope.ledger.blocks import BEFORE
 from vramscope.ledger.categories import CODE, Category
 from vramscope.ledger.growth import Growth, GrowthSum
 from vramscope.ledger.ledger import Ledger
-from vramscope.ledger.summary import AllocatorCheck, PassSummary, steady_window, summarize_ledger
+from vramscope.ledger.summary import AllocatorCheck, Level, PassSummary, steady_window, summarize_ledger
 from vramscope.recording.merge import merge
 from vramscope.recording.parts import Part
 from vramscope.recording.recording import Recording
@@ -205,7 +205,7 @@ def _level(ledger: Ledger, event: int) -> int:
 
 
 def _combined(first: PassSummary, second: PassSummary) -> PassSummary:
-    """Two stretches of one pass: the one with the higher peak, the checks of both."""
+    """Two stretches of one pass: the one with the higher peak, the checks and the highest phases of both."""
     higher = second if second.peak.bytes > first.peak.bytes else first
     checks = first.allocator, second.allocator
     return replace(
@@ -215,7 +215,19 @@ def _combined(first: PassSummary, second: PassSummary) -> PassSummary:
             events=sum(check.events for check in checks),
             max_disagreement_bytes=max(check.max_disagreement_bytes for check in checks),
         ),
+        phases=_highest(first.phases, second.phases),
+        cold=first.cold or second.cold,
+        gradients_peak_bytes=max(first.gradients_peak_bytes, second.gradients_peak_bytes),
         steady_steps=first.steady_steps + second.steady_steps,
         notes=tuple(dict.fromkeys(first.notes + second.notes)),
         complete=first.complete and second.complete,
     )
+
+
+def _highest(first: Mapping[str, Level], second: Mapping[str, Level]) -> dict[str, Level]:
+    """The higher level of each phase."""
+    levels = dict(first)
+    for name, level in second.items():
+        if name not in levels or level.peak_bytes > levels[name].peak_bytes:
+            levels[name] = level
+    return levels

@@ -118,6 +118,7 @@ class DeviceSummary:
 class PassSummary:
     """A pass over its steady steps, the cold step beside it; bytes.
 
+    ``cold`` is None where steps were recorded, but not the cold one, as in most windows of a script's run.
     ``gradients_peak_bytes`` is the gradients' own highest total, and ``optimizer_state`` what the optimizer holds at
     the end by the name of the state, step counters apart from moments.
     """
@@ -125,7 +126,7 @@ class PassSummary:
     peak: Peak
     allocator: AllocatorCheck
     phases: Mapping[str, Level]
-    cold: Level
+    cold: Level | None
     activations: Activations
     gradients_peak_bytes: int
     optimizer_state: Mapping[str, int]
@@ -153,10 +154,8 @@ def summarize(recording: Recording) -> PassSummary:
 
 
 def summarize_ledger(ledger: Ledger, window: Window | None = None) -> PassSummary:
-    """The same for a ledger that is there already, over ``window`` where one is given; then there is no cold step."""
+    """The same for a ledger that is there already, over ``window`` where one is given."""
     steady_steps = max(len(ledger.steps) - 1, 0) if window is None else len(window.steps)
-    first = Window(ledger.steps[0].first, ledger.steps[0].last) if ledger.steps else None
-    cold = window or first or steady_window(ledger)
     window = window or steady_window(ledger)
     top = ledger.peak(window.first, window.last)
     recording = ledger.recording
@@ -165,7 +164,7 @@ def summarize_ledger(ledger: Ledger, window: Window | None = None) -> PassSummar
         peak=_peak(ledger, top),
         allocator=_check(ledger, window),
         phases=_phases(ledger, window),
-        cold=_level(ledger, ledger.peak(cold.first, cold.last)),
+        cold=_cold(ledger),
         activations=_activations(ledger, window, top),
         gradients_peak_bytes=ledger.category_peak(Category.GRADIENTS, window.first, window.last).bytes,
         optimizer_state=_optimizer_state(ledger, window),
@@ -188,6 +187,16 @@ def steady_window(ledger: Ledger) -> Window:
     if ledger.recording.workload.get("tool") == RUN:
         steps = tuple(step for step in ledger.steps if step.value) or ledger.steps
     return Window(steps[0].first, steps[-1].last, steps) if steps else Window(0, len(ledger))
+
+
+def _cold(ledger: Ledger) -> Level | None:
+    """The highest moment of the cold step; of everything where there are no steps."""
+    if not ledger.steps:
+        return _level(ledger, ledger.peak())
+    first = ledger.steps[0]
+    if first.value and ledger.recording.workload.get("tool") == RUN:
+        return None
+    return _level(ledger, ledger.peak(first.first, first.last))
 
 
 def _peak(ledger: Ledger, moment: Moment, device: int = 0) -> Peak:

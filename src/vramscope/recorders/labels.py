@@ -13,6 +13,9 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from vramscope.recording.recording import MarkKind
 
 _CACHE = "past_key_values"
+_PAGE = 4096
+_SHARED_HEADER = 64
+"""What torch keeps before the data of a file that processes share (map_alloc_alignment, ATen/MapAllocator.cpp)."""
 
 
 class Label(NamedTuple):
@@ -55,6 +58,14 @@ def _sparse_parts(tensor: Tensor) -> Iterator[Tensor]:
         yield from (tensor.ccol_indices(), tensor.row_indices(), tensor.values())
 
 
+def block_of(storage: torch.UntypedStorage) -> tuple[int, int]:
+    """Address and bytes of the block that an allocator, or the mapping of a shared file, reports for a storage."""
+    address, size = address_of(storage), storage.nbytes()
+    if storage.device.type == "cpu" and address % _PAGE == _SHARED_HEADER and storage.is_shared():
+        return address - _SHARED_HEADER, size + _SHARED_HEADER
+    return address, size
+
+
 def address_of(storage: torch.UntypedStorage) -> int:
     """Where a storage's memory lies, 0 without any; a fake tensor's storage goes by where its description lies.
 
@@ -72,9 +83,9 @@ def label_tensor(kind: MarkKind, name: str, tensor: Tensor, owner: str = "") -> 
             storage = part.untyped_storage()
         except NotImplementedError:  # a tensor without memory of its own, such as torch.func's wrappers
             continue
-        address = address_of(storage)
+        address, size = block_of(storage)
         if address and part.device.type != "meta":
-            yield Label(kind, name, owner, address, storage.nbytes(), part.device, storage)
+            yield Label(kind, name, owner, address, size, part.device, storage)
 
 
 def nested_tensors(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:

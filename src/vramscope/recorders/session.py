@@ -22,7 +22,7 @@ from vramscope.recorders.scene import Scene
 from vramscope.recorders.script import StepRecorder
 from vramscope.recorders.stepping import StepKind, Stepping
 from vramscope.recorders.storing import PartStore
-from vramscope.recorders.surroundings import Compiled, OpenScopes, OtherProfilers
+from vramscope.recorders.surroundings import Compiled, Loaders, OpenScopes, OtherProfilers
 from vramscope.recorders.windows import WindowPlan
 
 _LEFT_OUT = "the step it was in is left out"
@@ -65,6 +65,7 @@ class ScriptSession:
         self._store = PartStore(output)
         self._scopes = OpenScopes(self._undo, self._scopes_closed)
         others = OtherProfilers(self._undo, self._other_profiler_starts)
+        Loaders(self._undo, self._batch_loaded)
         self._compiled = Compiled(self._undo, self._compilation_begins)
         self._steps = Stepping(plan, self._store, self._scene, self._scopes, others, self)
         self._undo.callback(OptimizerHooks(self._before_optimizer, self._after_optimizer).remove)
@@ -156,7 +157,7 @@ class ScriptSession:
         path = self._scene.roots.path_of(model) or ""
 
         def entered(module: nn.Module, args: Any, kwargs: Any) -> None:
-            self._steps.model_is_fed((args, kwargs))
+            self._steps.inputs_come((args, kwargs))
             tokens.append(recorder.module_entered(path))
 
         self._module_hooks.callback(model.register_forward_pre_hook(entered, with_kwargs=True).remove)
@@ -193,13 +194,18 @@ class ScriptSession:
     def _model_entered(self, module: nn.Module, args: Any) -> None:
         self._find(module)
         if module in self._scene.roots:
-            self._steps.model_is_fed(args)
+            self._steps.inputs_come(args)
 
     @_harmless
     def _model_left(self, module: nn.Module, output: Any) -> None:
         if module in self._scene.roots and output is not None:  # None: it raised, and torch walks its hooks meanwhile
             self._steps.model_gave(output)
             self._count_forward()
+
+    @_harmless
+    def _batch_loaded(self, batch: Any) -> None:
+        if get_ident() == self._thread:
+            self._steps.inputs_come(batch)
 
     @_harmless
     def _count_forward(self) -> None:

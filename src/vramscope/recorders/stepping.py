@@ -1,15 +1,18 @@
 """Steps of a script, one after another: recorded where that is planned, counted where it is not."""
 
+import itertools
 import sys
 import time
+import weakref
 from collections import Counter
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 
 from vramscope.recorders.buckets import bucket_sizes, with_buckets
-from vramscope.recorders.labels import label_tensor, nested_tensors
+from vramscope.recorders.labels import Label, label_tensor, nested_tensors
 from vramscope.recorders.live import LiveBytes
 from vramscope.recorders.scene import Scene
 from vramscope.recorders.script import Carried, StepRecorder
@@ -19,6 +22,9 @@ from vramscope.recorders.windows import GrowthWatch, WindowPlan
 from vramscope.recording.recording import MarkKind
 
 _TRACED = "source lines are missing: the script has a trace function of its own (sys.settrace), which is left alone"
+
+WeakInput = tuple[str, "weakref.ref[Tensor]"]
+"""An input's name and the tensor, which this does not keep alive."""
 
 
 class StepKind(StrEnum):
@@ -63,6 +69,7 @@ class Stepping:
         self._carried: Carried | None = None
         self._complete = 0  # steps that ended in the profiler that is running
         self._given: set[int] = set()
+        self._inputs: list[WeakInput] = []  # of the step that runs; of the one before, where that has just ended
         self._notes: tuple[str, ...] = ()
         self.recorder: StepRecorder | None = None
         self.counts: Counter[StepKind] = Counter()
@@ -132,6 +139,7 @@ class Stepping:
         else:
             self._carried = None
             self._observer.window_ends(kind)
+        self._inputs.clear()
 
     def _pass(self, kind: StepKind, recorder: StepRecorder) -> None:
         """A step ended inside a scope of the script's: go on in the same profiler, or stop, which is always safe."""
@@ -139,6 +147,7 @@ class Stepping:
         if self._wants(kind, index + 1) and kind == self._expected:
             recorder.end_step()
             self._complete += 1
+            self._inputs.clear()
             recorder.begin_step(index + 1)
         else:
             self._finish(kind, recorder)
@@ -194,7 +203,8 @@ class Stepping:
         self._notes = (_TRACED,) if lines and sys.gettrace() is not None else ()
         self._others.ours = self._scopes.are_seen = True
         try:
-            recorder.begin(list(self._scene.roots), self._scene.labels(), self._carried)
+            labels = itertools.chain(self._scene.labels(), self._input_labels())
+            recorder.begin(list(self._scene.roots), labels, self._carried)
         finally:
             self._others.ours = False
         self._given.clear()
@@ -207,11 +217,19 @@ class Stepping:
         if self.recorder is not None:
             self.recorder.watch(model, prefix)
 
-    def model_is_fed(self, arguments: Any) -> None:
-        """A model is called: its inputs are labelled, except what another model of this step has given out."""
+    def inputs_come(self, nest: Any) -> None:
+        """A model is called with these, or a loader gives them: inputs, except what a model of this step gave out."""
+        found = [(name, tensor) for name, tensor in nested_tensors(nest) if self._is_input(tensor)]
+        self._inputs += [(name, weakref.ref(tensor)) for name, tensor in found]
         if self.recorder is not None:
-            found = [(name, tensor) for name, tensor in nested_tensors(arguments) if self._is_input(tensor)]
             self.recorder.mark(label for name, t in found for label in label_tensor(MarkKind.INPUT, name, t))
+
+    def _input_labels(self) -> Iterator[Label]:
+        """What has come as inputs in the step that has just ended, as far as the script still holds it."""
+        for name, reference in self._inputs:
+            tensor = reference()
+            if tensor is not None:
+                yield from label_tensor(MarkKind.INPUT, name, tensor)
 
     def model_gave(self, output: Any) -> None:
         """A model has returned: what it gives out is no input when the script hands it on to the next one."""

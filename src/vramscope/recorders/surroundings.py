@@ -1,4 +1,4 @@
-"""What else in the process uses torch's profiler: scopes that are open, other profilers, and compiled models.
+"""What torch's own parts tell of a script: scopes that are open, other profilers, compiled models, loaded batches.
 
 A profiler must not be started while a scope is open that an earlier one has seen: the scope's end would write into that
 earlier one's memory. So the scopes that Python code opens are counted; profilers that the script starts are noticed.
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.autograd.profiler import profile, record_function
+from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 _OPTIMIZER_STEP = "Optimizer.step#"  # torch/optim/optimizer.py, profile_hook_step
 
@@ -134,3 +135,25 @@ class Compiled:
             return made
 
         return compile
+
+
+class Loaders:
+    """Sees every batch that a ``DataLoader`` gives, and those that its workers have handed over before their turn.
+
+    So labels are known as inputs, although no model is ever called with them.
+    """
+
+    def __init__(self, undo: ExitStack, on_batch: Callable[[Any], None]) -> None:
+        self._on_batch = on_batch
+        _replace(undo, _BaseDataLoaderIter, "__next__", self._loading)
+
+    def _loading(self, original: Any) -> Any:
+        def load(iterator: Any) -> Any:
+            batch = original(iterator)
+            self._on_batch(batch)
+            ahead = getattr(iterator, "_task_info", {})  # by number: the worker, and the batch once it has come
+            for _, *early in ahead.values():
+                self._on_batch(early)
+            return batch
+
+        return load

@@ -33,7 +33,7 @@ def pass_document(summary: PassSummary, predicted: bool = False) -> dict[str, An
         "peak": asdict(summary.peak),
         "allocator": asdict(summary.allocator),
         "phases": {name: asdict(level) for name, level in summary.phases.items()},
-        "cold": asdict(summary.cold),
+        "cold": None if summary.cold is None else asdict(summary.cold),
         "activations": asdict(summary.activations),
         "gradients": {"peak_bytes": summary.gradients_peak_bytes},
         "optimizer_state": dict(summary.optimizer_state),

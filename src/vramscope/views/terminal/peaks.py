@@ -158,8 +158,8 @@ def phases(page: Page) -> Group:
     table.add_section()
     whole = "steady steps" if page.main.steady_steps else "all of it"
     table.add_row(whole, *(page.size(summary.peak.bytes) for summary in passes), style="bold")
-    if page.main.steady_steps:
-        table.add_row("cold step", *(page.size(summary.cold.peak_bytes) for summary in passes))
+    if page.main.steady_steps and any(summary.cold for summary in passes):
+        table.add_row("cold step", *(_level(page, summary.cold) for summary in passes))
     return page.section("Peak of each phase", table)
 
 
