@@ -38,6 +38,20 @@ def test_what_draws_every_event_shows_one_window(folder: Path) -> None:
     assert texts[0] != texts[1]
 
 
+def test_a_difference_is_of_one_window(folder: Path) -> None:
+    """Windows do not join up: what leaked between two of them would be the later one's."""
+    write_run(folder / "longer.vram", 4, 401, steps_per_window=3)
+    found = vramscope("diff", "out", "longer.vram", "--format", "json", cwd=folder)
+    assert "out is a script's run: comparing window 0" in found.stderr
+    document = json.loads(found.stdout)
+    assert document["changes"] == []  # the third step stands on two, in both
+    second = vramscope("diff", "out", "longer.vram", "--window", "1", "--format", "json", cwd=folder)
+    (peak,) = [row for row in json.loads(second.stdout)["changes"] if row["kind"] == "peak"]
+    # the last of three steps stands on five steps' leaks, the only one of one step on three
+    assert (peak["before_bytes"], peak["after_bytes"]) == (PEAK_BYTES, PEAK_BYTES - 2 * LEAKED_BYTES)
+    assert "--window 2: the recording has windows 0, 1" in refused("diff", "out", "out", "--window", "2", cwd=folder)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

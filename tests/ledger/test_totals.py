@@ -1,4 +1,4 @@
-"""What the CPU allocator's own total does not tell: mapped memory, and ends of blocks whose size it remembers wrongly."""
+"""What the CPU allocator's own total does not tell: mapped memory, and blocks whose size it remembers wrongly."""
 
 from dataclasses import replace
 

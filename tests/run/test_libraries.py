@@ -34,7 +34,7 @@ trainer.fit(Net(), torch.utils.data.DataLoader(data, batch_size=16))
 """
 
 
-# The labels come from a DataLoader, as Lightning's inputs do. What the Trainer keeps beside its model is the last step's
+# Labels come from a DataLoader, as Lightning's inputs do. What the Trainer keeps beside its model is the last step's
 # norm of gradients, 4 bytes (aten::linalg_vector_norm in clip_grad_norm_, held until the next step's is there).
 CASES = [("accelerate", TRAINER, 4), ("lightning", LIGHTNING, 0)]
 

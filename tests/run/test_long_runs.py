@@ -59,6 +59,31 @@ def test_memory_does_not_grow_with_the_run(tmp_path: Path) -> None:
     assert long_bytes < 512 * MEBIBYTE
 
 
+def calls_of(folder: Path, steps: int) -> int:
+    """How many functions, Python's and C's, the summary of a run of so many steps calls."""
+    write_run(folder / "run.vram", steps, EVENTS_PER_STEP)
+    calls = 0
+
+    def count(frame: object, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        summarize_run(iterate_windows(folder / "run.vram"))
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+def test_work_grows_with_the_run_and_no_faster(tmp_path: Path) -> None:
+    """Each chunk's work is bounded by its events, at most 200,000 (nine steps); so their number tells of the whole."""
+    calls_of(tmp_path, 9)  # imports what is needed
+    once, twice, four_times = (calls_of(tmp_path, 9 * chunks) for chunks in (2, 4, 8))
+    # twice the steps more, twice the calls more
+    assert four_times - twice == pytest.approx(2 * (twice - once), rel=0.05)
+
+
 @pytest.mark.skipif(not os.environ.get(FULL), reason=f"takes a minute: set {FULL}=1")
 def test_ten_million_events_fit_into_512_mebibytes(tmp_path: Path) -> None:
     document, peak_bytes = reported(tmp_path, 500)

@@ -42,8 +42,9 @@ def autopsy_of(recording: Path | None) -> str:
         return ""
     from vramscope.ledger.autopsy import autopsy
     from vramscope.ledger.ledger import Ledger
-    from vramscope.recording.file import read_recording
+    from vramscope.ledger.run_window import last_window
+    from vramscope.recording.file import iterate_windows
     from vramscope.views.autopsy import autopsy_text
 
-    found = autopsy(Ledger(read_recording(recording)))
+    found = autopsy(Ledger(last_window(iterate_windows(recording))))
     return "" if found is None else autopsy_text(found, sys.stderr.encoding or "ascii")

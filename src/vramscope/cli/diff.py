@@ -9,9 +9,11 @@ import click
 
 from vramscope.cli.output import check_file, write_text
 from vramscope.cli.passes import load_comparison, pass_option
+from vramscope.cli.run_report import Choice, load_window
 from vramscope.errors import UsageError
 
 if TYPE_CHECKING:
+    from vramscope.ledger.comparison import Comparison
     from vramscope.ledger.diff import Diff
 
 REGRESSION = 1
@@ -32,6 +34,7 @@ REGRESSION = 1
 @click.option("--json", "json_path", metavar="PATH", help="Write the figures as JSON as well; - is standard output.")
 @click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="Rows of the longer tables.")
 @pass_option
+@click.option("--window", type=click.IntRange(0), help="Of scripts' runs: which window; by default the first.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and what --json - asks for.")
 @click.option("--debug", is_flag=True, help="Show a traceback with an error.")
 def diff_command(
@@ -43,13 +46,15 @@ def diff_command(
     json_path: str | None,
     top: int,
     pass_name: str | None,
+    window: int | None,
     quiet: bool,
     debug: bool,
 ) -> int:
     """Compare two recordings, or two folders that `compare -o` wrote: what appeared, went, grew and shrank.
 
     NAME is peak (the default), a category, or module=PATH, which takes in everything below that module. Folders are
-    compared pass by pass; two files are compared whatever passes they are of.
+    compared pass by pass; two files are compared whatever passes they are of. Of a script's run one window is compared,
+    of several ranks that of the one with the highest peak.
     """
     from vramscope.ledger.diff import diff_comparisons, require_same_passes  # numpy is slow, and --help needs none
     from vramscope.ledger.thresholds import parse_threshold
@@ -57,16 +62,27 @@ def diff_command(
 
     thresholds = [parse_threshold(text) for text in fail_over]
     _check_outputs(form, out, json_path, (before, after))
-    sides = load_comparison(before, pass_name), load_comparison(after, pass_name)
+    sides = [_side(path, Choice(None, window, pass_name), quiet) for path in (before, after)]
     if is_collection(before) or is_collection(after):  # two files that are named one by one are meant as they are
-        require_same_passes(*sides)
-    diff = diff_comparisons(*sides, thresholds)
+        require_same_passes(sides[0], sides[1])
+    diff = diff_comparisons(sides[0], sides[1], thresholds)
     with suppress(BrokenPipeError):  # `… | head`: the verdict holds, however much of it was read
         if json_path is not None:
             _json(diff, json_path, top)
         if json_path != "-" and not (quiet and out == "-"):
             _RENDER[form](diff, out, top)
     return REGRESSION if diff.regressions else 0
+
+
+def _side(path: Path, choice: Choice, quiet: bool) -> "Comparison":
+    from vramscope.recording.collection import find_run
+
+    files = find_run(path)
+    if files:
+        return load_window(files, choice, "" if quiet else f"{path} is a script's run: comparing")
+    if choice.window is not None:
+        raise UsageError(f"--window is for recordings of `vramscope run`, which {path} is not")
+    return load_comparison(path, choice.pass_name)
 
 
 def _check_outputs(form: str, out: str, json_path: str | None, sources: Sequence[Path]) -> None:

@@ -107,7 +107,8 @@ def report_command(
     if files and form in SUMMARIES:
         _summarize(files, choice, form, out, top, verbose)
         return
-    comparison = load_window(files, choice, quiet) if files else load_comparison(recording, pass_name)
+    why = "" if quiet else "this format draws every event: showing"
+    comparison = load_window(files, choice, why) if files else load_comparison(recording, pass_name)
     for path in _RENDER[form](Job(comparison, out, recording, choice, top, verbose)):
         if not quiet:
             click.echo(f"wrote {path}", err=True)

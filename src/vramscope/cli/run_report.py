@@ -88,8 +88,8 @@ def runs_text(runs: "Mapping[int, RunSummary]", form: str) -> str:
     return to_text(run_document(shown, None, merge_ranks(runs) if "ranks" in shown.workload else {}))
 
 
-def load_window(files: Mapping[int, Path], choice: Choice, quiet: bool) -> "Comparison":
-    """One window of one rank, for formats that draw every event; says which on standard error unless ``quiet``.
+def load_window(files: Mapping[int, Path], choice: Choice, why: str) -> "Comparison":
+    """One window of one rank, for what needs every event; says which on standard error, after ``why`` if there is one.
 
     Raises:
         RecordingError: a recording cannot be read.
@@ -109,8 +109,8 @@ def load_window(files: Mapping[int, Path], choice: Choice, quiet: bool) -> "Comp
     if choice.pass_name is not None:
         comparison = _pass_of(comparison, choice.pass_name)
     of_rank = f" of rank {rank}, the highest" if len(files) > 1 and choice.rank is None else ""
-    if not quiet:
-        click.echo(f"vramscope: this format draws every event: showing window {number}{of_rank}", err=True)
+    if why:
+        click.echo(f"vramscope: {why} window {number}{of_rank}", err=True)
     return comparison
 
 

@@ -32,6 +32,16 @@ def compare_window(parts: Iterable[Part], number: int) -> Comparison:
     )
 
 
+def last_window(parts: Iterable[Part]) -> Recording:
+    """The parts of the last window as one recording: windows do not join up, and one ledger holds one of them."""
+    window: list[Part] = []
+    for part in parts:
+        if window and part.window != window[-1].window:
+            window.clear()
+        window.append(part)
+    return merge(window)
+
+
 def _of_window(parts: Iterable[Part], number: int) -> list[Part]:
     found, events, windows = [], 0, set()
     for part in parts:

@@ -2,8 +2,8 @@
 
 Two things stand in the CPU allocator's stream that its total does not tell rightly (torch 2.13):
 
-- Memory that is mapped instead of allocated, shared with a DataLoader's workers or read from a file in place, comes with
-  a total of 0, because no allocator counts it (aten/src/ATen/MapAllocator.cpp).
+- Memory that is mapped instead of allocated, shared with a DataLoader's workers or read from a file in place, comes
+  with a total of 0, because no allocator counts it (aten/src/ATen/MapAllocator.cpp).
 - Sizes are remembered only while a profiler runs (c10/core/CPUAllocator.cpp): of a block that took the place of one
   freed between two profiles, the end is reported with the former one's size. The live object told the real one.
 """
