@@ -10,6 +10,7 @@ from vramscope.ledger.categories import Category
 from vramscope.ledger.ledger import Ledger
 from vramscope.recorders.history_joining import with_counters
 from vramscope.recording.counters import DeviceCounter, FailureCounter
+from vramscope.recording.recording import DEVICE_MEMORY
 from vramscope.views.autopsy import autopsy_text
 
 ASKED, AVAILABLE = 1_000_000, 400_000
@@ -143,3 +144,28 @@ def test_the_text_has_every_figure_and_only_printable_characters(found: Autopsy)
     assert "enough for this request" in text and "not enough by itself" in text
     assert "\x1b" not in text
     assert text.isascii()
+
+
+def test_a_size_from_an_errors_text_is_not_shown_to_the_byte() -> None:
+    script = Script()
+    with script.phase("forward"), script.operator("aten::mm"):
+        script.alloc(1, 512)
+        counters = failing(script)
+        counters.append((counters[0][0], FailureCounter.ROUNDED, 0, 1))
+    text = autopsy_text(looked_at(script, counters))
+    assert "about 976.6 KiB asked for" in text and "at most about 390.6 KiB would have fitted" in text
+    assert "no source lines in this recording" in text
+
+
+def test_a_request_beyond_the_whole_device_is_called_hopeless() -> None:
+    script = Script()
+    counters = [(0, DEVICE_MEMORY, 0, ASKED - 1), *failing(script)]
+    assert "the request alone is more than cpu has" in autopsy_text(looked_at(script, counters))
+    counters[0] = (0, DEVICE_MEMORY, 0, ASKED)
+    assert "alone" not in autopsy_text(looked_at(script, counters))
+
+
+def test_room_that_a_limit_forbade_is_no_shortage() -> None:
+    script = Script()
+    text = autopsy_text(looked_at(script, failing(script, 100, 100)))
+    assert "a limit forbade it" in text and "short" not in text

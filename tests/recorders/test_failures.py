@@ -23,21 +23,22 @@ def test_the_cpus_own_words_tell_the_request_to_the_byte() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "device", "asked", "rounded"),
+    ("words", "device", "asked", "available"),
     [
         (
-            "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 1 has a total capacity of",
+            "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 1 has a total capacity of 79.19 GiB of which 1.25 GiB "
+            "is free. Process 7 has 77.94 GiB memory in use. Of the allocated memory 70.00 GiB is allocated by PyTorch",
             "cuda:1",
             2_684_354_560,
-            True,
+            1_342_177_280,
         ),
-        ("CUDA out of memory. Tried to allocate 512 bytes. GPU 0 has", "cuda:0", 512, False),
+        ("CUDA out of memory. Tried to allocate 512 bytes. GPU 0 has", "cuda:0", 512, -1),
     ],
 )
-def test_the_gpus_words_tell_it_rounded(words: str, device: str, asked: int, rounded: bool) -> None:
+def test_the_gpus_words_tell_it_rounded(words: str, device: str, asked: int, available: int) -> None:
     found = out_of_memory(torch.OutOfMemoryError(words))
-    assert found is not None
-    assert (found.device, found.asked_bytes, found.is_rounded) == (device, asked, rounded)
+    assert found is not None and found.is_rounded
+    assert (found.device, found.asked_bytes, found.available_bytes) == (device, asked, available)
 
 
 def test_an_error_may_be_wrapped_in_others() -> None:

@@ -5,6 +5,7 @@ import gc
 import io
 import sys
 import threading
+from contextlib import suppress
 from itertools import chain
 from typing import Any
 
@@ -560,7 +561,8 @@ def test_a_foreign_profiler_inside_is_a_clear_error(left_open):
     with pytest.raises(RecordingError, match=r"another torch\.profiler was started inside this profile"):
         recorder.finish()
     if left_open:
-        foreign.stop()
+        with suppress(RuntimeError):  # our end was its end, which torch 2.11 says and later versions do not
+            foreign.stop()
     assert not torch._C._autograd._profiler_enabled()
 
 

@@ -145,7 +145,9 @@ def _report(
     verbose: bool,
 ) -> None:
     reason = _nothing(outcome, output)
+    missed = _missed(outcome)
     if reason:
+        reason = missed or reason
         if not quiet or "not_started" in outcome.status:
             click.echo(f"vramscope: {reason}", err=True)
         return
@@ -162,6 +164,8 @@ def _report(
     _print(summary, runs, rank, top, verbose)
     if outcome.status.get("out_of_memory"):
         click.echo(autopsy_of(output), err=True, nl=False)
+    if missed:
+        click.echo(f"vramscope: {missed}", err=True)
     where = output if output.exists() else output.with_name(output.name + ".part")
     click.echo(f"vramscope: recording in {os.path.relpath(where)}", err=True)
 
@@ -181,6 +185,17 @@ def _nothing(outcome: Outcome, output: Path) -> str:
     steps = sum(dict(status.get("steps", {})).values())
     return (
         f"nothing was recorded: no step ended in the window ({steps} seen in all); --steps 0:1 records from the start"
+    )
+
+
+def _missed(outcome: Outcome) -> str:
+    """What to do where memory ran out in a step that nobody recorded; empty otherwise."""
+    step = outcome.status.get("failed_step")
+    if step is None:
+        return ""
+    return (
+        f"memory ran out in step {step}, which was not recorded: run again with --steps {step}:{step + 1} to see what "
+        "filled it"
     )
 
 

@@ -7,12 +7,12 @@ import numpy as np
 
 from vramscope.ledger.blocks import Flags
 from vramscope.ledger.categories import CODE, Category
-from vramscope.ledger.counters import Fragments, counter_rows, fragments_at, value_at
+from vramscope.ledger.counters import Fragments, counter_rows, fragments_at, latest_value, value_at
 from vramscope.ledger.holders import HeldBlock, held_blocks
 from vramscope.ledger.ledger import Composition, Ledger
 from vramscope.ledger.moments import innermost
 from vramscope.recording.counters import DeviceCounter, FailureCounter
-from vramscope.recording.recording import PhaseName, Recording, ScopeKind
+from vramscope.recording.recording import DEVICE_MEMORY, PhaseName, Recording, ScopeKind
 
 _LARGEST = 8
 _REMEDIES = 3
@@ -32,12 +32,15 @@ class Autopsy:
     """The moment at which an allocation failed; bytes, None where nobody told.
 
     ``available_bytes`` is what was free around the allocator, ``fitting_bytes`` the largest request that would have
-    been met, ``short_bytes`` what was missing. ``modules`` are (path, bytes), the largest first.
+    been met, ``short_bytes`` what was missing, and ``device_bytes`` all that the device has. ``is_rounded``: the request
+    and what was available are known from an error's text only, which rounds them. ``modules`` are (path, bytes), the largest first.
     """
 
     device: str
     asked_bytes: int | None
     available_bytes: int | None
+    is_rounded: bool
+    device_bytes: int | None
     held_bytes: int
     reserved_bytes: int | None
     phase: str | None
@@ -48,6 +51,11 @@ class Autopsy:
     blocks: tuple[HeldBlock, ...]
     fragments: Fragments | None
     remedies: tuple[Relief, ...]
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether the request alone is more than the device has."""
+        return self.asked_bytes is not None and self.device_bytes is not None and self.asked_bytes > self.device_bytes
 
     @property
     def fitting_bytes(self) -> int | None:
@@ -85,12 +93,14 @@ def autopsy(ledger: Ledger) -> Autopsy | None:
     recording, blocks, lineage = ledger.recording, ledger.blocks, ledger.lineage
     alive = blocks.alive_after(failure.event) & (blocks.device == failure.device)
     operator = int(lineage.operator[failure.scope])
-    asked, available = (value_at(recording, n, failure.device, failure.time_ns) for n in FailureCounter)
+    asked, available, rounded = (value_at(recording, n, failure.device, failure.time_ns) for n in FailureCounter)
     fragments = fragments_at(recording, failure.device, failure.time_ns)
     return Autopsy(
         device=recording.devices[failure.device].name,
         asked_bytes=asked,
         available_bytes=available,
+        is_rounded=bool(rounded),
+        device_bytes=latest_value(recording, DEVICE_MEMORY, failure.device),
         held_bytes=int(blocks.size[alive].sum()),
         reserved_bytes=_reserved(ledger, failure, fragments),
         phase=_phase(recording, failure),

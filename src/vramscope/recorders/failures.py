@@ -12,14 +12,17 @@ from vramscope.recording.recording import UNKNOWN
 
 _CPU_ASKED = re.compile(r"DefaultCPUAllocator: (?:can't allocate|not enough) memory: you tried to allocate (\d+)")
 """c10/core/impl/alloc_cpu.cpp."""
-_GPU_ASKED = re.compile(r"Tried to allocate ([\d.]+) (bytes|KiB|MiB|GiB)\. GPU (\d+)")
-"""c10/cuda/CUDACachingAllocator.cpp: rounded to two decimals there; the allocator's history has the exact figure."""
+_SIZE = r"([\d.]+) (bytes|KiB|MiB|GiB)"
+_GPU_ASKED = re.compile(rf"Tried to allocate {_SIZE}\. GPU (\d+)")
+_GPU_FREE = re.compile(rf"of which {_SIZE} is free")
+"""c10/cuda/CUDACachingAllocator.cpp: the segment that the request needs, and two decimals; the allocator's history is
+more exact."""
 _UNITS = {"bytes": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 
 
 @dataclass(frozen=True)
 class OutOfMemory:
-    """An allocation that failed; bytes, `UNKNOWN` where nobody told. ``is_rounded``: the request is not exact."""
+    """An allocation that failed; bytes, `UNKNOWN` where nobody told. ``is_rounded``: they are not exact."""
 
     device: str
     asked_bytes: int
@@ -38,11 +41,16 @@ def out_of_memory(error: BaseException | None) -> OutOfMemory | None:
         if on_cpu:
             return OutOfMemory("cpu", int(on_cpu[1]), available_host_bytes())
         if on_gpu:
-            asked = int(float(on_gpu[1]) * _UNITS[on_gpu[2]])
-            return OutOfMemory(f"cuda:{on_gpu[3]}", asked, UNKNOWN, is_rounded=on_gpu[2] != "bytes")
+            free = _GPU_FREE.search(text)
+            available = UNKNOWN if free is None else _in_bytes(free)
+            return OutOfMemory(f"cuda:{on_gpu[3]}", _in_bytes(on_gpu), available, is_rounded=True)
         if isinstance(cause, torch.OutOfMemoryError):
             return OutOfMemory("", UNKNOWN, UNKNOWN)
     return None
+
+
+def _in_bytes(size: "re.Match[str]") -> int:
+    return int(float(size[1]) * _UNITS[size[2]])
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

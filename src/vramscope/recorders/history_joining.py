@@ -113,7 +113,7 @@ def _with_requests(recording: Recording, joined: list[_Joined]) -> Recording:
 def _with_failures(recording: Recording, device: _Joined) -> Recording:
     """Failed allocations with the exact request and the device's free memory, where both sides know as many."""
     counters = recording.counters
-    asked, available = (_rows_of(recording, name, device.number) for name in FailureCounter)
+    asked, available, rounded = (_rows_of(recording, name, device.number) for name in FailureCounter)
     failed = np.flatnonzero(device.trace.action == Action.OOM)
     if len(failed) != len(asked) or len(failed) != len(available):
         return recording
@@ -122,6 +122,7 @@ def _with_failures(recording: Recording, device: _Joined) -> Recording:
     # an entry of this kind has the device's free memory where others have an address
     told = device.trace.address[failed]
     value[available] = np.where(told >= 0, told, value[available])
+    value[rounded] = 0
     return replace(recording, counters=replace(counters, value=value))
 
 

@@ -198,6 +198,8 @@ class ProfilerRecorder:
             device = names.index(told.device) if told is not None and told.device in names else 0
             rows.append((time_ns, asked, device, told.asked_bytes if told is not None else UNKNOWN))
             rows.append((time_ns, available, device, told.available_bytes if told is not None else UNKNOWN))
+            if told is not None and told.is_rounded:
+                rows.append((time_ns, strings.number(FailureCounter.ROUNDED), device, 1))
         return rows
 
     def _remarks(self) -> list[str]:

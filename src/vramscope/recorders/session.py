@@ -16,6 +16,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.optim import Optimizer
 
 from vramscope.recorders.cycles import OptimizerCycle
+from vramscope.recorders.failures import out_of_memory
 from vramscope.recorders.hooks import OptimizerHooks
 from vramscope.recorders.roots import plain_model
 from vramscope.recorders.scene import Scene
@@ -93,6 +94,8 @@ class ScriptSession:
         steps = {str(kind): count for kind, count in self._steps.counts.items()}
         found: dict[str, Any] = {"steps": steps, "parts": self._store.parts, "sealed": self._store.is_sealed}
         found["out_of_memory"] = ran_out
+        if not ran_out and out_of_memory(error) is not None:
+            found["failed_step"] = max(self._steps.counts.values(), default=0)
         found["reading_out_seconds"] = self._steps.reading_seconds
         return {**found, "error": self._error, "traceback": self._trace}
 

@@ -16,6 +16,10 @@ STAMP_PREFIX = "vramscope:"
 """Names that begin so are our own scopes and stamps in the profiler's tree."""
 
 
+_ENDED_ALREADY = "when it's not running"
+"""torch/csrc/autograd/profiler_kineto.cpp, ``disableProfiler``."""
+
+
 class ProfilerWindow:
     """Runs torch's profiler with allocation events on, and nothing else that costs time or holds tensors."""
 
@@ -40,7 +44,12 @@ class ProfilerWindow:
     def stop(self) -> None:
         """End recording; `roots` may be read afterwards."""
         with _quiet_stderr():
-            self._profile.__exit__(None, None, None)
+            try:
+                self._profile.__exit__(None, None, None)
+            except RuntimeError as error:
+                # torch 2.11 refuses to end what another profiler has ended already; later versions end nothing quietly
+                if _ENDED_ALREADY not in str(error):
+                    raise
 
     def roots(self) -> list[Any]:
         """The top-level nodes of the event tree."""

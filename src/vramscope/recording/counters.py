@@ -38,7 +38,11 @@ class LayoutCounter(StrEnum):
 
 
 class FailureCounter(StrEnum):
-    """An allocation that failed: what was asked, and what there was; `UNKNOWN` where nobody told."""
+    """An allocation that failed: what was asked, and what there was; `UNKNOWN` where nobody told.
+
+    `ROUNDED` is 1 where both are known from an error's text only, which rounds them.
+    """
 
     ASKED = "out_of_memory"
     AVAILABLE = "available"
+    ROUNDED = "out_of_memory_rounded"

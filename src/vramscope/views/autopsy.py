@@ -12,6 +12,10 @@ from vramscope.views.text import category_label, share_text
 _MODULES = 8
 _LINES = 3
 _INDENT = "  "
+_WITHOUT_LINES = (
+    "no source lines in this recording: vramscope compare traces them, and vramscope.profile() reads them from a GPU's "
+    "allocator"
+)
 
 
 def autopsy_text(found: Autopsy, encoding: str = "utf-8") -> str:
@@ -28,13 +32,18 @@ def autopsy_text(found: Autopsy, encoding: str = "utf-8") -> str:
 
 
 def _head(found: Autopsy) -> Iterator[str]:
-    asked = "an unknown size" if found.asked_bytes is None else _exact(found.asked_bytes)
+    asked = "an unknown size" if found.asked_bytes is None else _told(found, found.asked_bytes)
     yield f"out of memory on {found.device}: {asked} asked for{_where(found)}"
     held = f"{_exact(found.held_bytes)} were allocated"
     yield _INDENT + (held if found.reserved_bytes is None else f"{held}, {_exact(found.reserved_bytes)} reserved")
     if found.fitting_bytes is not None:
-        short = "" if found.short_bytes is None else f"; {format_size(found.short_bytes)} short"
-        yield f"{_INDENT}at most {_exact(found.fitting_bytes)} would have fitted{short}"
+        short = f"; {format_size(found.short_bytes)} short" if found.short_bytes else ""
+        yield f"{_INDENT}at most {_told(found, found.fitting_bytes)} would have fitted{short}"
+    if found.is_hopeless:
+        device = format_size(found.device_bytes or 0)
+        yield f"{_INDENT}the request alone is more than {found.device} has ({device}): freeing memory cannot help"
+    elif found.short_bytes == 0:
+        yield f"{_INDENT}so there was room, but a limit forbade it (set_per_process_memory_fraction, a container's)"
 
 
 def _where(found: Autopsy) -> str:
@@ -69,6 +78,8 @@ def _blocks(found: Autopsy) -> Iterator[str]:
         yield "largest blocks:"
     for held in found.blocks:
         yield f"{_INDENT}{format_size(held.facts.size_bytes):>12}  {_origin(held)}"
+    if found.blocks and not any(held.stack for held in found.blocks):
+        yield f"{_INDENT}{'':>12}  ({_WITHOUT_LINES})"
 
 
 def _origin(held: HeldBlock) -> str:
@@ -97,7 +108,7 @@ def _cache(found: Autopsy) -> Iterator[str]:
 
 def _remedies(found: Autopsy) -> Iterator[str]:
     if found.remedies:
-        yield "what would have left more free at that moment, each by itself:"
+        yield "what would have helped at that moment, each by itself:"
     for relief in found.remedies:
         yield f"{_INDENT}{format_size(relief.saved_bytes):>12}  {relief.what}{_verdict(found, relief)}"
         yield f"{_INDENT}{'':>12}  ({relief.basis})"
@@ -107,6 +118,10 @@ def _verdict(found: Autopsy, relief: Relief) -> str:
     if found.short_bytes is None:
         return ""
     return ": enough for this request" if relief.saved_bytes >= found.short_bytes else ": not enough by itself"
+
+
+def _told(found: Autopsy, size_bytes: int) -> str:
+    return f"about {format_size(size_bytes)}" if found.is_rounded else _exact(size_bytes)
 
 
 def _exact(size_bytes: int) -> str:
