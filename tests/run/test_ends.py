@@ -52,6 +52,13 @@ def test_a_script_that_runs_out_of_memory_is_explained(tmp_path) -> None:
     assert any("memory ran out in its last step" in note for note in finished.document["notes"])
 
 
+def test_memory_that_runs_out_in_a_step_that_was_not_recorded_names_the_step(tmp_path) -> None:
+    finished = ended(tmp_path, "if step == 5: model(torch.empty(2**48, 4))")  # steps 0 to 5 are over then
+    assert finished.code == 1
+    assert "out of memory on cpu" not in finished.stderr
+    assert "memory ran out in step 6, which was not recorded: run again with --steps 6:7" in finished.stderr
+
+
 def test_a_kill_within_the_window_keeps_the_finished_steps(tmp_path) -> None:
     finished = ended(tmp_path, "if step == 2: os.kill(os.getpid(), signal.SIGKILL)")
     assert finished.code == 128 + signal.SIGKILL

@@ -70,6 +70,15 @@ def _step(script: Script, index: int, names: tuple[str, ...], activation: int) -
             script.free(900_000 + 10_000 * number, WEIGHT)
 
 
+def on_gpu(recording: Recording, segment: int = 4096) -> Recording:
+    """The recording as of a GPU whose allocator reserves segments of one size, and gives none back."""
+    events, device = recording.events, recording.devices[0]
+    highest = np.maximum.accumulate(events.total - device.start_total)
+    reserved = -(-highest // segment) * segment
+    named = replace(device, name="cuda:0")
+    return replace(recording, events=replace(events, reserved=reserved), devices=(named, *recording.devices[1:]))
+
+
 def inference(activation: int = ACTIVATION, names: tuple[str, ...] = ("first", "second")) -> Recording:
     """The same two modules, forward only; each activation is gone before the next one."""
     script = Script()

@@ -83,6 +83,18 @@ def test_it_opens_without_an_error_and_without_the_network(opened: Any, tmp_path
 
 
 @needs_browser
+def test_a_gpus_reserved_memory_is_a_line_of_its_own(opened: Any) -> None:
+    page = opened(compare_recordings({"training": samples.on_gpu(samples.training())}))
+    line = "document.getElementById('timeline').data.filter(t => t.name == 'reserved by the allocator')"
+    total = "document.getElementById('timeline').data.find(t => t.name == 'total')"
+    assert page.evaluate(f"{line}.length") == 1
+    # 2 weights, an activation and 2 gradients: 4 x 1,600 + 480 = 6,880 B at most, in segments of 4,096 B
+    highest = [page.evaluate(f"Math.max(...Array.from({trace}.y))") for trace in (f"{line}[0]", total)]
+    assert highest[0] / highest[1] == pytest.approx(8192 / 6880)
+    assert not opened(samples.comparison()).evaluate(f"{line}.length")
+
+
+@needs_browser
 def test_figures_on_the_page_equal_the_json(opened: Any) -> None:
     comparison = samples.comparison()
     page, document = opened(comparison), comparison_document(comparison, "report")

@@ -11,7 +11,7 @@ import pytest
 from trace_processor import TraceProcessor, why_missing
 from views import samples
 from vramscope.ledger.categories import CATEGORIES
-from vramscope.ledger.comparison import Comparison
+from vramscope.ledger.comparison import Comparison, compare_recordings
 from vramscope.names import visible
 from vramscope.recording.recording import ScopeKind
 from vramscope.views.perfetto import write_perfetto
@@ -33,6 +33,14 @@ def test_the_counters_are_the_ledgers(tmp_path: Path) -> None:
         # at the last moment the categories' last values sum to the total
         last = {e["name"]: e["args"]["bytes"] for e in counters}
         assert sum(size for name, size in last.items() if name != "cpu allocated") == last["cpu allocated"]
+
+
+def test_what_a_gpu_has_reserved_is_a_counter_of_its_own(tmp_path: Path) -> None:
+    entries = entries_of(compare_recordings({"training": samples.on_gpu(samples.training())}), tmp_path)
+    reserved = [e["args"]["bytes"] for e in entries if e["name"] == "cuda:0 reserved"]
+    # 2 weights, an activation and 2 gradients: 4 x 1,600 + 480 = 6,880 B at most, in segments of 4,096 B
+    assert reserved == [4096, 8192]
+    assert not any("reserved" in e["name"] for e in entries_of(samples.comparison(), tmp_path))
 
 
 def test_every_scope_is_a_slice_inside_its_parent(tmp_path: Path) -> None:

@@ -14,12 +14,15 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from helpers import MarkKind, Script
+from views import samples
 from vramscope.errors import OutputError
 from vramscope.ledger.comparison import Comparison, compare_recordings
+from vramscope.ledger.ledger import Ledger
 from vramscope.views.pictures.panel import panel_of
 from vramscope.views.pictures.peaks import draw_peaks, spread
 from vramscope.views.pictures.timeline import draw_timeline
 from vramscope.views.png import write_peaks, write_timeline
+from vramscope.views.text import Scale
 
 from .pages import comparison, composition, summary
 
@@ -153,6 +156,37 @@ def test_a_long_recording_is_drawn_with_bounded_points_and_its_true_peak() -> No
     panel = panel_of("training", script.ledger())
     assert len(panel.positions) <= 4 * 1500 + 2
     assert panel.composition.sum(axis=1).max() == panel.peak_bytes == 12_346 * 10 + 10**9
+
+
+def test_a_gpus_reserved_memory_is_a_line_over_the_bands() -> None:
+    ledger = Ledger(samples.on_gpu(samples.training()))
+    panel = panel_of("training", ledger)
+    # 2 weights, an activation and 2 gradients: 4 x 1,600 + 480 = 6,880 B at most, in segments of 4,096 B
+    # the steady step begins with what the cold one has taken
+    assert panel.reserved is not None and set(panel.reserved.tolist()) == {8192}
+    assert len(panel.reserved) == len(panel.positions)
+    assert (panel.peak_bytes, panel.highest_bytes) == (6880, 8192)
+    assert np.all(panel.composition.sum(axis=1) <= panel.reserved)
+    assert panel_of("training", Ledger(samples.training())).reserved is None  # a CPU keeps nothing back
+
+
+def test_the_line_of_reserved_memory_is_drawn_and_named() -> None:
+    figure = Figure(layout="constrained")
+    draw_timeline(compare_recordings({"training": samples.on_gpu(samples.training())}), figure)
+    height = Scale.fitting(8192).value(8192)
+    assert any(set(np.asarray(line.get_ydata()).tolist()) == {height} for line in figure.axes[0].lines)
+    assert "reserved by the allocator" in [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_a_long_recordings_reserved_peak_is_drawn_too() -> None:
+    script = Script()
+    for index in range(20_000):
+        script.alloc(index, 10)
+    plain = samples.on_gpu(script.recording(), segment=1)
+    reserved = plain.events.reserved.copy()
+    reserved[12_345] = 10**9
+    panel = panel_of("training", Ledger(replace(plain, events=replace(plain.events, reserved=reserved))))
+    assert panel.reserved is not None and panel.reserved.max() == 10**9
 
 
 def test_without_steps_the_axis_is_time() -> None:

@@ -32,8 +32,9 @@ class Autopsy:
     """The moment at which an allocation failed; bytes, None where nobody told.
 
     ``available_bytes`` is what was free around the allocator, ``fitting_bytes`` the largest request that would have
-    been met, ``short_bytes`` what was missing, and ``device_bytes`` all that the device has. ``is_rounded``: the request
-    and what was available are known from an error's text only, which rounds them. ``modules`` are (path, bytes), the largest first.
+    been met, ``short_bytes`` what was missing, and ``device_bytes`` all that the device has. ``is_rounded``: the
+    request and what was available are known from an error's text only, which rounds them. ``modules`` are (path,
+    bytes), the largest first.
     """
 
     device: str

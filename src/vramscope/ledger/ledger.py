@@ -15,6 +15,7 @@ from vramscope.recording.recording import Integers, MarkKind, PhaseName, Recordi
 
 Composition = dict[Category, int]
 """Bytes of every category; categories without any are there with 0."""
+_WITHOUT_CACHE = "cpu"
 _OWNED_MARKS = (MarkKind.PARAMETER, MarkKind.BUFFER, MarkKind.GRADIENT, MarkKind.OPTIMIZER_STATE)
 
 
@@ -80,6 +81,12 @@ class Ledger:
             silent = self._silent_changes(self._every, device, rows)
             self._allocator_totals[device] = total + self.initial_bytes(device) + silent
         return self._allocator_totals[device]
+
+    def reserved_totals(self, device: int = 0) -> Integers | None:
+        """What the allocator had reserved after each of the device's events; None for one that reserves nothing."""
+        reserved = self.recording.events.reserved[self.event_rows[device]]
+        has_cache = self.recording.devices[device].name != _WITHOUT_CACHE and bool(np.any(reserved > 0))
+        return np.maximum(reserved, 0) if has_cache else None
 
     def ledger_totals(self, device: int = 0) -> Integers:
         """The same from the ledger's blocks: what each event's block adds when it is born and takes when it dies."""

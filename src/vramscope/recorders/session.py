@@ -89,8 +89,8 @@ class ScriptSession:
             try:
                 ran_out = error is not None and self._steps.keep_failed(error)
                 self._finish(remark, ran_out)
-            except Exception as error:  # noqa: BLE001 - the script is over; all that is left is to say so
-                self.give_up(error)
+            except Exception as defect:  # noqa: BLE001 - the script is over; all that is left is to say so
+                self.give_up(defect)
         steps = {str(kind): count for kind, count in self._steps.counts.items()}
         found: dict[str, Any] = {"steps": steps, "parts": self._store.parts, "sealed": self._store.is_sealed}
         found["out_of_memory"] = ran_out

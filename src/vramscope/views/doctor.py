@@ -52,7 +52,7 @@ def _lines(machine: MachineFacts) -> list[tuple[str, str]]:
     if machine.visible_devices:
         lines.append(("visible", f"CUDA_VISIBLE_DEVICES={machine.visible_devices}"))
     lines.append(("driver", machine.driver or "unknown"))
-    lines.append(("NVML", machine.nvml_problem or "answers"))
+    lines.append(("NVML", machine.nvml_problem.removeprefix("NVML: ") or "answers"))
     if machine.gpus:
         lines.append(("allocator", _allocator(machine)))
     return lines

@@ -65,7 +65,10 @@ def _start_ns(ledger: Ledger) -> int:
 
 
 def _counters(process: int, ledger: Ledger, device: int, start_ns: int) -> Iterator[Entry]:
-    """The allocator's own total, and each category where it changes; both begin with what was there before."""
+    """The allocator's own total, what it had reserved, and each category; the last two where they change.
+
+    Total and categories begin with what was there before.
+    """
     times, levels = ledger.timeline(device)
     label = visible(ledger.recording.devices[device].name)
     first = ledger.composition(-1, device)
@@ -73,6 +76,10 @@ def _counters(process: int, ledger: Ledger, device: int, start_ns: int) -> Itera
     stamps = np.concatenate([[start_ns], times])
     totals = np.concatenate([[int(before.sum())], ledger.allocator_totals(device)])
     yield from _counter(process, f"{label} allocated", stamps, totals, start_ns)
+    reserved = ledger.reserved_totals(device)
+    if reserved is not None:
+        changed = np.flatnonzero(np.diff(reserved, prepend=-1))
+        yield from _counter(process, f"{label} reserved", times[changed], reserved[changed], start_ns)
     whole = np.concatenate([before, levels])
     for code, category in enumerate(CATEGORIES):
         column = whole[:, code]

@@ -34,21 +34,24 @@ const colour = category => data.paints[category][isDark() ? "dark" : "colour"];
 const variable = name => getComputedStyle(root).getPropertyValue(name).trim();
 
 /* -- the timeline, unpacked: each series is told only where it changes -- */
+function spread(places, levels, count) {
+  const column = new Array(count);
+  for (let i = 0, next = 0, level = 0; i < count; i++) {
+    if (next < places.length && places[next] === i) level = levels[next++];
+    column[i] = level;
+  }
+  return column;
+}
 function unpack(timeline) {
   if (timeline.values) return timeline;
   const count = timeline.events.length;
   timeline.values = {};
   timeline.totals = new Array(count).fill(0);
   for (const [category, [places, levels]] of Object.entries(timeline.series)) {
-    const column = new Array(count);
-    let next = 0, level = 0;
-    for (let i = 0; i < count; i++) {
-      if (next < places.length && places[next] === i) level = levels[next++];
-      column[i] = level;
-      timeline.totals[i] += level;
-    }
-    timeline.values[category] = column;
+    timeline.values[category] = spread(places, levels, count);
+    timeline.values[category].forEach((level, i) => timeline.totals[i] += level);
   }
+  if (timeline.reserved) timeline.held = spread(...timeline.reserved, count);
   timeline.x = {events: timeline.events.slice(), time: []};
   let last = -Infinity;  /* places must grow, or stacking would add two events up */
   for (const ns of timeline.ns) timeline.x.time.push(last = Math.max(ns / 1e6, last + 1e-7));
@@ -87,8 +90,10 @@ function drawTimeline() {
   });
   traces.push({type: "scatter", mode: "lines", x, y: timeline.totals.map(v => v / unit), hoverinfo: "none",
     line: {shape: "hv", width: 1.2, color: variable("--ink")}, showlegend: false, name: "total"});
+  if (timeline.held) traces.push({type: "scatter", mode: "lines", x, y: timeline.held.map(v => v / unit), hoverinfo: "none",
+    line: {shape: "hv", width: 1.2, dash: "dash", color: variable("--ink")}, name: "reserved by the allocator"});
   const at = timeline.peakAt;
-  const top = Math.max(timeline.totals.reduce((a, b) => Math.max(a, b), 0) / unit * 1.17, 1e-9);
+  const top = Math.max([...timeline.totals, ...(timeline.held || [])].reduce((a, b) => Math.max(a, b), 0) / unit * 1.17, 1e-9);
   const range = rangeOf(timeline), width = range[1] - range[0];
   const shapes = [], annotations = [{x: x[at], y: timeline.totals[at] / unit, text: `<b>peak ${size(current().peak)}</b>`,
     showarrow: true, arrowhead: 2, arrowsize: 1, arrowcolor: "#d0342c", ax: x[at] > range[0] + width * .8 ? -46 : x[at] < range[0] + width * .2 ? 46 : 0, ay: -24, font: {color: variable("--ink")}}];

@@ -97,7 +97,11 @@ def _timeline(ledger: Ledger) -> Plain:
     top = ledger.peak(window.first, window.last)
     times, levels = ledger.timeline()
     rows = ledger.event_rows[0]
-    chosen = _chosen(times, levels.sum(axis=1), rows, (window.first, window.last), top.event)
+    reserved = ledger.reserved_totals()
+    totals = [levels.sum(axis=1), *([] if reserved is None else [reserved])]
+    chosen = np.unique(
+        np.concatenate([_chosen(times, t, rows, (window.first, window.last), top.event) for t in totals])
+    )
     events = np.append(BEFORE, rows[chosen])
     start = int(times[0]) if len(times) else 0
     table = np.concatenate([[list(ledger.composition(BEFORE).values())], levels[chosen]])
@@ -108,6 +112,7 @@ def _timeline(ledger: Ledger) -> Plain:
         "events": events.tolist(),
         "ns": stamps.tolist(),
         "series": {str(category): _changes(table[:, CODE[category]]) for category in shown},
+        "reserved": None if reserved is None else _changes(reserved[np.append(0, chosen)]),
         "peakAt": int(np.searchsorted(events, top.event)),
         "steady": [_time(ledger, window.first) - start, _time(ledger, window.last - 1) - start],
         "steadyEvents": [window.first, window.last],

@@ -33,18 +33,25 @@ class Span:
 class Panel:
     """Positions [n] on an axis from 0 to ``width``, and bytes [n, categories] from each of them on.
 
-    Without ``steps`` the axis is plain time.
+    ``reserved`` [n] is what the allocator held then, None for one that reserves nothing. Without ``steps`` the axis is
+    plain time.
     """
 
     name: str
     positions: Positions
     composition: Integers
+    reserved: Integers | None
     steps: tuple[Span, ...]
     phases: tuple[Span, ...]
     peak_position: float
     peak_bytes: int
     width: float
     length_ns: int
+
+    @property
+    def highest_bytes(self) -> int:
+        """The highest that is drawn."""
+        return max(self.peak_bytes, 0 if self.reserved is None else int(self.reserved.max()))
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,10 @@ def panel_of(name: str, ledger: Ledger) -> Panel:
     times, composition = (column[begin:end] for column in ledger.timeline())
     positions = np.interp(times, axis.knots, axis.places)
     before = ledger.composition(int(rows[begin - 1]) if begin else BEFORE)
+    reserved = reserved_within(ledger, int(begin), int(end))
     chosen = rows_to_draw(positions, composition.sum(axis=1), _COLUMNS)
+    if reserved is not None:
+        chosen = np.union1d(chosen, rows_to_draw(positions, reserved[1:], _COLUMNS))
     levels = np.concatenate([[list(before.values())], composition[chosen]])
     width = float(axis.places[-1]) or 1.0
     top = ledger.peak(window.first, window.last)
@@ -88,6 +98,7 @@ def panel_of(name: str, ledger: Ledger) -> Panel:
         name=name,
         positions=np.concatenate([[0.0], positions[chosen], [width]]),
         composition=levels[[*range(len(levels)), -1]],
+        reserved=None if reserved is None else reserved[[0, *(chosen + 1), *(chosen[-1:] + 1 if len(chosen) else [0])]],
         steps=tuple(axis.span(f"step {step.value}", step.first, step.last) for step in window.steps),
         phases=tuple(axis.span(phase.name, phase.first, phase.last) for phase in phases[:_MOST_SPANS]),
         peak_position=axis.place(top.event),
@@ -95,6 +106,17 @@ def panel_of(name: str, ledger: Ledger) -> Panel:
         width=width,
         length_ns=axis.time(window.last) - axis.time(window.first),
     )
+
+
+def reserved_within(ledger: Ledger, begin: int, end: int) -> Integers | None:
+    """What the main device's allocator had reserved before the first of these of its events and after each of them.
+
+    Before a recording's very first event nobody tells: it is taken for what it was after it.
+    """
+    reserved = ledger.reserved_totals()
+    if reserved is None:
+        return None
+    return np.concatenate([reserved[max(begin - 1, 0) : max(begin - 1, 0) + 1], reserved[begin:end]])
 
 
 def _axis(ledger: Ledger, window: Window) -> _Axis:

@@ -4,8 +4,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.markers import CARETDOWN
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
@@ -27,6 +29,8 @@ _STRIP = 0.945
 _VISIBLE = 0.004
 """A category that never holds this share of the scale cannot be seen: no legend entry, except for unattributed."""
 _MOST_STEP_LABELS, _MOST_LEGEND_COLUMNS = 6, 5
+_RESERVED: dict[str, Any] = {"color": "#333333", "lw": 1.1, "ls": (0, (5, 2))}
+"""The line of what the allocator has reserved, over the bands."""
 _SHORT_FORMS = {"forward": "fwd", "backward": "bwd", "optimizer": "opt"}
 _TIME_UNITS = (("s", 1e9), ("ms", 1e6), ("µs", 1e3))
 
@@ -34,7 +38,7 @@ _TIME_UNITS = (("s", 1e9), ("ms", 1e6), ("µs", 1e3))
 def draw_timeline(comparison: Comparison, figure: Figure) -> None:
     """Draw the steady steps of every pass."""
     panels = [panel_of(name, ledger) for name, ledger in comparison.ledgers.items()]
-    highest = max((panel.peak_bytes for panel in panels), default=0) or 1
+    highest = max((panel.highest_bytes for panel in panels), default=0) or 1
     scale = Scale.fitting(highest)
     add_titles(figure, comparison, "allocated memory by category over the steady steps")
     grid: dict[str, Any] = {"width_ratios": _widths(panels)}
@@ -47,7 +51,8 @@ def draw_timeline(comparison: Comparison, figure: Figure) -> None:
         _label_time(axes, panel, _step_name if comparison.predicted else _step_with_length)
     all_axes[0].set_ylabel(f"allocated memory ({scale.unit})")
     all_axes[0].yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
-    _draw_legend(figure, [category for category in STACK_ORDER if _is_visible(category, panels, highest)])
+    shown = [category for category in STACK_ORDER if _is_visible(category, panels, highest)]
+    _draw_legend(figure, shown, reserved=any(panel.reserved is not None for panel in panels))
     figure.draw_without_rendering()  # settles where everything lies, so that labels can be fitted
     for axes, panel in zip(all_axes, panels, strict=True):
         _draw_phases(axes, panel.phases)
@@ -68,6 +73,8 @@ def _draw_bands(axes: Axes, panel: Panel, scale: Scale) -> None:
             axes.fill_between(panel.positions, floor, level, step="post", lw=0, **fill_of(category))
         floor = level
     axes.step(panel.positions, floor, where="post", color="#333333", lw=0.6)
+    if panel.reserved is not None:
+        axes.step(panel.positions, panel.reserved / scale.unit_bytes, where="post", **_RESERVED)
 
 
 def _label_time(axes: Axes, panel: Panel, label: Callable[[Span], str]) -> None:
@@ -128,6 +135,12 @@ def _draw_peak(axes: Axes, panel: Panel, scale: Scale) -> None:
     axes.plot(*place, marker=CARETDOWN, color="#c00000", ms=7, clip_on=False, zorder=5)
     words = f"peak {scale.text(panel.peak_bytes)}"
     above: dict[str, Any] = {"xytext": (0, 8), "textcoords": "offset points", "ha": "center", "fontweight": "bold"}
+    above["bbox"] = {
+        "facecolor": "white",
+        "alpha": 0.8,
+        "lw": 0,
+        "pad": 1,
+    }  # a line of reserved memory may lie behind it
     note = axes.annotate(words, place, **above)
     note.set_in_layout(False)
     box, panel_box = note.get_window_extent(), axes.get_window_extent()
@@ -135,13 +148,15 @@ def _draw_peak(axes: Axes, panel: Panel, scale: Scale) -> None:
     note.set_position((moved * 72 / axes.figure.dpi, 8))
 
 
-def _draw_legend(figure: Figure, shown: Sequence[Category]) -> None:
-    """The categories below the panels, from left to right in the order of the stack."""
-    rows = -(-len(shown) // _MOST_LEGEND_COLUMNS) or 1
-    columns = -(-len(shown) // rows) or 1
-    by_column = [category for column in range(columns) for category in shown[column::columns]]
-    handles = [Patch(label=category_label(category), lw=0, **fill_of(category)) for category in by_column]
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
+def _draw_legend(figure: Figure, shown: Sequence[Category], *, reserved: bool) -> None:
+    """The categories below the panels, from left to right in the order of the stack, and the allocator's line."""
+    handles: list[Artist] = [Patch(label=category_label(category), lw=0, **fill_of(category)) for category in shown]
+    if reserved:
+        handles.append(Line2D([], [], label="reserved by the allocator", **_RESERVED))
+    rows = -(-len(handles) // _MOST_LEGEND_COLUMNS) or 1
+    columns = -(-len(handles) // rows) or 1
+    by_column = [handle for column in range(columns) for handle in handles[column::columns]]
+    figure.legend(handles=by_column, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
 
 
 def _is_visible(category: Category, panels: Sequence[Panel], highest: int) -> bool:
