@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -75,3 +76,25 @@ def test_one_workloads_failure_stands_in_its_own_place(report: Any) -> None:
     found = report.in_parallel(lambda name: 1 // len(name.strip()), ["fine", " "], workers=2)
     assert found["fine"] == 0
     assert "ZeroDivisionError" in found[" "]["error"]
+
+
+def test_a_command_that_runs_over_is_ended_with_its_children(report: Any, tmp_path: Path) -> None:
+    child = f"import pathlib, time; pathlib.Path({str(tmp_path / 'ready')!r}).touch(); time.sleep(600)"
+    nest = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+
+    def hangs(report: Any, found: dict[str, Any]) -> None:
+        report.command("-c", nest)
+
+    report.run("hangs", hangs, 5)
+    assert report.close() == 1
+    assert "TimeoutExpired" in report.sections["hangs"]["error"]
+    mine = [p for p in psutil.process_iter(["cmdline"]) if str(tmp_path / "ready") in " ".join(p.info["cmdline"] or [])]
+    assert not [p for p in mine if p.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_measurements_without_predictions_say_so(report: Any) -> None:
+    import predictions
+
+    found: dict[str, Any] = {}
+    predictions.measure(report, found)
+    assert "nothing was predicted" in found["failures"][0]

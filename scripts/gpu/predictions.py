@@ -40,7 +40,7 @@ def gpu_name(machine: dict[str, Any]) -> str:
 
 def predict(report: Report, found: dict[str, Any]) -> None:
     """What `estimate` says of every configuration; written down before the first one runs on the device."""
-    machine = report.sections["environment"]["machine"]
+    machine = report.sections.get("environment", {}).get("machine", {"gpus": []})
     gpu = gpu_name(machine)
     listed = configurations() if report.on_gpu else dict(list(configurations().items())[:1])
 
@@ -53,7 +53,10 @@ def predict(report: Report, found: dict[str, Any]) -> None:
 
 def measure(report: Report, found: dict[str, Any]) -> None:
     """The same on the device, and how far off each prediction was; a prediction off is a result, no failure."""
-    predicted = report.sections["predictions"]["predicted"]
+    predicted = report.sections.get("predictions", {}).get("predicted")
+    if predicted is None:
+        found["failures"] = ["nothing was predicted to compare with: run the section predictions too"]
+        return
     listed = configurations()
 
     def compare(name: str) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """What the check found: written after every section, so that nothing is lost when a later one fails."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -74,16 +76,21 @@ class Report:
 
     def command(self, *arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         """Run a Python command line until the section's end."""
-        import os
-
-        return subprocess.run(
+        process = subprocess.Popen(
             [sys.executable, *arguments],
             env={**os.environ, "NO_COLOR": "1", "COLUMNS": "120", **(environment or {})},
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=self.left(),
-            check=False,
+            start_new_session=True,
         )
+        try:
+            stdout, stderr = process.communicate(timeout=self.left())
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)  # its children too, or they would hold the GPU
+            process.wait()
+            raise
+        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
     def document(self, *arguments: str) -> dict[str, Any]:
         """The JSON of a vramscope command.

@@ -15,14 +15,16 @@ from vramscope.integrations.lightning import VramscopeCallback  # noqa: E402
 
 
 class Net(lightning.LightningModule):
-    def __init__(self, fails_at: int = -1) -> None:
+    def __init__(self, fails_at: int = -1, runs_out_at: int = -1) -> None:
         super().__init__()
         self.net = nn.Sequential(nn.Linear(28, 64), nn.ReLU(), nn.Linear(64, 4))
-        self.fails_at = fails_at
+        self.fails_at, self.runs_out_at = fails_at, runs_out_at
 
     def training_step(self, batch: Any, number: int) -> torch.Tensor:
         if number == self.fails_at:
             raise ArithmeticError("on purpose")
+        if number == self.runs_out_at:
+            torch.empty(2**50, dtype=torch.uint8)
         return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
 
     def validation_step(self, batch: Any, number: int) -> None:
@@ -72,6 +74,16 @@ def test_a_training_that_fails_is_kept_up_to_there(tmp_path: Path) -> None:
     assert [step.index for step in summary.steps] == [1]
     assert not summary.complete
     assert "the training ended with ArithmeticError" in summary.notes[-1]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_training_that_runs_out_of_memory_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    memory = VramscopeCallback(tmp_path / "fit.vram", report=False)
+    with pytest.raises(RuntimeError, match="DefaultCPUAllocator"):
+        fit(tmp_path, Net(runs_out_at=2), memory)
+    printed = capsys.readouterr().err
+    assert "out of memory on cpu: 1,024.0 TiB (1,125,899,906,842,624 B) asked for" in printed
+    assert "optimizer state" in printed  # Adam's, held at that moment
 
 
 @pytest.mark.filterwarnings("ignore")

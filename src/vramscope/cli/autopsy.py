@@ -18,7 +18,7 @@ def explained_failure(folder: Path | None) -> Iterator[None]:
     try:
         yield
     except MemoryExhaustedError as error:
-        text = autopsy_of(error.recording)
+        text = "" if error.recording is None else _read(error.recording)
         if folder is not None and error.recording is not None:
             make_folder(folder)
             error.recording = Path(shutil.move(error.recording, folder / error.recording.name))
@@ -36,15 +36,7 @@ def _with_place(error: MemoryExhaustedError) -> MemoryExhaustedError:
     return named
 
 
-def autopsy_of(recording: Path | None) -> str:
-    """The autopsy of a recording; empty where it holds no failed allocation."""
-    if recording is None:
-        return ""
-    from vramscope.ledger.autopsy import autopsy
-    from vramscope.ledger.ledger import Ledger
-    from vramscope.ledger.run_window import last_window
-    from vramscope.recording.file import iterate_windows
-    from vramscope.views.autopsy import autopsy_text
+def _read(recording: Path) -> str:
+    from vramscope.views.autopsy import autopsy_of  # only a failure needs it
 
-    found = autopsy(Ledger(last_window(iterate_windows(recording))))
-    return "" if found is None else autopsy_text(found, sys.stderr.encoding or "ascii")
+    return autopsy_of(recording, sys.stderr.encoding or "ascii")

@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 
-from vramscope.cli.autopsy import autopsy_of
 from vramscope.cli.options import common_options
 from vramscope.cli.output import make_folder, prepare_outputs, write_text
 from vramscope.cli.ranks import Rank
@@ -18,6 +17,7 @@ from vramscope.errors import UsageError, VramscopeError
 from vramscope.ledger.ranks import merge_ranks
 from vramscope.ledger.run import RunSummary, summarize_run
 from vramscope.recording.file import iterate_windows
+from vramscope.views.autopsy import autopsy_of
 from vramscope.views.json import to_text
 from vramscope.views.run_json import run_document
 from vramscope.workloads.scripts import Outcome, ScriptRequest, run_script
@@ -163,7 +163,7 @@ def _report(
         return
     _print(summary, runs, rank, top, verbose)
     if outcome.status.get("out_of_memory"):
-        click.echo(autopsy_of(output), err=True, nl=False)
+        click.echo(autopsy_of(output, sys.stderr.encoding or "ascii"), err=True, nl=False)
     if missed:
         click.echo(f"vramscope: {missed}", err=True)
     where = output if output.exists() else output.with_name(output.name + ".part")

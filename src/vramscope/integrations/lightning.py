@@ -61,8 +61,8 @@ class VramscopeCallback(Callback):
         self._recorder.stop()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """End, and say in the recording how."""
-        self._recorder.stop(f"the training ended with {type(exception).__name__}")
+        """End, and say in the recording how; of memory that ran out, print the autopsy."""
+        self._recorder.stop(f"the training ended with {type(exception).__name__}", exception)
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing of it belongs into a checkpoint."""

@@ -13,6 +13,7 @@ from vramscope.recorders.session import ScriptSession
 from vramscope.recorders.surroundings import is_watched
 from vramscope.recorders.windows import WindowPlan
 from vramscope.recording.file import iterate_windows
+from vramscope.views.autopsy import autopsy_of
 from vramscope.views.terminal.run import print_run
 
 
@@ -54,17 +55,24 @@ class TrainingRecorder:
         self._output.unlink(missing_ok=True)
         self._session = ScriptSession(self._output.absolute(), self._plan)
 
-    def stop(self, remark: str = "") -> None:
-        """The training has ended; ``remark`` says how, where that was no normal end. Nothing happens if none began."""
+    def stop(self, remark: str = "", error: BaseException | None = None) -> None:
+        """The training has ended; nothing happens if none began.
+
+        Args:
+            remark: how, where that was no normal end.
+            error: what ended it; of memory that ran out, the autopsy is printed.
+        """
         session, self._session = self._session, None
         if session is None:
             return
-        status = session.close(remark)
+        status = session.close(remark, error)
         try:
             if status["error"]:
                 _say(f"recording stopped early through a fault of vramscope: {status['error']}")
             if status["parts"]:
                 self._summarize()
+                if status["out_of_memory"]:
+                    sys.stderr.write(autopsy_of(self._output, sys.stderr.encoding or "ascii"))
             else:
                 _say(f"nothing was recorded: no step ended in the window ({sum(status['steps'].values())} seen in all)")
         except (VramscopeError, OSError) as error:  # the training has gone well, whatever becomes of the report

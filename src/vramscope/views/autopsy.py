@@ -2,10 +2,14 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
-from vramscope.ledger.autopsy import Autopsy, Relief
+from vramscope.ledger.autopsy import Autopsy, Relief, autopsy
 from vramscope.ledger.holders import HeldBlock
+from vramscope.ledger.ledger import Ledger
+from vramscope.ledger.run_window import last_window
 from vramscope.names import visible
+from vramscope.recording.file import iterate_windows
 from vramscope.units import format_size
 from vramscope.views.text import category_label, share_text
 
@@ -16,6 +20,16 @@ _WITHOUT_LINES = (
     "no source lines in this recording: vramscope compare traces them, and vramscope.profile() reads them from a GPU's "
     "allocator"
 )
+
+
+def autopsy_of(recording: Path, encoding: str) -> str:
+    """The autopsy of a recording on disk; empty where it holds no failed allocation.
+
+    Raises:
+        RecordingError: it cannot be read.
+    """
+    found = autopsy(Ledger(last_window(iterate_windows(recording))))
+    return "" if found is None else autopsy_text(found, encoding)
 
 
 def autopsy_text(found: Autopsy, encoding: str = "utf-8") -> str:
