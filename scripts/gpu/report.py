@@ -76,20 +76,19 @@ class Report:
 
     def command(self, *arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         """Run a Python command line until the section's end."""
-        process = subprocess.Popen(
+        with subprocess.Popen(
             [sys.executable, *arguments],
             env={**os.environ, "NO_COLOR": "1", "COLUMNS": "120", **(environment or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-        )
-        try:
-            stdout, stderr = process.communicate(timeout=self.left())
-        except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)  # its children too, or they would hold the GPU
-            process.wait()
-            raise
+        ) as process:
+            try:
+                stdout, stderr = process.communicate(timeout=self.left())
+            except BaseException:
+                os.killpg(process.pid, signal.SIGKILL)  # its children too, or they would hold the GPU
+                raise
         return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
     def document(self, *arguments: str) -> dict[str, Any]:
