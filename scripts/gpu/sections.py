@@ -103,6 +103,7 @@ def _adds_up(row: dict[str, Any]) -> bool:
     return (
         requested + row["slack_bytes"] == row["allocated_bytes"]
         and requested == row["allocator_requested_bytes"]
+        and row["small_pool_bytes"] == row["allocator_small_pool_bytes"]
         and row["allocated_bytes"] + row["pending_bytes"] + row["cached_bytes"] == row["reserved_bytes"]
         and row["used_bytes"] + row["free_bytes"] + row["driver_bytes"] == row["total_bytes"]
         and (row["process_bytes"] is None or row["reserved_bytes"] <= row["process_bytes"] <= row["used_bytes"])

@@ -44,6 +44,7 @@ def test_the_reconciliation_adds_up_to_the_drivers_figure(document: Any, name: s
     row = document["passes"][name]["devices"][0]["reconciliation"]
     requested = sum(row["requested_by_category"].values())
     assert requested == row["allocator_requested_bytes"]
+    assert row["small_pool_bytes"] == row["allocator_small_pool_bytes"]
     assert requested + row["slack_bytes"] == row["allocated_bytes"]
     assert row["allocated_bytes"] + row["pending_bytes"] + row["cached_bytes"] == row["reserved_bytes"]
     assert row["used_bytes"] + row["free_bytes"] + row["driver_bytes"] == row["total_bytes"]

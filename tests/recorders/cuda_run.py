@@ -67,8 +67,10 @@ class CudaRun(Script):
         """What a look at the device finds now."""
         totals, now = self.program.simulator.totals, self._tick()
         requested = sum(block.requested for block in self.program.simulator.in_use.values() if block.allocated)
+        small = sum(b.size for b in self.program.simulator.in_use.values() if b.allocated and b.pool.small)
         read = {
             DeviceCounter.ALLOCATED: totals.allocated,
+            DeviceCounter.SMALL_POOL: small,
             DeviceCounter.REQUESTED: requested,
             DeviceCounter.ACTIVE: totals.active,
             DeviceCounter.RESERVED: totals.reserved,

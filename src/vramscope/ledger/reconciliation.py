@@ -11,6 +11,9 @@ from vramscope.ledger.moments import innermost, inside_steps
 from vramscope.recording.counters import DeviceCounter
 from vramscope.recording.recording import ScopeKind
 
+_LARGEST_SMALL_BLOCK = 1024**2
+"""``kSmallSize`` of c10/cuda/CUDACachingAllocator.cpp: no block of the pool of large ones is as small."""
+
 
 @dataclass(frozen=True)
 class Reconciliation:
@@ -20,8 +23,9 @@ class Reconciliation:
     stream may still use it) and ``cached_bytes`` (free, kept for later) they make ``reserved_bytes``; with
     ``outside_bytes`` (CUDA context, kernels, libraries) ``process_bytes``; with ``others_bytes`` ``used_bytes``. Used,
     free and the driver's own make the total. Where this process's share is not known, ``beyond_bytes`` is everything on
-    the device that this allocator has not reserved. ``allocator_requested_bytes`` is the allocator's own sum of
-    requests, to compare with.
+    the device that this allocator has not reserved. ``small_pool_bytes`` are in the ledger's blocks of the small pool,
+    ``allocator_small_pool_bytes`` the allocator's own word on it, None where it gave none;
+    ``allocator_requested_bytes`` is the allocator's own sum of requests, to compare with.
     """
 
     phase: str | None
@@ -37,6 +41,8 @@ class Reconciliation:
     driver_bytes: int
     total_bytes: int
     allocator_requested_bytes: int
+    small_pool_bytes: int
+    allocator_small_pool_bytes: int | None
     method: str
 
     @property
@@ -104,8 +110,16 @@ def reconcile(ledger: Ledger, first: int, last: int, device: int) -> Reconciliat
         driver_bytes=read[DeviceCounter.DRIVER],
         total_bytes=read[DeviceCounter.TOTAL],
         allocator_requested_bytes=read[DeviceCounter.REQUESTED],
+        small_pool_bytes=_in_small_pool(ledger, event, device),
+        allocator_small_pool_bytes=values[DeviceCounter.SMALL_POOL],
         method=str(methods.get(ledger.recording.devices[device].name, "")),
     )
+
+
+def _in_small_pool(ledger: Ledger, event: int, device: int) -> int:
+    blocks = ledger.blocks
+    alive = blocks.alive_after(event) & (blocks.device == device) & (blocks.size <= _LARGEST_SMALL_BLOCK)
+    return int(blocks.size[alive].sum())
 
 
 def _fullest(ledger: Ledger, first: int, last: int, device: int) -> int | None:

@@ -22,6 +22,7 @@ from vramscope.recording.recording import Recording
 _ALLOCATED_STATE = "active_allocated"
 _STATISTICS = {
     DeviceCounter.ALLOCATED: "allocated_bytes.all.current",
+    DeviceCounter.SMALL_POOL: "allocated_bytes.small_pool.current",
     DeviceCounter.REQUESTED: "requested_bytes.all.current",
     DeviceCounter.ACTIVE: "active_bytes.all.current",
     DeviceCounter.RESERVED: "reserved_bytes.all.current",

@@ -6,12 +6,14 @@ from enum import StrEnum
 class DeviceCounter(StrEnum):
     """A GPU's allocator and the device around it, all read at the same moment.
 
-    The first five are torch's own totals (``memory_stats``), the others the driver's. `PEAK` is the highest `ALLOCATED`
+    The first six are torch's own totals (``memory_stats``), `SMALL_POOL` what is allocated in the pool of small blocks,
+    the others the driver's. `PEAK` is the highest `ALLOCATED`
     since the steady steps began, read only where nobody else watches it. `PROCESS` is this process's share of the
     device, missing where nobody tells.
     """
 
     ALLOCATED = "allocated"
+    SMALL_POOL = "allocated_in_small_pool"
     PEAK = "max_memory_allocated"
     REQUESTED = "requested"
     ACTIVE = "active"
