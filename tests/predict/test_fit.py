@@ -7,7 +7,7 @@ import re
 import pytest
 
 from cli.command import refused, vramscope
-from vramscope.predict.estimate import predict_use
+from vramscope.predict.estimate import gpu_use, predict_passes
 from vramscope.predict.gpus import find_gpu
 from vramscope.workloads.workload import WorkloadOptions
 
@@ -39,6 +39,15 @@ def build(batch=4, seq=64):
     return Workload(Net(), tokens, loss, tokens)
 """
 
+IMAGES = """
+import torch
+from torch import nn
+from vramscope import Workload
+
+def build(batch=1):
+    return Workload(nn.Conv2d(3, 4, 2), torch.empty(batch, 3, 3 - batch, 3))
+"""
+
 
 @pytest.fixture(scope="module")
 def sized(tmp_path_factory):
@@ -59,8 +68,9 @@ def found(sized, tmp_path_factory):
 
 
 def process_bytes(target, **options):
-    use = predict_use(target, WorkloadOptions(steps=1, **options), find_gpu("rtx4090-24gb"), "training")
-    return use.process_bytes[1]
+    gpu = find_gpu("rtx4090-24gb")
+    recording = predict_passes(target, WorkloadOptions(steps=1, **options), gpu, ("training",))["training"]
+    return gpu_use(recording, gpu).process_bytes[1]
 
 
 def test_the_batch_fits_and_the_next_one_does_not(found, sized):
@@ -110,7 +120,18 @@ def test_not_even_one_is_exit_code_1(sized, tmp_path):
     assert "not even sequence 1 fits" in result.stdout
     # the larger GPU takes what the model does
     assert re.search(r"rtx2070-8gb +7\.\d GiB +sequence 512$", result.stdout, re.MULTILINE)
+    assert "expected error: " in result.stdout
     assert result.stderr == ""
+
+
+def test_what_is_left_out_is_said(tmp_path):
+    """A convolution whose output would be empty for two images ends the search at once."""
+    (tmp_path / "images.py").write_text(IMAGES, encoding="utf-8")
+    arguments = ("--gpu", "b300-288gb", "--pass", "inference", "--steps", "1")
+    result = vramscope("fit", "images.py:build", *arguments, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "batch 1 fits" in result.stdout
+    assert "workspaces of cuDNN count as 0, a lower bound" in result.stdout
 
 
 def test_inference_lists_no_remedy_of_training(tmp_path):

@@ -31,6 +31,7 @@ def document_of(found: "Fit") -> dict[str, Any]:
         "peak_bytes": found.need.process_bytes,
         "next_peak_bytes": None if next_need is None else next_need.process_bytes,
         "next_refused": found.found.refused,
+        "notes": list(found.need.remarks),
         "limit_bytes": limit.bytes,
         "usable_bytes": limit.usable_bytes,
         "headroom_bytes": limit.headroom_bytes,
@@ -80,7 +81,13 @@ def _gpu(other: "OtherGpu") -> dict[str, Any]:
 
 def words_of(found: "Fit", verbose: bool) -> str:
     """The lines for a terminal."""
-    return "\n".join([*_answer(found), *_explanation(found), *_remedy_lines(found), *_gpu_lines(found, verbose)])
+    parts = (_answer(found), _explanation(found), _remedy_lines(found), _gpu_lines(found, verbose), _remarks(found))
+    return "\n".join(line for part in parts for line in part)
+
+
+def _remarks(found: "Fit") -> list[str]:
+    """What the answer assumes, leaves out, and how sure it is."""
+    return ["", *found.need.remarks] if found.need.remarks else []
 
 
 def _answer(found: "Fit") -> list[str]:
@@ -94,7 +101,9 @@ def _answer(found: "Fit") -> list[str]:
         return [head, f"{fits}; {what} {size + 1} cannot be run: {found.found.refused}"]
     if found.next_need is None:
         return [head, f"{fits}; the search ends there"]
-    return [head, f"{fits}; {what} {size + 1} would need {format_size(found.next_need.process_bytes)}"]
+    needed = found.next_need.process_bytes
+    over = format_size(needed - found.limit.bytes)
+    return [head, f"{fits}; {what} {size + 1} would need {format_size(needed)}, {over} more than the limit"]
 
 
 def _where(limit: "Limit") -> str:

@@ -137,18 +137,6 @@ def _quiet_fakes() -> Iterator[None]:
         yield
 
 
-def predict_use(
-    target: str,
-    options: WorkloadOptions,
-    gpu: Gpu,
-    name: str,
-    settings: AllocatorSettings | None = None,
-    setup: Setup = ONE_GPU,
-) -> GpuUse:
-    """What one pass takes of a GPU; arguments and errors as `predict_passes`."""
-    return gpu_use(predict_passes(target, options, gpu, (name,), settings, setup=setup)[name], gpu)
-
-
 @contextmanager
 def _fake_failures_explained() -> Iterator[None]:
     try:

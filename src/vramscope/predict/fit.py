@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from vramscope.errors import VramscopeError
-from vramscope.predict.estimate import predict_use
+from vramscope.predict.estimate import gpu_use, predict_passes
 from vramscope.predict.gpus import Gpu, neighbours
 from vramscope.predict.remedies import Plan, Remedy, remedies_for
+from vramscope.predict.scores import expected_error, kind_of, read_scores
 from vramscope.predict.search import MOST, Found, Need, Search
 
 Progress = Callable[[str], None]
@@ -120,8 +121,11 @@ def _predictor(plan: Plan, over: str, gpu: Gpu, progress: Progress) -> Callable[
 
 
 def _need(plan: Plan, gpu: Gpu) -> Need:
-    use = predict_use(plan.target, plan.options, gpu, plan.name, plan.settings, plan.setup)
-    return Need(use.allocated_bytes, use.reserved_bytes, use.process_bytes[1])
+    passes = predict_passes(plan.target, plan.options, gpu, (plan.name,), plan.settings, setup=plan.setup)
+    recording = passes[plan.name]
+    use = gpu_use(recording, gpu)
+    error = f"expected error: {expected_error(kind_of(recording), read_scores())}"
+    return Need(use.allocated_bytes, use.reserved_bytes, use.process_bytes[1], (*recording.notes, error))
 
 
 def _remedies(plan: Plan, over: str, found: Found) -> list[Remedy]:

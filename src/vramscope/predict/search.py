@@ -19,11 +19,13 @@ class Need:
         allocated_bytes: the allocator's highest total of blocks.
         reserved_bytes: what it took from the device for them.
         process_bytes: with everything outside the allocator, at most.
+        remarks: what the prediction assumes and leaves out, and how far off such predictions were.
     """
 
     allocated_bytes: int
     reserved_bytes: int
     process_bytes: int
+    remarks: tuple[str, ...] = ()
 
     @property
     def least_bytes(self) -> int:

@@ -60,9 +60,12 @@ def _cells(figure: Figure, scale: Scale) -> tuple[str, str, str, str]:
 def _sequence_words(against: Against) -> str:
     predicted, measured = against.allocations
     counts = f"{predicted:,} allocations predicted, {measured:,} measured"
+    scratch = "; scratch inside operators is left out here" if against.categories_known else ""
     if against.parting is None:
-        return f"{counts}: all of the same size, in the same order"
-    return counts if against.matching is None else f"{counts}: {against.matching:.3%} in the same order on both sides"
+        return f"{counts}: all of the same size, in the same order{scratch}"
+    if against.matching is None:
+        return counts + scratch
+    return f"{counts}: {against.matching:.3%} in the same order on both sides{scratch}"
 
 
 def parting_words(parting: Parting) -> str:
