@@ -150,3 +150,5 @@ def test_the_table_of_gpus(tmp_path):
     result = vramscope("estimate", "--gpu", "list", cwd=tmp_path)
     assert result.returncode == 0
     assert "h100-80gb" in result.stdout
+    titles = ["Pascal", "Volta", "Turing", "Ampere", "Ada Lovelace", "Hopper", "Blackwell"]
+    assert [line for line in result.stdout.splitlines() if line in titles] == titles

@@ -129,14 +129,19 @@ def gpu_table() -> str:
 
     low, high = map(format_size, CONTEXT_BYTES)
     lines = [f"{'NAME':<18} {'MEMORY':>9} {'USABLE':>9}  {'COMPUTE':<7} {'SMS':>3}  {'CUBLAS':>8}  GPU"]
-    for gpu in GPUS.values():
+    for gpu, before in zip(GPUS.values(), (None, *GPUS.values()), strict=False):
+        if before is None or before.generation != gpu.generation:
+            lines += ["", gpu.generation]
         compute = ".".join(map(str, gpu.capability))
         sizes = f"{format_size(gpu.memory_bytes):>9} {format_size(gpu.usable_bytes):>9}"
         rest = f"{compute:<7} {gpu.multiprocessors:>3}  {format_size(gpu.cublas_workspace_bytes):>8}  {gpu.title}"
         lines.append(f"{gpu.name:<18} {sizes}  {rest}")
-    lines.append(
-        f"USABLE is what CUDA has for all programs; a context takes {low} to {high} of it. CUBLAS: a workspace."
-    )
+    lines += [
+        "",
+        f"USABLE is what CUDA has for all programs; a context takes {low} to {high} of it.",
+        "COMPUTE is the compute capability, SMS the number of streaming multiprocessors,",
+        "CUBLAS the workspace that each thread with matrix products takes.",
+    ]
     return "\n".join(lines)
 
 

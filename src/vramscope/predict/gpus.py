@@ -20,6 +20,16 @@ all of them loaded. Source: what ``cudaMemGetInfo`` says is gone after one tenso
 in pytorch/pytorch#86509; a bare context took 426 MiB on an RTX 6000 Ada (unslothai/unsloth-zoo#1053). One range
 for every GPU: no measurement by model is published."""
 _MOST_NEAR_MISSES = 3
+_GENERATIONS = (
+    ((6, 0), "Pascal"),
+    ((7, 0), "Volta"),
+    ((7, 5), "Turing"),
+    ((8, 0), "Ampere"),
+    ((8, 9), "Ada Lovelace"),
+    ((9, 0), "Hopper"),
+    ((10, 0), "Blackwell"),
+)
+"""The lowest compute capability of each (https://developer.nvidia.com/cuda-gpus)."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +47,12 @@ class Gpu:
     usable_bytes: int
     capability: tuple[int, int]
     multiprocessors: int
+
+    @property
+    def generation(self) -> str:
+        """NVIDIA's name of the architecture."""
+        known = [name for since, name in _GENERATIONS if self.capability >= since]
+        return known[-1]
 
     @property
     def cublas_workspace_bytes(self) -> int:

@@ -178,7 +178,8 @@ def _name_bars(axes: Axes, panel: Panel, width_inches: float) -> None:
 def _draw_levels(axes: Axes, panel: Panel) -> None:
     for words, height in panel.levels.items():
         axes.axhline(height, color="#777777", lw=0.9, ls=":", zorder=0)
-        up = _ends_below(panel, height)
+        left = _is_clearer_on_the_left(panel, height)
+        up = _ends_below(_ends(panel, left), height)
         if not up:
             low, high = axes.get_ylim()
             axes.set_ylim(bottom=min(low, height - _ROOM_BELOW * (high - low)))
@@ -186,9 +187,9 @@ def _draw_levels(axes: Axes, panel: Panel) -> None:
         place["bbox"] = {"facecolor": "white", "alpha": 0.75, "lw": 0, "pad": 0.5}
         axes.annotate(
             words,
-            (0.99, height),
+            (0.01 if left else 0.99, height),
             xytext=(0, 3 if up else -3),
-            ha="right",
+            ha="left" if left else "right",
             va="bottom" if up else "top",
             fontsize=SMALL_POINTS,
             color="#444444",
@@ -198,7 +199,21 @@ def _draw_levels(axes: Axes, panel: Panel) -> None:
         axes.set_xlim(-0.6, len(panel.names) + 0.7)  # room for the words beside the bars
 
 
-def _ends_below(panel: Panel, height: float) -> bool:
-    """Whether, of the lines' right ends, the one nearest to a level lies below it, so that words fit above."""
-    ends = [series.y[-1] for series in panel.series if panel.kind is PanelKind.LINES and series.y]
+def _ends(panel: Panel, left: bool) -> list[float]:
+    """Heights of the lines' left or right ends."""
+    lines = [series.y for series in panel.series if panel.kind is PanelKind.LINES and series.y]
+    return [line[0 if left else -1] for line in lines]
+
+
+def _is_clearer_on_the_left(panel: Panel, height: float) -> bool:
+    """Whether the lines begin farther from a level than they end."""
+    return _nearest(_ends(panel, True), height) > _nearest(_ends(panel, False), height)
+
+
+def _nearest(ends: Sequence[float], height: float) -> float:
+    return min((abs(end - height) for end in ends), default=0.0)
+
+
+def _ends_below(ends: Sequence[float], height: float) -> bool:
+    """Whether, of the lines' ends, the one nearest to a level lies below it, so that words fit above."""
     return not ends or min(ends, key=lambda end: abs(end - height)) <= height
