@@ -9,6 +9,7 @@ from vramscope.ledger.run import RunSummary
 from vramscope.ledger.sites import NO_PYTHON_FRAME
 from vramscope.views.terminal.page import Page, add_figures, ruled_table
 from vramscope.views.terminal.report import print_comparison
+from vramscope.views.terminal.sites import common_folder, folder_remark, within
 from vramscope.views.text import Scale, category_label
 
 
@@ -44,14 +45,17 @@ def _growth(page: Page, summary: RunSummary) -> Group | None:
     table.add_column("category")
     add_figures(table, "per step")
     scale = Scale(0) if page.verbose else Scale.fitting(summary.growth[0].bytes_per_step)
-    for row in summary.growth[: page.top]:
-        table.add_row(_where(page, row), category_label(row.origin.category), Text(scale.change(row.bytes_per_step)))
-    return page.section("Grows with every step", table)
+    rows = summary.growth[: page.top]
+    folder = common_folder(row.origin.file for row in rows)
+    for row in rows:
+        change = Text(scale.change(row.bytes_per_step))
+        table.add_row(_where(page, row, folder), category_label(row.origin.category), change)
+    return page.section("Grows with every step", table, remark=folder_remark(page, folder))
 
 
-def _where(page: Page, row: Growth) -> Text:
+def _where(page: Page, row: Growth, folder: str) -> Text:
     origin = row.origin
-    line = "" if origin.file == NO_PYTHON_FRAME else f"{origin.file}:{origin.line}"
+    line = "" if origin.file == NO_PYTHON_FRAME else f"{within(origin.file, folder)}:{origin.line}"
     parts = [line, f"module {origin.module}" if origin.module else "", origin.operator]
     return page.joined(page.name(part) for part in parts if part)
 

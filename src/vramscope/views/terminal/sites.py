@@ -24,8 +24,7 @@ def sites(page: Page) -> Group | None:
         return None
     folder = common_folder(site.file for site in found)
     table = page.first_fitting(*(_site_table(page, found, folder, functions) for functions in (True, False)))
-    remark = f"files in {visible(folder, page.console.encoding)}" if folder else ""
-    return page.section(f"Source lines at the {page.main_name} peak", table, remark=remark)
+    return page.section(f"Source lines at the {page.main_name} peak", table, remark=folder_remark(page, folder))
 
 
 def _site_table(page: Page, found: Sequence[Site], folder: str, functions: bool) -> Table:
@@ -52,7 +51,7 @@ def _site_table(page: Page, found: Sequence[Site], folder: str, functions: bool)
 
 
 def _place(page: Page, site: Site, folder: str, functions: bool) -> list[Text]:
-    file = os.path.relpath(site.file, folder) if folder and Path(site.file).is_absolute() else site.file
+    file = within(site.file, folder)
     place = page.name(f"{file}:{site.line}") if site.line > 0 else page.name(file, "dim")
     return [place, *([page.name(site.function, "dim")] if functions else []), Text(category_label(site.category))]
 
@@ -64,3 +63,13 @@ def common_folder(files: Iterable[str]) -> str:
         return ""
     folder = Path(os.path.commonpath([file.parent for file in absolute]))
     return "" if folder == folder.parent else str(folder)
+
+
+def within(file: str, folder: str) -> str:
+    """A file's path as seen from the folder that ``common_folder`` found."""
+    return os.path.relpath(file, folder) if folder and Path(file).is_absolute() else file
+
+
+def folder_remark(page: Page, folder: str) -> str:
+    """Where the files of a table lie, said once; empty where they share no folder."""
+    return f"files in {visible(folder, page.console.encoding)}" if folder else ""
