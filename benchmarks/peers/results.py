@@ -29,8 +29,10 @@ Made by `scripts/benchmark`, all tools on the same training steps: {about}.
 - *split error*: how far parameters, gradients and optimizer state after the step, together, are from what follows from
   the number of parameters by hand; – where the tool does not name all three.
 - *kernel*: the peak error on a lone convolution that unfolds its input inside the kernel.
-- *backward*: how much of what backward allocated the tool books on a module; – where it has no such notion.
-- *own memory*: peak RSS of the process with the tool, less that without; – where that was not measured.
+- *backward*: how much of what backward allocated the tool books on a module (the loss is none's); – where it has no
+  such notion.
+- *own memory*: peak RSS of the process with the tool, less that without; – where that was not measured. Two processes
+  are never quite alike: differences of some MiB, below zero too, are noise.
 """
 
 
