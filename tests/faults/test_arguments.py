@@ -1,4 +1,4 @@
-"""Random command lines end with a documented exit code and at most one line of complaint, never with a traceback."""
+"""Random command lines end with a documented exit code, say something where it is 2, and never show a traceback."""
 
 import os
 import random
