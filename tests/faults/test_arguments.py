@@ -56,3 +56,9 @@ def test_a_random_command_line(
         assert "Traceback" not in printed.out + printed.err, line
     if code == 2:
         assert printed.err.strip(), line
+
+
+@pytest.mark.parametrize("device", ["/dev/full", "/dev/zero"])
+def test_a_script_that_never_ends_is_not_read(device: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["run", device]) == 2
+    assert f"{device} is a device that never ends" in capfd.readouterr().err

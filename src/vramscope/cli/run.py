@@ -1,6 +1,7 @@
 """`vramscope run`: profiles an unmodified script, and leaves with the script's own exit code."""
 
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -99,7 +100,17 @@ def _script(arguments: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
         raise UsageError(f"run: no such option {arguments[0]}; options of the script come after its name")
     if not Path(arguments[0]).exists():
         raise UsageError(f"run: cannot open {arguments[0]}: there is no such file")
+    if _is_endless(Path(arguments[0])):
+        raise UsageError(
+            f"run: {arguments[0]} is a device that never ends, no script: reading it would take all memory"
+        )
     return arguments[0], arguments[1:]
+
+
+def _is_endless(path: Path) -> bool:
+    """Whether it is one of Linux's memory devices, as /dev/zero and /dev/full (major 1 in admin-guide/devices.txt)."""
+    about = path.stat()
+    return stat.S_ISCHR(about.st_mode) and os.major(about.st_rdev) == 1 and not path.samefile(os.devnull)
 
 
 def _steps(window: str | None, everything: bool) -> tuple[int, int | None]:
