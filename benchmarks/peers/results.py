@@ -14,6 +14,7 @@ from benchmarks.storing import read_json, write_json
 
 SCHEMA = "vramscope-benchmark/1"
 Results = Mapping[str, Any]
+_ESTIMATES = {"torchinfo", "accelerate"}
 _PACKAGES = ("vramscope", "torch", "numpy", "memray", "torchinfo", "accelerate")
 _BEFORE = """# vramscope beside its peers
 
@@ -31,8 +32,9 @@ Made by `scripts/benchmark`, all tools on the same training steps: {about}.
 - *kernel*: the peak error on a lone convolution that unfolds its input inside the kernel.
 - *backward*: how much of what backward allocated the tool books on a module (the loss is none's); – where it has no
   such notion.
-- *own memory*: peak RSS of the process with the tool, less that without; – where that was not measured. Two processes
-  are never quite alike: differences of some MiB, below zero too, are noise.
+- *own memory*: peak RSS of the process with the tool, less that without; – where that was not measured, or where the
+  tool estimates and runs no step. Two processes are never quite alike: differences of some MiB, below zero too, are
+  noise.
 """
 
 
@@ -91,8 +93,13 @@ def _claims(tool: str, accuracy: Results) -> Iterator[str]:
     yield _worst([_peak_error(found, tool) for found in kernels])
     shares = [share for found in models if (share := found[tool]["backward_share"]) is not None]
     yield f"{min(shares):.1%}" if shares else "–"
-    own = [found[tool]["own_memory_bytes"] for found in models if "own_memory_bytes" in found[tool]]
+    own = [size for found in models if (size := _own_memory_bytes(found, tool)) is not None]
     yield f"{max(own) / 2**20:,.0f} MiB" if own else "–"
+
+
+def _own_memory_bytes(found: Results, tool: str) -> int | None:
+    """None where it is not known, and for a tool that runs no step: there is nothing to compare its process with."""
+    return None if tool in _ESTIMATES else found[tool].get("own_memory_bytes")
 
 
 def _peak_error(found: Results, tool: str) -> float:
@@ -151,7 +158,8 @@ def _claim_row(tool: str, found: Results) -> str:
     share = claim.get("backward_share")
     error = _percent(_peak_error(found, tool)) if tool != TRUTH else ""
     booked = f"{share:.1%}" if share is not None else "–"
-    own = f"{claim['own_memory_bytes'] / 2**20:,.1f} MiB" if "own_memory_bytes" in claim else "–"
+    own_bytes = _own_memory_bytes(found, tool)
+    own = f"{own_bytes / 2**20:,.1f} MiB" if own_bytes is not None else "–"
     return _row(
         tool, f"{claim['peak_bytes']:,}", error, *split, booked if tool != TRUTH else "", own if tool != TRUTH else ""
     )
