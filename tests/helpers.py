@@ -241,7 +241,7 @@ def describe_blocks(ledger: Ledger, chosen: Any) -> str:
 
 
 def assert_exact_pass(ledger: Ledger) -> None:
-    """What issue 2 promises of every pass: exact sums, and in the steady steps not one byte without an owner, ever."""
+    """What every pass promises: exact sums, and in the steady steps not one byte without an owner, ever."""
     assert_agrees(ledger)
     first, last = steady(ledger)
     peak = ledger.peak(first, last)

@@ -34,7 +34,7 @@ def build(checkpoint=False):
 
 
 def hugging_face_configs() -> dict[str, Any]:
-    """Configurations of the families that issue 2 names, each small enough for a step to take milliseconds."""
+    """Configurations of the families that people profile most, each small enough for a step to take milliseconds."""
     import transformers as hf
 
     return {
@@ -151,7 +151,7 @@ def test_hugging_face_with_checkpointing(hugging_face, family):
 
 
 def test_gpt2_has_its_weights_once_and_adamw_holds_them_twice():
-    """The claims of issue 2 on the real model; a single step of a few tokens shows them."""
+    """What is promised of GPT-2, on the real model; a single step of a few tokens shows them."""
     torch.manual_seed(0)
     with recording_of() as running:
         with running.recorder.phase("build"):
