@@ -9,12 +9,15 @@ EXIT_CODES = {
     "UsageError": 2,
     "TargetError": 2,
     "WorkloadError": 2,
+    "MemoryExhaustedError": 2,
     "RecordingError": 2,
     "OutputError": 2,
     "UnsupportedError": 2,
     "LimitError": 1,
 }
-ERRORS = dict(inspect.getmembers(errors, inspect.isclass))
+ERRORS = {
+    name: kind for name, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, errors.VramscopeError)
+}
 
 
 def test_every_error_has_a_documented_exit_code() -> None:

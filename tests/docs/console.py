@@ -71,7 +71,7 @@ def printed_by(command: str, folder: Path, previous_code: int = 0) -> tuple[str,
     finished = subprocess.run(
         ["bash", "-c", f"(exit {previous_code})\n{command}"],
         cwd=folder,
-        env={**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}", "NO_COLOR": "1", "COLUMNS": "100"},
+        env={**_surroundings(), "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}", "NO_COLOR": "1", "COLUMNS": "100"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -81,6 +81,11 @@ def printed_by(command: str, folder: Path, previous_code: int = 0) -> tuple[str,
     )
     lines = finished.stdout.replace(str(folder), "…").splitlines()
     return "".join(f"{line.rstrip()}\n" for line in lines), finished.returncode
+
+
+def _surroundings() -> dict[str, str]:
+    """The environment of a user: not that of a service that runs tests, nor of one that measures their coverage."""
+    return {name: value for name, value in os.environ.items() if name != "CI" and not name.startswith("COVERAGE_")}
 
 
 def comparable(block: Block, output: str) -> str:

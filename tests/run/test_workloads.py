@@ -1,5 +1,6 @@
 """Scripts nobody adapted: what is found in each, with sums exact to the byte."""
 
+import os
 from typing import Any
 
 import pytest
@@ -114,7 +115,7 @@ LEAK = (
     TRAINING
     + """
 kept = []
-for step, loss in train(34):
+for step, loss in train(74):  # what the first window left for the collector may fall in between: time enough
     kept.append(loss)
     kept.append(torch.zeros(1000 + step // 100))
 """
@@ -204,9 +205,17 @@ def test_what_is_compiled_stays_so(tmp_path) -> None:
         assert unattributed(finished.document) == loose_bytes
 
 
+@pytest.fixture
+def without_coverage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measuring coverage takes a trace function, and a script that has one keeps it: then there are no lines."""
+    for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.mark.usefixtures("without_coverage")
 def test_a_leak_is_named_with_its_line(tmp_path) -> None:
     document = found(tmp_path, LEAK)
-    assert document["windows"] == 2
+    assert document["windows"] > 1
     assert steps_of(document)[:3] == [1, 2, 3]
     (row,) = [row for row in document["growth"] if row["bytes_per_step"] == 4000]
     lines = (tmp_path / "script.py").read_text().splitlines()
@@ -247,9 +256,11 @@ for inputs, labels in DataLoader(TensorDataset(torch.randn(90, 64), torch.arange
 """
 
 
+@pytest.mark.usefixtures("without_coverage")
 def test_a_growing_cache_is_named_with_its_line(tmp_path) -> None:
     document = found(tmp_path, CACHE)
     (row,) = [row for row in document["growth"] if row["bytes_per_step"] == 50 * 100 * 4]
+    assert row["line"] > 0
     assert "torch.zeros(50, 100)" in (tmp_path / "script.py").read_text().splitlines()[row["line"] - 1]
 
 
