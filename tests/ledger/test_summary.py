@@ -1,11 +1,14 @@
 """A pass in figures: what every view shows."""
 
+from dataclasses import replace
+
+import pytest
 import torch
 from torch import nn
 
 from helpers import MarkKind, Script, recording_of
 from vramscope.ledger.categories import Category
-from vramscope.ledger.summary import PassSummary, steady_window, summarize, summarize_ledger
+from vramscope.ledger.summary import RUN, PassSummary, steady_window, summarize, summarize_ledger
 from vramscope.recording.recording import ScopeKind
 
 
@@ -144,6 +147,18 @@ def test_a_single_step_is_its_own_steady_state():
     window = steady_window(ledger)
     assert (window.first, window.last) == (ledger.steps[0].first, ledger.steps[0].last)
     assert summarize_ledger(ledger).steady_steps == 0
+
+
+@pytest.mark.parametrize(("indices", "steady", "has_cold"), [((0,), 0, True), ((0, 1, 2), 2, True), ((3, 4), 2, False)])
+def test_in_a_scripts_run_only_step_0_is_cold(indices, steady, has_cold):
+    script = Script()
+    for index in indices:
+        with script.step(index):
+            script.alloc(0x10, 9)
+            script.free(0x10, 9)
+    recording = script.recording()
+    summary = summarize(replace(recording, workload={**recording.workload, "tool": RUN}))
+    assert (summary.steady_steps, summary.cold is not None) == (steady, has_cold)
 
 
 def test_without_steps_everything_is_the_window():

@@ -10,7 +10,7 @@ from vramscope.ledger.blocks import BEFORE
 from vramscope.ledger.categories import CODE, Category
 from vramscope.ledger.growth import Growth, GrowthSum
 from vramscope.ledger.ledger import Ledger
-from vramscope.ledger.summary import AllocatorCheck, Level, PassSummary, steady_window, summarize_ledger
+from vramscope.ledger.summary import AllocatorCheck, Level, PassSummary, summarize_ledger
 from vramscope.recording.merge import merge
 from vramscope.recording.parts import Part
 from vramscope.recording.recording import Recording
@@ -148,7 +148,7 @@ class _Collector:
         name = str(ledger.recording.workload.get("pass") or PASSES[-1])
         self.steps += [_step_row(ledger, step.value, name, step.first, step.last) for step in ledger.steps]
         self.growth.add(ledger)
-        summary = summarize_ledger(ledger, steady_window(ledger))
+        summary = summarize_ledger(ledger)
         self.passes[name] = _combined(self.passes[name], summary) if name in self.passes else summary
 
     def summary(self) -> RunSummary:

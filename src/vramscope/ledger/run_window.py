@@ -4,9 +4,7 @@ from collections.abc import Iterable
 from itertools import groupby
 
 from vramscope.errors import UsageError
-from vramscope.ledger.comparison import OF_ONE_PASS, Comparison
-from vramscope.ledger.ledger import Ledger
-from vramscope.ledger.summary import steady_window, summarize_ledger
+from vramscope.ledger.comparison import Comparison, compare_recordings
 from vramscope.recording.merge import merge
 from vramscope.recording.parts import Part
 from vramscope.recording.recording import Recording
@@ -21,15 +19,7 @@ def compare_window(parts: Iterable[Part], number: int) -> Comparison:
     Raises:
         UsageError: there is no such window, or it has more events than one ledger should hold.
     """
-    recordings = {name: merge(stretch) for name, stretch in _stretches(_of_window(parts, number)).items()}
-    ledgers = {name: Ledger(recording) for name, recording in recordings.items()}
-    last: Recording = list(recordings.values())[-1]
-    return Comparison(
-        workload={key: value for key, value in last.workload.items() if key not in OF_ONE_PASS},
-        environment=last.environment,
-        passes={name: summarize_ledger(ledger, steady_window(ledger)) for name, ledger in ledgers.items()},
-        ledgers=ledgers,
-    )
+    return compare_recordings({name: merge(stretch) for name, stretch in _stretches(_of_window(parts, number)).items()})
 
 
 def last_window(parts: Iterable[Part]) -> Recording:

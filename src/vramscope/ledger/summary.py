@@ -153,10 +153,9 @@ def summarize(recording: Recording) -> PassSummary:
     return summarize_ledger(Ledger(recording))
 
 
-def summarize_ledger(ledger: Ledger, window: Window | None = None) -> PassSummary:
-    """The same for a ledger that is there already, over ``window`` where one is given."""
-    steady_steps = max(len(ledger.steps) - 1, 0) if window is None else len(window.steps)
-    window = window or steady_window(ledger)
+def summarize_ledger(ledger: Ledger) -> PassSummary:
+    """The same for a ledger that is there already."""
+    window, cold = steady_window(ledger), _cold_step(ledger)
     top = ledger.peak(window.first, window.last)
     recording = ledger.recording
     host = host_summary(ledger, ledger.steps[0].first if ledger.steps else 0, window.last)
@@ -164,7 +163,7 @@ def summarize_ledger(ledger: Ledger, window: Window | None = None) -> PassSummar
         peak=_peak(ledger, top),
         allocator=_check(ledger, window),
         phases=_phases(ledger, window),
-        cold=_cold(ledger),
+        cold=_cold(ledger, cold),
         activations=_activations(ledger, window, top),
         gradients_peak_bytes=ledger.category_peak(Category.GRADIENTS, window.first, window.last).bytes,
         optimizer_state=_optimizer_state(ledger, window),
@@ -172,31 +171,30 @@ def summarize_ledger(ledger: Ledger, window: Window | None = None) -> PassSummar
         sites=sites_at(ledger, top.event),
         host=host,
         devices=tuple(_device(ledger, window, number, host) for number in range(len(recording.devices))),
-        steady_steps=steady_steps,
+        steady_steps=sum(step != cold for step in window.steps),
         notes=(*recording.notes, *_remarks(ledger)),
         complete=recording.complete,
     )
 
 
 def steady_window(ledger: Ledger) -> Window:
-    """The steps after the cold one; the only step where there is just one; everything where there is none.
-
-    The cold step is the first one recorded, but in a script's run its step 0, which need not be recorded.
-    """
-    steps = ledger.steps[1:] or ledger.steps
-    if ledger.recording.workload.get("tool") == RUN:
-        steps = tuple(step for step in ledger.steps if step.value) or ledger.steps
+    """The steps after the cold one; the only step where there is just one; everything where there is none."""
+    steps = ledger.steps if _cold_step(ledger) is None else ledger.steps[1:] or ledger.steps
     return Window(steps[0].first, steps[-1].last, steps) if steps else Window(0, len(ledger))
 
 
-def _cold(ledger: Ledger) -> Level | None:
+def _cold_step(ledger: Ledger) -> Period | None:
+    """The first step recorded, but in a script's run its step 0, which need not be recorded."""
+    if not ledger.steps or (ledger.steps[0].value and ledger.recording.workload.get("tool") == RUN):
+        return None
+    return ledger.steps[0]
+
+
+def _cold(ledger: Ledger, step: Period | None) -> Level | None:
     """The highest moment of the cold step; of everything where there are no steps."""
     if not ledger.steps:
         return _level(ledger, ledger.peak())
-    first = ledger.steps[0]
-    if first.value and ledger.recording.workload.get("tool") == RUN:
-        return None
-    return _level(ledger, ledger.peak(first.first, first.last))
+    return None if step is None else _level(ledger, ledger.peak(step.first, step.last))
 
 
 def _peak(ledger: Ledger, moment: Moment, device: int = 0) -> Peak:
