@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -9,7 +10,7 @@ from torch import nn
 from helpers import MarkKind, Script, recording_of
 from vramscope.ledger.categories import Category
 from vramscope.ledger.summary import RUN, PassSummary, steady_window, summarize, summarize_ledger
-from vramscope.recording.recording import ScopeKind
+from vramscope.recording.recording import UNKNOWN, ScopeKind
 
 
 def canonical(steps: int = 3) -> Script:
@@ -159,6 +160,16 @@ def test_in_a_scripts_run_only_step_0_is_cold(indices, steady, has_cold):
     recording = script.recording()
     summary = summarize(replace(recording, workload={**recording.workload, "tool": RUN}))
     assert (summary.steady_steps, summary.cold is not None) == (steady, has_cold)
+
+
+def test_what_a_gpu_has_reserved_is_left_open_where_nobody_told_it():
+    recording = canonical().recording()
+    gpu = replace(recording, devices=(replace(recording.devices[0], name="cuda:0"),))
+    unknown = np.full(len(recording.events), UNKNOWN)
+    untold = replace(gpu, events=replace(recording.events, reserved=unknown))
+    assert summarize(untold).devices[0].reserved_peak_bytes is None
+    told = replace(gpu, events=replace(recording.events, reserved=unknown + 4097))
+    assert summarize(told).devices[0].reserved_peak_bytes == 4096
 
 
 def test_without_steps_everything_is_the_window():

@@ -96,7 +96,7 @@ class DeviceSummary:
     name: str
     peak: Peak
     allocator: AllocatorCheck
-    reserved_peak_bytes: int
+    reserved_peak_bytes: int | None
     process_used_bytes: int | None
     total_bytes: int | None
     reconciliation: Reconciliation | None = None
@@ -111,7 +111,9 @@ class DeviceSummary:
         """What the process uses of the device beyond the allocator's tensors."""
         if self.reconciliation is not None:  # both sides of the difference at one moment
             return self.reconciliation.outside_bytes
-        return None if self.process_used_bytes is None else self.process_used_bytes - self.reserved_peak_bytes
+        if self.process_used_bytes is None or self.reserved_peak_bytes is None:
+            return None
+        return self.process_used_bytes - self.reserved_peak_bytes
 
 
 @dataclass(frozen=True)
@@ -222,7 +224,8 @@ def _device(ledger: Ledger, window: Window, number: int, host: HostSummary | Non
     device = ledger.recording.devices[number]
     on_cpu = device.name == "cpu"
     check = _check(ledger, window, number)
-    reserved = ledger.recording.events.reserved[ledger.event_rows[number]]
+    reserved = ledger.reserved_totals(number)
+    reserved_peak = None if reserved is None else int(reserved.max())
     moment = ledger.peak(window.first, window.last, number)
     found = None if on_cpu else reconcile(ledger, window.first, window.last, number)
     on_gpu = found.process_bytes if found is not None else None
@@ -231,7 +234,7 @@ def _device(ledger: Ledger, window: Window, number: int, host: HostSummary | Non
         name=device.description,
         peak=_peak(ledger, moment, number),
         allocator=check,
-        reserved_peak_bytes=check.peak_bytes if on_cpu or not len(reserved) else int(reserved.max()),
+        reserved_peak_bytes=check.peak_bytes if on_cpu else reserved_peak,
         process_used_bytes=host.rss_peak_bytes if on_cpu and host is not None else on_gpu,
         total_bytes=latest_value(ledger.recording, DEVICE_MEMORY, number),
         reconciliation=found,
