@@ -34,10 +34,16 @@ def counter_rows(recording: Recording, name: str, device: int) -> Integers:
 
 def value_at(recording: Recording, name: str, device: int, time_ns: int) -> int | None:
     """What was read at exactly a moment; None if nothing was, or nobody told."""
-    rows = counter_rows(recording, name, device)
-    rows = rows[recording.counters.time_ns[rows] == time_ns]
-    value = int(recording.counters.value[rows[-1]]) if len(rows) else UNKNOWN
+    value = int(values_at(recording, name, device, np.array([time_ns]))[0])
     return None if value == UNKNOWN else value
+
+
+def values_at(recording: Recording, name: str, device: int, times_ns: Integers) -> Integers:
+    """What was read at exactly each of some moments; `UNKNOWN` where nothing was, or nobody told."""
+    rows = counter_rows(recording, name, device)
+    times, values = recording.counters.time_ns[rows], np.append(UNKNOWN, recording.counters.value[rows])
+    before, until = (np.searchsorted(times, times_ns, side=side) for side in ("left", "right"))
+    return np.where(before < until, values[until], UNKNOWN)
 
 
 def latest_value(recording: Recording, name: str, device: int) -> int | None:

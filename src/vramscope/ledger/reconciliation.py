@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vramscope.ledger.categories import Category
-from vramscope.ledger.counters import counter_rows, value_at
+from vramscope.ledger.counters import counter_rows, value_at, values_at
 from vramscope.ledger.ledger import Composition, Ledger
 from vramscope.ledger.moments import innermost, inside_steps
 from vramscope.recording.counters import DeviceCounter
@@ -132,5 +132,5 @@ def _fullest(ledger: Ledger, first: int, last: int, device: int) -> int | None:
     if not inside.any():
         return None
     times, allocated = times[inside], recording.counters.value[rows[inside]]
-    process = np.array([value_at(recording, DeviceCounter.PROCESS, device, t) or 0 for t in times.tolist()], np.int64)
+    process = np.maximum(values_at(recording, DeviceCounter.PROCESS, device, times), 0)  # unknown ones are all alike
     return int(times[np.lexsort((-times, allocated, process))[-1]])
