@@ -54,7 +54,6 @@ def latest_value(recording: Recording, name: str, device: int) -> int | None:
 
 def fragments_at(recording: Recording, device: int, time_ns: int) -> Fragments | None:
     """The cache at the moment of an event, where the allocator's history was looked at then."""
-    names = ("RELEASABLE", "STUCK", "PENDING", "LARGEST_FREE", "SEGMENTS")
-    found = [value_at(recording, LayoutCounter[name], device, time_ns) for name in names]
+    found = [value_at(recording, name, device, time_ns) for name in LayoutCounter]
     known = [value for value in found if value is not None]
     return Fragments(*known) if len(known) == len(found) else None
