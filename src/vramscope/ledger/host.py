@@ -5,10 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vramscope.ledger.counters import counter_rows
 from vramscope.ledger.ledger import Ledger
 from vramscope.ledger.moments import innermost, inside_steps
 from vramscope.recording.recording import HostCounter, Integers, ScopeKind
 
+_MAIN_DEVICE = 0
+"""The device that the process's own counters stand under, whichever it is."""
 NO_HEAP = "the Python heap was not measured: its bytes are part of the native remainder"
 
 
@@ -77,11 +80,8 @@ def _summary(ledger: Ledger, stretch: _Stretch, before_bytes: int, peak_bytes: i
 
 def _counter(ledger: Ledger, name: HostCounter) -> tuple[Integers, Integers]:
     """Times and values of a counter, in order of time."""
-    recording = ledger.recording
-    number = recording.strings.index(name) if name in recording.strings else -1
-    rows = np.flatnonzero(recording.counters.name == number)
-    rows = rows[np.argsort(recording.counters.time_ns[rows], kind="stable")]
-    return recording.counters.time_ns[rows], recording.counters.value[rows]
+    counters, rows = ledger.recording.counters, counter_rows(ledger.recording, name, _MAIN_DEVICE)
+    return counters.time_ns[rows], counters.value[rows]
 
 
 def _starts(ledger: Ledger, times: Integers) -> Integers:
