@@ -91,18 +91,19 @@ def _blocks(found: Autopsy) -> Iterator[str]:
     if found.blocks:
         yield "largest blocks:"
     for held in found.blocks:
-        yield f"{_INDENT}{format_size(held.facts.size_bytes):>12}  {_origin(held)}"
+        yield f"{_INDENT}{format_size(held.facts.size_bytes):>12}  {origin_text(held)}"
     if found.blocks and not any(held.stack for held in found.blocks):
         yield f"{_INDENT}{'':>12}  ({_WITHOUT_LINES})"
 
 
-def _origin(held: HeldBlock) -> str:
+def origin_text(held: HeldBlock) -> str:
+    """What a block is, and who made it where."""
     facts = held.facts
     words = [category_label(facts.category), facts.label or facts.module, facts.operator or ""]
-    return ", ".join(word for word in (*words, stack_text(held)) if word)
+    return ", ".join(word for word in (*words, _stack_text(held)) if word)
 
 
-def stack_text(held: HeldBlock) -> str:
+def _stack_text(held: HeldBlock) -> str:
     """The lines that led to a block, the innermost first, as far as they fit on a line."""
     places = [f"{os.path.relpath(line.file)}:{line.line} {line.function}".rstrip() for line in held.stack[:_LINES]]
     return " < ".join(places)

@@ -9,7 +9,7 @@ from rich.text import Text
 from vramscope.ledger.categories import CATEGORIES
 from vramscope.ledger.reconciliation import Reconciliation
 from vramscope.ledger.summary import DeviceSummary
-from vramscope.views.autopsy import stack_text
+from vramscope.views.autopsy import origin_text
 from vramscope.views.terminal.page import Page, add_figures, ruled_table
 from vramscope.views.text import Scale, category_label
 
@@ -50,10 +50,7 @@ def _largest(page: Page, found: Mapping[str, DeviceSummary]) -> list[Text]:
         return []
     lines = [page.words(f"Largest blocks at the {page.main_name} peak", "bold cyan")]
     for held in device.largest[: page.top]:
-        facts = held.facts
-        parts = [category_label(facts.category), facts.label or facts.module, facts.operator or "", stack_text(held)]
-        words = ", ".join(part for part in parts if part)
-        lines.append(page.remark(f"{page.prose_scale.text(facts.size_bytes):>12}  {words}"))
+        lines.append(page.remark(f"{page.prose_scale.text(held.facts.size_bytes):>12}  {origin_text(held)}"))
     return lines
 
 
