@@ -93,6 +93,7 @@ def autopsy(ledger: Ledger) -> Autopsy | None:
         return None
     recording, blocks, lineage = ledger.recording, ledger.blocks, ledger.lineage
     alive = blocks.alive_after(failure.event) & (blocks.device == failure.device)
+    held = int(blocks.size[alive].sum())
     operator = int(lineage.operator[failure.scope])
     asked, available, rounded = (value_at(recording, n, failure.device, failure.time_ns) for n in FailureCounter)
     fragments = fragments_at(recording, failure.device, failure.time_ns)
@@ -102,8 +103,8 @@ def autopsy(ledger: Ledger) -> Autopsy | None:
         available_bytes=available,
         is_rounded=bool(rounded),
         device_bytes=latest_value(recording, DEVICE_MEMORY, failure.device),
-        held_bytes=int(blocks.size[alive].sum()),
-        reserved_bytes=_reserved(ledger, failure, fragments),
+        held_bytes=held,
+        reserved_bytes=_reserved(ledger, failure, held, fragments),
         phase=_phase(recording, failure),
         module=recording.strings[int(lineage.module[failure.scope])],
         operator=recording.strings[int(recording.scopes.name[operator])] if operator >= 0 else None,
@@ -141,12 +142,10 @@ def _phase(recording: Recording, failure: _Failure) -> str | None:
     return innermost(recording, ScopeKind.PHASE, failure.time_ns, failure.time_ns)
 
 
-def _reserved(ledger: Ledger, failure: _Failure, fragments: Fragments | None) -> int | None:
+def _reserved(ledger: Ledger, failure: _Failure, held: int, fragments: Fragments | None) -> int | None:
     """What the allocator held: before it fails it gives back what it can, so its last event tells too much."""
     if fragments is not None:
-        held = ledger.composition(failure.event, failure.device)
-        free = fragments.releasable_bytes + fragments.stuck_bytes + fragments.pending_bytes
-        return sum(held.values()) + free
+        return held + fragments.releasable_bytes + fragments.stuck_bytes + fragments.pending_bytes
     rows = ledger.event_rows[failure.device]
     before = int(np.searchsorted(rows, failure.event, side="right")) - 1
     if ledger.recording.devices[failure.device].name == "cpu" or before < 0:
