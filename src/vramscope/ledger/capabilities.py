@@ -27,54 +27,46 @@ class Capability:
 
 def capabilities(machine: MachineFacts) -> tuple[Capability, ...]:
     """Every kind of measurement, in the order in which a report uses them."""
-    torch = machine.torch_problem
-    without_torch = Capability("", Extent.NO, f"torch cannot be loaded ({torch})")
-    rows = (
-        ("CPU tensors", _cpu(machine)),
-        ("source lines", Capability("", Extent.YES, "in a run of their own")),
-        ("process memory", _host(machine)),
-        ("GPU tensors", _gpu_events(machine)),
-        ("GPU segments and requests", _gpu_history(machine)),
-        ("GPU beyond torch", _gpu_device(machine)),
-        ("predictions", Capability("", Extent.YES, "estimate and fit need no GPU")),
-    )
-    found = [_named(name, without_torch if torch else row) for name, row in rows]
+    found = {
+        "CPU tensors": (Extent.YES, "every allocation, to the byte"),
+        "source lines": (Extent.YES, "in a run of their own"),
+        "process memory": _host(machine),
+        "GPU tensors": _gpu_events(machine),
+        "GPU segments and requests": _gpu_history(machine),
+        "GPU beyond torch": _gpu_device(machine),
+        "predictions": (Extent.YES, "estimate and fit need no GPU"),
+    }
+    if machine.torch_problem:
+        found = dict.fromkeys(found, (Extent.NO, f"torch cannot be loaded ({machine.torch_problem})"))
+    rows = (Capability(name, extent, detail) for name, (extent, detail) in found.items())
     snapshots = Capability("snapshot files", Extent.YES, "read and replayed without torch or a GPU")
-    return (*found, snapshots, *_refused(machine))
+    return (*rows, snapshots, *_refused(machine))
 
 
-def _named(name: str, row: Capability) -> Capability:
-    return Capability(name, row.extent, row.detail)
-
-
-def _cpu(machine: MachineFacts) -> Capability:
-    return Capability("", Extent.YES, "every allocation, to the byte")
-
-
-def _host(machine: MachineFacts) -> Capability:
+def _host(machine: MachineFacts) -> tuple[Extent, str]:
     if machine.rss_peak_problem:
-        return Capability("", Extent.PARTLY, f"sampled at boundaries only: {machine.rss_peak_problem}")
-    return Capability("", Extent.YES, "peak RSS between any two boundaries, and the Python heap")
+        return (Extent.PARTLY, f"sampled at boundaries only: {machine.rss_peak_problem}")
+    return (Extent.YES, "peak RSS between any two boundaries, and the Python heap")
 
 
-def _gpu_events(machine: MachineFacts) -> Capability:
+def _gpu_events(machine: MachineFacts) -> tuple[Extent, str]:
     why = machine.cuda_problem or machine.allocator.limit
-    return Capability("", Extent.NO, why) if why else Capability("", Extent.YES, "every allocation, to the byte")
+    return (Extent.NO, why) if why else (Extent.YES, "every allocation, to the byte")
 
 
-def _gpu_history(machine: MachineFacts) -> Capability:
+def _gpu_history(machine: MachineFacts) -> tuple[Extent, str]:
     why = _NO_GPU if machine.cuda_problem else machine.allocator.limit
     detail = "reserved memory, fragmentation, rounding, library workspaces, Python stacks"
-    return Capability("", Extent.NO, why) if why else Capability("", Extent.YES, detail)
+    return (Extent.NO, why) if why else (Extent.YES, detail)
 
 
-def _gpu_device(machine: MachineFacts) -> Capability:
+def _gpu_device(machine: MachineFacts) -> tuple[Extent, str]:
     if machine.cuda_problem:
-        return Capability("", Extent.NO, _NO_GPU)
+        return (Extent.NO, _NO_GPU)
     missing = machine.nvml_problem or next((gpu.nvml for gpu in machine.gpus if gpu.nvml), "")
     if missing:
-        return Capability("", Extent.PARTLY, f"used and free memory of the device, not this process's share: {missing}")
-    return Capability("", Extent.YES, "CUDA context, libraries and other processes, through NVML")
+        return (Extent.PARTLY, f"used and free memory of the device, not this process's share: {missing}")
+    return (Extent.YES, "CUDA context, libraries and other processes, through NVML")
 
 
 def _refused(machine: MachineFacts) -> tuple[Capability, ...]:
