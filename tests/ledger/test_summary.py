@@ -9,7 +9,8 @@ from torch import nn
 
 from helpers import MarkKind, Script, recording_of
 from vramscope.ledger.categories import Category
-from vramscope.ledger.summary import RUN, PassSummary, steady_window, summarize, summarize_ledger
+from vramscope.ledger.summary import PassSummary, steady_window, summarize, summarize_ledger
+from vramscope.recording.collection import RUN
 from vramscope.recording.recording import UNKNOWN, ScopeKind
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from vramscope.ledger.blocks import BEFORE
 from vramscope.ledger.categories import CODE, Category
+from vramscope.ledger.comparison import OF_ONE_PASS
 from vramscope.ledger.growth import Growth, GrowthSum
 from vramscope.ledger.ledger import Ledger
 from vramscope.ledger.summary import AllocatorCheck, Level, PassSummary, summarize_ledger
@@ -110,9 +111,7 @@ class _Collector:
     def note(self, recording: Recording) -> None:
         """The facts and counters of one part."""
         self.environment.update(recording.environment)
-        self.workload.update(
-            {key: value for key, value in recording.workload.items() if key not in ("modules", "pass")}
-        )
+        self.workload.update({key: value for key, value in recording.workload.items() if key not in OF_ONE_PASS})
         self.notes.update(dict.fromkeys(recording.notes))
         self.complete = self.complete and recording.complete
         self._count(recording)

@@ -13,11 +13,10 @@ from vramscope.ledger.ledger import Composition, Ledger, Moment
 from vramscope.ledger.periods import Period
 from vramscope.ledger.reconciliation import Reconciliation, reconcile
 from vramscope.ledger.sites import Site, sites_at
+from vramscope.recording.collection import RUN
 from vramscope.recording.counters import DeviceCounter
 from vramscope.recording.recording import DEVICE_MEMORY, Integers, PhaseName, Recording
 
-RUN = "run"
-"""The tool that a script's recording names."""
 _LARGEST = 10
 SUMMARIZED_PHASES = (PhaseName.FORWARD, PhaseName.BACKWARD, PhaseName.OPTIMIZER)
 
