@@ -45,9 +45,9 @@ def _run_in(folder: Path) -> dict[int, Path]:
     ranked: dict[str, dict[int, Path]] = {}
     for match in filter(None, map(_OF_RANK.fullmatch, sorted(names))):
         ranked.setdefault(match[1], {})[int(match[2])] = folder / match[0]
-    alone = [folder / name for name in (f"{RUN}.vram",) if name in names]
+    alone = [folder / f"{RUN}.vram"] if f"{RUN}.vram" in names else []
     passes = [name for name in PASSES if f"{name}.vram" in names]
-    if len(ranked) + len(alone) + bool(passes) > 1 and (ranked or alone):
+    if len(ranked) + len(alone) + bool(passes) > 1:
         found = [*(f"{stem}.rank*.vram" for stem in ranked), *(file.name for file in alone), *passes]
         raise RecordingError(f"{folder}: it holds {' and '.join(found)}: choose one of the files")
     files = next(iter(ranked.values()), dict(enumerate(alone)))
