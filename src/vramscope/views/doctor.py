@@ -61,9 +61,8 @@ def _lines(machine: MachineFacts) -> list[tuple[str, str]]:
 def _torch(machine: MachineFacts) -> str:
     if machine.torch_problem:
         return f"cannot be loaded: {machine.torch_problem}"
-    builds = [f"CUDA {machine.cuda_build}"] * bool(machine.cuda_build) + [f"ROCm {machine.rocm_build}"] * bool(
-        machine.rocm_build
-    )
+    kinds = (("CUDA", machine.cuda_build), ("ROCm", machine.rocm_build))
+    builds = [f"{kind} {version}" for kind, version in kinds if version]
     return f"{machine.torch}, {' and '.join(builds) or 'CPU'} build"
 
 
