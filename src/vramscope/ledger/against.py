@@ -87,10 +87,12 @@ def set_against(predicted: Ledger, measured: Ledger) -> Against:
     known = bool(measured.steps)
     left, right = _allocations(predicted, ours, known), _allocations(measured, theirs, known)
     sizes = _sizes(predicted, left), _sizes(measured, right)
+    our_peak, their_peak = predicted.peak(ours.first, ours.last), measured.peak(theirs.first, theirs.last)
+    our_parts, their_parts = predicted.composition(our_peak.event), measured.composition(their_peak.event)
     return Against(
-        peak=_peak(predicted, ours, measured, theirs),
+        peak=Figure(our_peak.bytes, their_peak.bytes),
         reserved=_reserved(predicted, ours, measured, theirs),
-        by_category=_categories(predicted, ours, measured, theirs),
+        by_category={category: Figure(our_parts[category], their_parts[category]) for category in CATEGORIES},
         categories_known=known,
         allocations=(len(left), len(right)),
         matching=_matching(*sizes),
@@ -103,10 +105,6 @@ def _last_step(ledger: Ledger) -> Window:
     return Window(step.first, step.last, (step,))
 
 
-def _peak(predicted: Ledger, ours: Window, measured: Ledger, theirs: Window) -> Figure:
-    return Figure(predicted.peak(ours.first, ours.last).bytes, measured.peak(theirs.first, theirs.last).bytes)
-
-
 def _reserved(predicted: Ledger, ours: Window, measured: Ledger, theirs: Window) -> Figure | None:
     if measured.recording.devices[_MAIN_DEVICE].name == CPU:
         return None
@@ -115,12 +113,6 @@ def _reserved(predicted: Ledger, ours: Window, measured: Ledger, theirs: Window)
         for ledger, window in ((predicted, ours), (measured, theirs))
     ]
     return Figure(*most) if min(most) >= 0 else None
-
-
-def _categories(predicted: Ledger, ours: Window, measured: Ledger, theirs: Window) -> dict[Category, Figure]:
-    left = predicted.composition(predicted.peak(ours.first, ours.last).event)
-    right = measured.composition(measured.peak(theirs.first, theirs.last).event)
-    return {category: Figure(left[category], right[category]) for category in CATEGORIES}
 
 
 def _allocations(ledger: Ledger, window: Window, without_scratch: bool) -> list[int]:
