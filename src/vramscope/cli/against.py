@@ -49,9 +49,7 @@ def _snapshot(path: Path) -> "Recording":
 
 def is_of_cpu(measured: "Mapping[str, Recording]") -> bool:
     """Whether the recordings were made on the CPU, so that its rules are the ones to predict by."""
-    from vramscope.ledger.against import CPU
-
-    return all(recording.devices[0].name == CPU for recording in measured.values())
+    return all(recording.devices[0].is_cpu for recording in measured.values())
 
 
 def compare_with(comparison: "Comparison", measured: "Mapping[str, Recording]") -> "dict[str, Against]":

@@ -12,8 +12,6 @@ from vramscope.ledger.summary import Window, steady_window
 from vramscope.recording.recording import UNKNOWN
 
 _MAIN_DEVICE = 0
-CPU = "cpu"
-"""The name of the device whose allocator reserves nothing."""
 _SCRATCH = CODE[Category.WORKSPACE]
 _MOST_COMPARED = 50_000
 """Allocations beyond which the shared subsequence, whose search can take quadratic time, is not looked for."""
@@ -106,7 +104,7 @@ def _last_step(ledger: Ledger) -> Window:
 
 
 def _reserved(predicted: Ledger, ours: Window, measured: Ledger, theirs: Window) -> Figure | None:
-    if measured.recording.devices[_MAIN_DEVICE].name == CPU:
+    if measured.recording.devices[_MAIN_DEVICE].is_cpu:
         return None
     most = [
         int(ledger.recording.events.reserved[window.first : window.last].max(initial=UNKNOWN))

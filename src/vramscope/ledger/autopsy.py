@@ -148,7 +148,7 @@ def _reserved(ledger: Ledger, failure: _Failure, held: int, fragments: Fragments
         return held + fragments.releasable_bytes + fragments.stuck_bytes + fragments.pending_bytes
     rows = ledger.event_rows[failure.device]
     before = int(np.searchsorted(rows, failure.event, side="right")) - 1
-    if ledger.recording.devices[failure.device].name == "cpu" or before < 0:
+    if ledger.recording.devices[failure.device].is_cpu or before < 0:
         return None
     return int(ledger.recording.events.reserved[rows[before]])
 

@@ -15,7 +15,6 @@ from vramscope.recording.recording import Integers, MarkKind, PhaseName, Recordi
 
 Composition = dict[Category, int]
 """Bytes of every category; categories without any are there with 0."""
-_WITHOUT_CACHE = "cpu"
 _OWNED_MARKS = (MarkKind.PARAMETER, MarkKind.BUFFER, MarkKind.GRADIENT, MarkKind.OPTIMIZER_STATE)
 
 
@@ -85,7 +84,7 @@ class Ledger:
     def reserved_totals(self, device: int = 0) -> Integers | None:
         """What the allocator had reserved after each of the device's events; None for one that reserves nothing."""
         reserved = self.recording.events.reserved[self.event_rows[device]]
-        has_cache = self.recording.devices[device].name != _WITHOUT_CACHE and bool(np.any(reserved > 0))
+        has_cache = not self.recording.devices[device].is_cpu and bool(np.any(reserved > 0))
         return np.maximum(reserved, 0) if has_cache else None
 
     def ledger_totals(self, device: int = 0) -> Integers:

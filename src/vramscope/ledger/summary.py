@@ -221,25 +221,24 @@ def _check(ledger: Ledger, window: Window, device: int = 0) -> AllocatorCheck:
 
 def _device(ledger: Ledger, window: Window, number: int, host: HostSummary | None) -> DeviceSummary:
     device = ledger.recording.devices[number]
-    on_cpu = device.name == "cpu"
     check = _check(ledger, window, number)
     reserved = ledger.reserved_totals(number)
     reserved_peak = None if reserved is None else int(reserved.max())
     moment = ledger.peak(window.first, window.last, number)
-    found = None if on_cpu else reconcile(ledger, window.first, window.last, number)
+    found = None if device.is_cpu else reconcile(ledger, window.first, window.last, number)
     on_gpu = found.process_bytes if found is not None else None
     return DeviceSummary(
         device=device.name,
         name=device.description,
         peak=_peak(ledger, moment, number),
         allocator=check,
-        reserved_peak_bytes=check.peak_bytes if on_cpu else reserved_peak,
-        process_used_bytes=host.rss_peak_bytes if on_cpu and host is not None else on_gpu,
+        reserved_peak_bytes=check.peak_bytes if device.is_cpu else reserved_peak,
+        process_used_bytes=host.rss_peak_bytes if device.is_cpu and host is not None else on_gpu,
         total_bytes=latest_value(ledger.recording, DEVICE_MEMORY, number),
         reconciliation=found,
         max_memory_allocated_bytes=latest_value(ledger.recording, DeviceCounter.PEAK, number),
-        largest=() if on_cpu else held_blocks(ledger, moment.event, _LARGEST, number),
-        fragments=None if on_cpu else _fragments(ledger, moment, number),
+        largest=() if device.is_cpu else held_blocks(ledger, moment.event, _LARGEST, number),
+        fragments=None if device.is_cpu else _fragments(ledger, moment, number),
     )
 
 

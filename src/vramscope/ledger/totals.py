@@ -15,8 +15,6 @@ import numpy as np
 from vramscope.ledger.blocks import BEFORE, Blocks, Flags
 from vramscope.recording.recording import Integers, Recording
 
-_CPU = "cpu"
-
 
 @dataclass(frozen=True)
 class RunningTotal:
@@ -33,7 +31,7 @@ class RunningTotal:
 def running_total(recording: Recording, blocks: Blocks, device: int, rows: Integers) -> RunningTotal:
     """The totals after each of the event ``rows`` of a device."""
     size, total = recording.events.size[rows], recording.events.total[rows]
-    if recording.devices[device].name != _CPU:
+    if not recording.devices[device].is_cpu:
         return RunningTotal(total, np.zeros(len(rows), dtype=np.int64), size)
     block, start = blocks.of_event[rows], recording.devices[device].start_total
     is_older = blocks.birth[block] == BEFORE

@@ -213,6 +213,11 @@ class Device:
     start_total: int
     end_total: int
 
+    @property
+    def is_cpu(self) -> bool:
+        """Whether it is the CPU, whose allocator reserves nothing beyond what it hands out."""
+        return self.name == "cpu"
+
 
 @dataclass(frozen=True)
 class Recording:
