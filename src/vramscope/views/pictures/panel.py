@@ -86,11 +86,12 @@ def panel_of(name: str, ledger: Ledger) -> Panel:
     times, composition = (column[begin:end] for column in ledger.timeline())
     positions = np.interp(times, axis.knots, axis.places)
     before = ledger.composition(int(rows[begin - 1]) if begin else BEFORE)
-    reserved = reserved_within(ledger, int(begin), int(end))
+    reserved = _reserved_within(ledger, int(begin), int(end))
     chosen = rows_to_draw(positions, composition.sum(axis=1), _COLUMNS)
     if reserved is not None:
         chosen = np.union1d(chosen, rows_to_draw(positions, reserved[1:], _COLUMNS))
     levels = np.concatenate([[list(before.values())], composition[chosen]])
+    drawn = np.append(0, chosen + 1)  # of the rows that begin with what was there before
     width = float(axis.places[-1]) or 1.0
     top = ledger.peak(window.first, window.last)
     phases = [phase for phase in ledger.periods.phases if window.first <= phase.first < phase.last <= window.last]
@@ -98,7 +99,7 @@ def panel_of(name: str, ledger: Ledger) -> Panel:
         name=name,
         positions=np.concatenate([[0.0], positions[chosen], [width]]),
         composition=levels[[*range(len(levels)), -1]],
-        reserved=None if reserved is None else reserved[[0, *(chosen + 1), *(chosen[-1:] + 1 if len(chosen) else [0])]],
+        reserved=None if reserved is None else reserved[np.append(drawn, drawn[-1])],
         steps=tuple(axis.span(f"step {step.value}", step.first, step.last) for step in window.steps),
         phases=tuple(axis.span(phase.name, phase.first, phase.last) for phase in phases[:_MOST_SPANS]),
         peak_position=axis.place(top.event),
@@ -108,7 +109,7 @@ def panel_of(name: str, ledger: Ledger) -> Panel:
     )
 
 
-def reserved_within(ledger: Ledger, begin: int, end: int) -> Integers | None:
+def _reserved_within(ledger: Ledger, begin: int, end: int) -> Integers | None:
     """What the main device's allocator had reserved before the first of these of its events and after each of them.
 
     Before a recording's very first event nobody tells: it is taken for what it was after it.
@@ -116,7 +117,7 @@ def reserved_within(ledger: Ledger, begin: int, end: int) -> Integers | None:
     reserved = ledger.reserved_totals()
     if reserved is None:
         return None
-    return np.concatenate([reserved[max(begin - 1, 0) : max(begin - 1, 0) + 1], reserved[begin:end]])
+    return np.append(reserved[max(begin - 1, 0)], reserved[begin:end])
 
 
 def _axis(ledger: Ledger, window: Window) -> _Axis:

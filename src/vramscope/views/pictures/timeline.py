@@ -135,12 +135,8 @@ def _draw_peak(axes: Axes, panel: Panel, scale: Scale) -> None:
     axes.plot(*place, marker=CARETDOWN, color="#c00000", ms=7, clip_on=False, zorder=5)
     words = f"peak {scale.text(panel.peak_bytes)}"
     above: dict[str, Any] = {"xytext": (0, 8), "textcoords": "offset points", "ha": "center", "fontweight": "bold"}
-    above["bbox"] = {
-        "facecolor": "white",
-        "alpha": 0.8,
-        "lw": 0,
-        "pad": 1,
-    }  # a line of reserved memory may lie behind it
+    # a line of reserved memory may lie behind it
+    above["bbox"] = {"facecolor": "white", "alpha": 0.8, "lw": 0, "pad": 1}
     note = axes.annotate(words, place, **above)
     note.set_in_layout(False)
     box, panel_box = note.get_window_extent(), axes.get_window_extent()
