@@ -12,6 +12,7 @@ from vramscope.allocator.settings import AllocatorSettings, parse_settings
 from vramscope.allocator.simulator import SimulatedOutOfMemory, Simulator
 from vramscope.allocator.snapshot.model import Snapshot
 from vramscope.allocator.snapshot.reader import read_snapshot
+from vramscope.allocator.what_if import Outcome, run_afresh
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 GENUINE = Path(__file__).parents[2].parent / "shared" / "snapshots"
@@ -239,6 +240,11 @@ def demanded(program: Program, folder: Path) -> Demand:
     """What the program's whole history says that it demanded."""
     snapshot = load(program.snapshot(), folder)
     return demand_of(snapshot, replay(snapshot, 0))
+
+
+def run_with(demand: Demand, settings: str, limit_bytes: int | None = None) -> Outcome:
+    """The trace under the settings of an option string."""
+    return run_afresh(demand, parse_settings(settings), settings, limit_bytes)
 
 
 def training_step() -> Program:

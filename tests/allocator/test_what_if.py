@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from snapshot_builder import EMPTY_CACHE, GENUINE, LINE, MIB, Program, demanded, load, training_step
+from snapshot_builder import EMPTY_CACHE, GENUINE, LINE, MIB, Program, demanded, load, run_with, training_step
 from test_properties import SETTINGS, STEPS, perform, relaxed
 
 from vramscope.allocator.demand import Demand, demand_of
@@ -11,7 +11,7 @@ from vramscope.allocator.replay import replay
 from vramscope.allocator.report import build_report
 from vramscope.allocator.simulator import SimulatedOutOfMemory
 from vramscope.allocator.snapshot.reader import read_snapshot
-from vramscope.allocator.what_if import run_as_recorded, run_with
+from vramscope.allocator.what_if import run_as_recorded
 from vramscope.errors import UsageError
 
 

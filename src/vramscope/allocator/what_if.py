@@ -8,7 +8,7 @@ from vramscope.allocator.demand import Demand, Release
 from vramscope.allocator.pass_over import lacks_completions, ordinary_pools, pool_finder, range_bases
 from vramscope.allocator.replay import pass_until
 from vramscope.allocator.seeding import blocks_by_segment, seed
-from vramscope.allocator.settings import AllocatorSettings, describe, parse_settings
+from vramscope.allocator.settings import AllocatorSettings, describe
 from vramscope.allocator.simulator import SimulatedOutOfMemory, Simulator
 from vramscope.allocator.snapshot.model import Action
 from vramscope.allocator.start_state import StartState
@@ -110,17 +110,8 @@ def run_from_recorded_layout(demand: Demand, limit_bytes: int | None = None) -> 
     return _outcome(simulator, describe(snapshot.settings), True, limit_bytes, failure)
 
 
-def run_with(demand: Demand, settings_text: str, limit_bytes: int | None = None) -> Outcome:
-    """The trace under other settings, everything allocated afresh.
-
-    Raises:
-        UsageError: the settings are not understood.
-    """
-    return run_afresh(demand, parse_settings(settings_text), settings_text, limit_bytes)
-
-
 def run_afresh(demand: Demand, settings: AllocatorSettings, name: str, limit_bytes: int | None = None) -> Outcome:
-    """The same for settings that are parsed already; ``name`` is how the outcome calls them."""
+    """The trace under other settings, everything allocated afresh; ``name`` is how the outcome calls them."""
     simulator = _simulator(settings, limit_bytes)
     place: dict[int, Block] = {}
     try:
