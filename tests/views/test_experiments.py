@@ -104,7 +104,7 @@ def height_of(headline: str) -> float:
 
 def drawn(finding: Finding) -> Figure:
     with figure_settings():
-        figure = figure_of(finding)
+        figure = figure_of(finding.picture)
         FigureCanvasAgg(figure).draw()
     return figure
 
@@ -150,6 +150,6 @@ def test_a_bar_in_a_claim_does_not_break_the_table() -> None:
 @pytest.mark.parametrize(("heights", "side"), [((1.0, 9.0), "left"), ((9.0, 1.0), "right")])
 def test_a_level_is_named_where_the_lines_are_far_from_it(heights: tuple[float, ...], side: str) -> None:
     panel = Panel("Lines", "batch", "memory", (Series("a", heights, (1.0, 2.0)),), levels={"limit": 10.0})
-    (axes,) = figure_of(replace(FINDING, picture=Picture("Title", (panel,)))).axes
+    (axes,) = figure_of(Picture("Title", (panel,))).axes
     (words,) = [text for text in axes.texts if text.get_text() == "limit"]
     assert words.get_horizontalalignment() == side

@@ -47,7 +47,7 @@ def write_picture(picture: Picture, path: Path) -> None:
         OutputError: the file cannot be written.
     """
     with figure_settings():
-        canvas = FigureCanvasAgg(_figure_of_picture(picture))
+        canvas = FigureCanvasAgg(figure_of(picture))
         with atomic_path(path) as temporary:
             canvas.print_png(temporary)
 
@@ -61,12 +61,8 @@ def figure_settings() -> Iterator[None]:
         yield
 
 
-def figure_of(finding: Finding) -> Figure:
+def figure_of(picture: Picture) -> Figure:
     """The figure, to be drawn under the same `figure_settings`."""
-    return _figure_of_picture(finding.picture)
-
-
-def _figure_of_picture(picture: Picture) -> Figure:
     rows = _rows_of(picture.panels)
     headline = textwrap.wrap(picture.headline, _HEADLINE_LETTERS)
     heights = [_height_of(row) for row in rows]
