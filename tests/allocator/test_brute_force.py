@@ -1,4 +1,7 @@
-"""The simulator against a second, slow model that shares no code with it, over random programs."""
+"""The simulator against second, slow models over random programs.
+
+That of ordinary segments shares no code with it, that of expandable ones only the rules of sizes.
+"""
 
 from brute_force import BruteForce
 from brute_pages import BrutePages
