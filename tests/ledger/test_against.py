@@ -60,6 +60,22 @@ def test_the_first_allocation_that_differs(measured, which):
     assert parting.predicted.operator == parting.measured.operator
 
 
+def test_only_what_the_main_device_has_reserved_is_compared(measured):
+    def on_gpus(ledger, reserved_bytes):
+        """The same with a GPU that has reserved so much, and with an event of a second one that has reserved more."""
+        recording = ledger.recording
+        device = np.zeros(len(ledger), dtype=np.int64)
+        device[ledger.steps[1].first + 3] = 1
+        events = replace(recording.events, device=device, reserved=np.where(device == 1, 1 << 40, reserved_bytes))
+        (own,) = recording.devices
+        return Ledger(
+            replace(recording, events=events, devices=(replace(own, name="cuda:0"), replace(own, name="cuda:1")))
+        )
+
+    against = set_against(on_gpus(predicted(3), 5 << 20), on_gpus(measured, 4 << 20))
+    assert (against.reserved.predicted_bytes, against.reserved.measured_bytes) == (5 << 20, 4 << 20)
+
+
 def test_another_batch_shows_in_activations_and_inputs_alone(measured):
     against = set_against(predicted(4), measured)
     # 4 samples for 3: 784 float32 inputs and an int64 target more

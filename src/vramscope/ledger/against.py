@@ -104,13 +104,15 @@ def _last_step(ledger: Ledger) -> Window:
 
 
 def _reserved(predicted: Ledger, ours: Window, measured: Ledger, theirs: Window) -> Figure | None:
-    if measured.recording.devices[_MAIN_DEVICE].is_cpu:
-        return None
-    most = [
-        int(ledger.recording.events.reserved[window.first : window.last].max(initial=UNKNOWN))
-        for ledger, window in ((predicted, ours), (measured, theirs))
-    ]
-    return Figure(*most) if min(most) >= 0 else None
+    own, other = _most_reserved(predicted, ours), _most_reserved(measured, theirs)
+    return None if own is None or other is None else Figure(own, other)
+
+
+def _most_reserved(ledger: Ledger, window: Window) -> int | None:
+    """The highest that the main device's allocator had reserved; None where it reserves nothing, or nobody told."""
+    reserved = ledger.reserved_totals(_MAIN_DEVICE)
+    begin, end = np.searchsorted(ledger.event_rows[_MAIN_DEVICE], (window.first, window.last))
+    return None if reserved is None or begin == end else int(reserved[begin:end].max())
 
 
 def _allocations(ledger: Ledger, window: Window, without_scratch: bool) -> list[int]:
