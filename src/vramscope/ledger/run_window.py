@@ -33,9 +33,11 @@ def last_window(parts: Iterable[Part]) -> Recording:
 
 
 def _of_window(parts: Iterable[Part], number: int) -> list[Part]:
-    found, events, windows = [], 0, set()
+    found: list[Part] = []
+    windows: set[int] = set()
+    events = 0
     for part in parts:
-        if part.window > number:
+        if found and part.window > number:
             break
         size = len(part.recording.events)
         if not size and not len(part.recording.scopes):
