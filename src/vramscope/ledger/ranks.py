@@ -43,8 +43,8 @@ def _ranked(passes: Mapping[int, PassSummary]) -> RankedPass:
 
 
 def worst_rank(runs: Mapping[int, RunSummary]) -> int:
-    """The rank with the highest peak of any pass; the first of several."""
-    return max(sorted(runs), key=lambda rank: max(found.peak.bytes for found in runs[rank].passes.values()))
+    """The rank with the highest peak of any pass, 0 where steps were only counted; the first of several."""
+    return max(sorted(runs), key=lambda rank: max((p.peak.bytes for p in runs[rank].passes.values()), default=0))
 
 
 def missing_ranks(runs: Mapping[int, RunSummary]) -> tuple[int, ...]:

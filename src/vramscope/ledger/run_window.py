@@ -52,7 +52,8 @@ def _of_window(parts: Iterable[Part], number: int) -> list[Part]:
                 "with --steps FIRST:LAST, or choose terminal, json or csv, which read it step by step"
             )
     if not found:
-        raise UsageError(f"--window {number}: the recording has windows {', '.join(map(str, sorted(windows)))}")
+        there = f"windows {', '.join(map(str, sorted(windows)))}" if windows else "none: its steps were only counted"
+        raise UsageError(f"--window {number}: the recording has {there}")
     return found
 
 
