@@ -70,7 +70,7 @@ def _write_pictures(comparison: Comparison, folder: Path) -> None:
 
 
 def _print(comparison: Comparison, top: int, verbose: bool) -> None:
-    from vramscope.cli.console import result_console
+    from vramscope.views.console import result_console
     from vramscope.views.terminal import print_comparison
 
     print_comparison(comparison, result_console(), top=top, verbose=verbose)

@@ -94,7 +94,7 @@ def _check_outputs(form: str, out: str, json_path: str | None, sources: Sequence
 
 
 def _terminal(diff: "Diff", out: str, top: int) -> None:
-    from vramscope.cli.console import result_console
+    from vramscope.views.console import result_console
     from vramscope.views.terminal.diff import print_diff
 
     print_diff(diff, result_console(), top=top)

@@ -22,7 +22,7 @@ def doctor_command(json_path: str | None, quiet: bool, verbose: bool, debug: boo
 
         write_text(json_path, to_text(doctor_document(machine, found)))
     if not quiet and json_path != "-":
-        from vramscope.cli.console import result_console
+        from vramscope.views.console import result_console
         from vramscope.views.doctor import print_doctor
 
         print_doctor(machine, found, result_console())

@@ -217,7 +217,7 @@ def _print(
     top: int,
     verbose: bool,
 ) -> None:
-    from vramscope.cli.console import result_console
+    from vramscope.views.console import result_console
     from vramscope.views.terminal import print_comparison
     from vramscope.views.terminal.against import print_against
 

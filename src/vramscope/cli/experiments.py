@@ -77,7 +77,7 @@ def _write_figures(findings: Sequence[Finding], folder: Path) -> None:
 
 
 def _print(findings: Sequence[Finding]) -> None:
-    from vramscope.cli.console import result_console
+    from vramscope.views.console import result_console
     from vramscope.views.experiments.page import print_findings
 
     print_findings(findings, result_console())

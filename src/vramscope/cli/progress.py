@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from vramscope.cli.console import result_console
+from vramscope.views.console import result_console
 
 
 class Steps:

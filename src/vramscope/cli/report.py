@@ -136,7 +136,7 @@ def _check(form: str, out: Path, recording: Path) -> None:
 
 
 def _terminal(job: Job) -> list[Path]:
-    from vramscope.cli.console import result_console
+    from vramscope.views.console import result_console
     from vramscope.views.terminal import print_comparison
 
     print_comparison(job.comparison, result_console(), top=job.top, verbose=job.verbose)

@@ -222,7 +222,7 @@ def _write(document: dict[str, Any], folder: Path | None, output: Path, json_pat
 
 
 def _print(summary: RunSummary, runs: Mapping[int, RunSummary], rank: Rank | None, top: int, verbose: bool) -> None:
-    from vramscope.cli.console import result_console
+    from vramscope.views.console import result_console
     from vramscope.views.terminal.ranks import print_ranked_run
     from vramscope.views.terminal.run import print_run
 

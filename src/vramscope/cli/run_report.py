@@ -62,8 +62,8 @@ def _only(run: "RunSummary", name: str | None) -> "RunSummary":
 
 def print_runs(runs: "Mapping[int, RunSummary]", choice: Choice, top: int, verbose: bool) -> None:
     """The run, or all ranks and the worst one's run, on standard output."""
-    from vramscope.cli.console import result_console
     from vramscope.ledger.ranks import missing_ranks
+    from vramscope.views.console import result_console
     from vramscope.views.terminal.ranks import print_ranked_run
     from vramscope.views.terminal.run import print_run
 

@@ -65,7 +65,7 @@ def snapshot_command(
 
 def _print(report: SnapshotReport, verbose: bool) -> None:
     # rich takes a tenth of a second to import; the JSON path does without
-    from vramscope.cli.console import result_console
+    from vramscope.views.console import result_console
     from vramscope.views.snapshot_terminal import print_snapshot
 
     print_snapshot(report, result_console(highlight=False), verbose)

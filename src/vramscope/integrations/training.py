@@ -2,9 +2,8 @@
 
 import gc
 import sys
+from contextlib import suppress
 from pathlib import Path
-
-from rich.console import Console
 
 from vramscope.errors import UnsupportedError, VramscopeError
 from vramscope.ledger.run import RunSummary, summarize_run
@@ -14,6 +13,7 @@ from vramscope.recorders.surroundings import is_watched
 from vramscope.recorders.windows import WindowPlan
 from vramscope.recording.file import iterate_windows
 from vramscope.views.autopsy import autopsy_of
+from vramscope.views.console import result_console
 from vramscope.views.terminal.run import print_run
 
 
@@ -75,13 +75,14 @@ class TrainingRecorder:
                     sys.stderr.write(autopsy_of(self._output, sys.stderr.encoding or "ascii"))
             else:
                 _say(f"nothing was recorded: no step ended in the window ({sum(status['steps'].values())} seen in all)")
-        except (VramscopeError, OSError) as error:  # the training has gone well, whatever becomes of the report
-            _say(str(error))
+        except (VramscopeError, OSError) as refusal:  # the training has gone well, whatever becomes of the report
+            with suppress(OSError):  # it may be standard error itself that refuses
+                _say(str(refusal))
 
     def _summarize(self) -> None:
         self.summary = summarize_run(iterate_windows(self._output))
         if self._prints and place_of_process().get("rank", 0) == 0:
-            print_run(self.summary, Console(file=sys.stderr))
+            print_run(self.summary, result_console(file=sys.stderr))
             _say(f"recording in {self._output}")
 
 

@@ -1,4 +1,4 @@
-"""The consoles that commands print to."""
+"""The consoles that commands and callbacks print to."""
 
 from typing import Any
 
