@@ -86,6 +86,35 @@ class TrainingRecorder:
             _say(f"recording in {self._output}")
 
 
+class RecordsTraining:
+    """The half of a callback that is the same for all libraries; the other half is the library's own class."""
+
+    def __init__(
+        self,
+        output: Path | str = "training.vram",
+        *,
+        first: int = 1,
+        last: int | None = 4,
+        rearm: bool = True,
+        report: bool = True,
+    ) -> None:
+        """Record these steps of every training to come.
+
+        Args:
+            output: the recording to write.
+            first: the first optimizer step to record, counted from 0.
+            last: the step after the last one to record; None records all that follow.
+            rearm: whether steps are recorded again, with source lines, where memory keeps growing.
+            report: whether to print the report on standard error at the end.
+        """
+        self._recorder = TrainingRecorder(output, first=first, last=last, rearm=rearm, report=report)
+
+    @property
+    def summary(self) -> RunSummary | None:
+        """The figures, once the training has ended; None where nothing was recorded."""
+        return self._recorder.summary
+
+
 def _of_rank(path: Path) -> Path:
     """A file of this process's own in a distributed job."""
     place = place_of_process()
