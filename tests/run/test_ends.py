@@ -7,6 +7,20 @@ from tests.run.scripts import TRAINING, Finished, plainly, require_exact, run
 
 from vramscope.recording.file import iterate_windows, read_recording
 
+OUT_OF_MEMORY_IN_DDP = """
+import os, torch
+from torch import nn
+torch.distributed.init_process_group("gloo", init_method=f"file://{os.getcwd()}/ranks", rank=0, world_size=1)
+model = nn.parallel.DistributedDataParallel(nn.Linear(64, 10))
+optimizer = torch.optim.SGD(model.parameters(), 0.1)
+for step in range(3):
+    loss = model(torch.ones(8, 64)).square().mean()
+    if step == 1:
+        torch.empty(2**48, 4)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
 LOOP = TRAINING + "for step, loss in train(8):\n    print(step, flush=True)\n    {end}\n"
 
 
@@ -50,6 +64,14 @@ def test_a_script_that_runs_out_of_memory_is_explained(tmp_path) -> None:
     assert "asked for, by aten::empty" in finished.stderr
     assert finished.document["complete"] is False
     assert any("memory ran out in its last step" in note for note in finished.document["notes"])
+
+
+def test_a_step_that_runs_out_of_memory_is_kept_as_any_other(tmp_path) -> None:
+    finished = run(tmp_path, OUT_OF_MEMORY_IN_DDP)
+    require_exact(finished.document, "training")
+    assert [step["index"] for step in finished.document["steps"]] == [1]
+    # DDP makes its bucket anew in the forward of step 1: 64 * 10 weights and 10 biases of 4 bytes
+    assert finished.document["passes"]["training"]["peak"]["by_category"]["communication"] == 4 * 650
 
 
 def test_memory_that_runs_out_in_a_step_that_was_not_recorded_names_the_step(tmp_path) -> None:

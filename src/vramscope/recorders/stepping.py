@@ -112,11 +112,7 @@ class Stepping:
         recorder = self.recorder
         if recorder is None or not recorder.failed(error):
             return False
-        self.recorder = None
-        self._scopes.are_seen = False
-        recorder.end_step()
-        recording, self._carried = recorder.close({**self._scene.facts(), "pass": str(self._expected)})
-        self._store.add(recording)
+        self._finish(self._expected, recorder)
         return True
 
     def drop(self) -> None:
