@@ -85,6 +85,23 @@ sizes = dict(n_layer=2, n_head=2, n_embd=64, vocab_size=200, n_positions=64, bos
 model = GPT2LMHeadModel(GPT2Config(**sizes)).eval()
 print(model.generate(torch.randint(1, 199, (2, 8)), min_new_tokens=8, max_new_tokens=8, pad_token_id=0).shape)
 """
+RECURRENT = """
+import torch
+from torch import nn
+from torch.profiler import record_function
+model = nn.Linear(256, 256)
+optimizer = torch.optim.SGD(model.parameters(), 0.1)
+state, kept = torch.randn(64, 256), []
+for step in range(6):
+    kept.append(torch.zeros(100))
+    with record_function("one step"):
+        following = model(state)
+        optimizer.zero_grad()
+        following.square().mean().backward()
+        state = following.detach()
+        del following
+        optimizer.step()
+"""
 FOREIGN = (
     TRAINING
     + """
@@ -167,6 +184,12 @@ def test_a_closure_runs_inside_its_optimizers_step(tmp_path) -> None:
     assert steps_of(document) == [1, 2, 3]
     assert set(document["passes"]["training"]["phases"]) == {"forward", "backward", "optimizer"}
     assert unattributed(document) == 0
+
+
+def test_what_the_step_before_gave_is_an_input_inside_a_scope_too(tmp_path) -> None:
+    document = found(tmp_path, RECURRENT)
+    # the peak is the last step's, as 100 numbers more are kept in each; its state came out of the step before
+    assert document["passes"]["training"]["peak"]["by_category"]["inputs"] == 64 * 256 * 4
 
 
 def test_generation_names_its_cache(tmp_path) -> None:

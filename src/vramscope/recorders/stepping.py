@@ -135,15 +135,15 @@ class Stepping:
         else:
             self._carried = None
             self._observer.window_ends(kind)
-        self._inputs.clear()
+        self._forget_tensors()
 
     def _pass(self, kind: StepKind, recorder: StepRecorder) -> None:
         """A step ended inside a scope of the script's: go on in the same profiler, or stop, which is always safe."""
         index = self._take(kind)
+        self._forget_tensors()
         if self._wants(kind, index + 1) and kind == self._expected:
             recorder.end_step()
             self._complete += 1
-            self._inputs.clear()
             recorder.begin_step(index + 1)
         else:
             self._finish(kind, recorder)
@@ -203,10 +203,14 @@ class Stepping:
             recorder.begin(list(self._scene.roots), labels, self._carried)
         finally:
             self._others.ours = False
-        self._given.clear()
         self.recorder, self._expected, self._complete = recorder, kind, 0
         self._observer.window_begins(recorder)
         recorder.begin_step(index)
+
+    def _forget_tensors(self) -> None:
+        """What came and was given belongs to the step that has ended; their addresses may be anything's by now."""
+        self._inputs.clear()
+        self._given.clear()
 
     def found(self, model: nn.Module, prefix: str) -> None:
         """A model that was not known before."""
