@@ -102,6 +102,14 @@ for step in range(6):
         del following
         optimizer.step()
 """
+LOOKING = """
+import gc, torch, weakref
+from torch.utils.data import DataLoader, TensorDataset
+def references(): return sum(issubclass(type(found), weakref.ref) for found in gc.get_objects())
+before = references()
+for batch in DataLoader(TensorDataset(torch.arange(500)), 1): pass
+print(references() - before < 100)
+"""
 FOREIGN = (
     TRAINING
     + """
@@ -190,6 +198,10 @@ def test_what_the_step_before_gave_is_an_input_inside_a_scope_too(tmp_path) -> N
     document = found(tmp_path, RECURRENT)
     # the peak is the last step's, as 100 numbers more are kept in each; its state came out of the step before
     assert document["passes"]["training"]["peak"]["by_category"]["inputs"] == 64 * 256 * 4
+
+
+def test_nothing_is_kept_of_batches_that_are_only_looked_at(tmp_path) -> None:
+    assert run(tmp_path, LOOKING, "-q").stdout == "True\n"
 
 
 def test_generation_names_its_cache(tmp_path) -> None:

@@ -3,13 +3,13 @@
 import itertools
 import sys
 import time
-import weakref
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from enum import StrEnum
 from typing import Any, Protocol
 
 from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from vramscope.recorders.buckets import bucket_sizes, with_buckets
 from vramscope.recorders.labels import Label, label_tensor, nested_tensors
@@ -22,9 +22,6 @@ from vramscope.recorders.windows import GrowthWatch, WindowPlan
 from vramscope.recording.recording import MarkKind
 
 _TRACED = "source lines are missing: the script has a trace function of its own (sys.settrace), which is left alone"
-
-WeakInput = tuple[str, "weakref.ref[Tensor]"]
-"""An input's name and the tensor, which this does not keep alive."""
 
 
 class StepKind(StrEnum):
@@ -69,7 +66,8 @@ class Stepping:
         self._carried: Carried | None = None
         self._complete = 0  # steps that ended in the profiler that is running
         self._given: set[int] = set()
-        self._inputs: list[WeakInput] = []  # of the step that runs; of the one before, where that has just ended
+        # names of the step that runs, or of the one before where that has just ended; keeps no tensor alive
+        self._inputs: MutableMapping[Tensor, str] = WeakTensorKeyDictionary()
         self._notes: tuple[str, ...] = ()
         self.recorder: StepRecorder | None = None
         self.counts: Counter[StepKind] = Counter()
@@ -220,16 +218,15 @@ class Stepping:
     def inputs_come(self, nest: Any) -> None:
         """A model is called with these, or a loader gives them: inputs, except what a model of this step gave out."""
         found = [(name, tensor) for name, tensor in nested_tensors(nest) if self._is_input(tensor)]
-        self._inputs += [(name, weakref.ref(tensor)) for name, tensor in found]
+        for name, tensor in found:
+            self._inputs.setdefault(tensor, name)  # a batch that is loaded ahead comes once more in its turn
         if self.recorder is not None:
             self.recorder.mark(label for name, t in found for label in label_tensor(MarkKind.INPUT, name, t))
 
     def _input_labels(self) -> Iterator[Label]:
         """What has come as inputs in the step that has just ended, as far as the script still holds it."""
-        for name, reference in self._inputs:
-            tensor = reference()
-            if tensor is not None:
-                yield from label_tensor(MarkKind.INPUT, name, tensor)
+        for tensor, name in self._inputs.items():
+            yield from label_tensor(MarkKind.INPUT, name, tensor)
 
     def model_gave(self, output: Any) -> None:
         """A model has returned: what it gives out is no input when the script hands it on to the next one."""
@@ -238,6 +235,9 @@ class Stepping:
             self._given.update(label.address for label in labels)
 
     def _is_input(self, tensor: Tensor) -> bool:
-        return tensor.grad_fn is None and all(
-            label.address not in self._given for label in label_tensor(MarkKind.INPUT, "", tensor)
+        if tensor.grad_fn is not None:
+            return False
+        # outside of recorded steps nothing counts as given, and no address need be looked up
+        return not self._given or self._given.isdisjoint(
+            label.address for label in label_tensor(MarkKind.INPUT, "", tensor)
         )
