@@ -8,7 +8,7 @@ from tests.helpers import MarkKind, Script
 from vramscope.ledger.autopsy import Autopsy, autopsy
 from vramscope.ledger.categories import Category
 from vramscope.ledger.ledger import Ledger
-from vramscope.recorders.history_joining import with_counters
+from vramscope.recorders.counters import with_counters
 from vramscope.recording.counters import DeviceCounter, FailureCounter
 from vramscope.recording.recording import DEVICE_MEMORY
 from vramscope.views.autopsy import autopsy_text

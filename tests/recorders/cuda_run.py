@@ -12,7 +12,7 @@ from tests.helpers import BASE_TOTAL, Script
 
 from vramscope.allocator.simulator import SimulatedOutOfMemory
 from vramscope.allocator.snapshot.model import Snapshot
-from vramscope.recorders.history_joining import with_counters
+from vramscope.recorders.counters import with_counters
 from vramscope.recording.counters import DeviceCounter, FailureCounter
 from vramscope.recording.recording import Device, Recording
 

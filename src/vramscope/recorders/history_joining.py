@@ -15,11 +15,12 @@ from vramscope.allocator.replay import pass_until, replay
 from vramscope.allocator.snapshot.model import Action, Snapshot, Trace
 from vramscope.errors import VramscopeError
 from vramscope.recorders.conversion import WORKSPACE
+from vramscope.recorders.counters import with_counters
 from vramscope.recorders.line_joining import places
 from vramscope.recorders.stacks import with_stacks
 from vramscope.recorders.workspaces import workspace_marks
 from vramscope.recording.counters import FailureCounter, LayoutCounter
-from vramscope.recording.recording import UNKNOWN, Counters, Integers, Marks, Recording, ScopeKind
+from vramscope.recording.recording import UNKNOWN, Integers, Marks, Recording, ScopeKind
 
 _CUDA = "cuda:"
 _MOST_LAYOUTS = 8
@@ -183,14 +184,6 @@ def _with_layout(recording: Recording, time_ns: int, device: int, layout: Layout
         LayoutCounter.SEGMENTS: layout.segments,
     }
     return with_counters(recording, [(time_ns, name, device, value) for name, value in values.items()])
-
-
-def with_counters(recording: Recording, rows: list[tuple[int, str, int, int]]) -> Recording:
-    """The recording with further counters: time (ns), name, device number and value."""
-    strings = {text: number for number, text in enumerate(recording.strings)}
-    table = [(time_ns, strings.setdefault(name, len(strings)), device, value) for time_ns, name, device, value in rows]
-    counters = Counters.concatenate([recording.counters, Counters.from_rows(table)])
-    return replace(recording, strings=tuple(strings), counters=counters)
 
 
 def _remarks(recording: Recording, joined: list[_Joined]) -> Iterator[str]:

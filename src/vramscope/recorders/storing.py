@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from vramscope.recorders.counters import with_counters
 from vramscope.recorders.environment import describe_environment
 from vramscope.recorders.live import children_rss
 from vramscope.recording.file import RecordingWriter
@@ -59,7 +60,8 @@ class PartStore:
     def _append(self, recording: Recording, children: bool) -> None:
         now = time.time_ns()
         rows = self._counters + [(now, CHILD + name, size) for name, size in (children_rss() if children else ())]
-        self._writer.append(_with_counters(recording, rows), max(self._window, 0))
+        of_device = [(when, name, _MAIN_DEVICE, value) for when, name, value in rows]
+        self._writer.append(with_counters(recording, of_device), max(self._window, 0))
         self._counters = []
         self._flushed = time.monotonic()
 
@@ -76,11 +78,3 @@ class PartStore:
             devices=self._devices,
             environment=describe_environment(),
         )
-
-
-def _with_counters(recording: Recording, rows: Sequence[tuple[int, str, int]]) -> Recording:
-    """A recording with named figures of the first device."""
-    strings = {text: number for number, text in enumerate(recording.strings)}
-    table = [(when, strings.setdefault(name, len(strings)), _MAIN_DEVICE, value) for when, name, value in rows]
-    counters = Counters.concatenate([recording.counters, Counters.from_rows(table)])
-    return replace(recording, strings=tuple(strings), counters=counters)
