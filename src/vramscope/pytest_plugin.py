@@ -83,7 +83,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:
     """Show the table and write the files."""
     results, settings = config.stash[_RESULTS], config.stash.get(_SETTINGS, None)
     for problem in results.problems:
@@ -93,8 +93,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if settings.table or settings.baseline is not None:
         _show_table(terminalreporter, settings, results)
     try:
-        for path in write_files(settings, results):
-            terminalreporter.write_line(f"vramscope wrote {path}")
+        for line in write_files(settings, results, interrupted=exitstatus == pytest.ExitCode.INTERRUPTED):
+            terminalreporter.write_line(line)
     except VramscopeError as error:
         pytest.exit(f"vramscope: {error}", pytest.ExitCode.USAGE_ERROR)
 

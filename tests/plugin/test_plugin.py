@@ -430,6 +430,28 @@ def test_an_empty_run_writes_its_files(project: Project) -> None:
     assert json.loads((project.path / "out.json").read_text())["tests"] == []
 
 
+BAD_MARKER = "import pytest\n@pytest.mark.limit_vram('5 parsecs')\ndef test_bad(): ...\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "workers", "code", "why"),
+    [
+        (BAD_MARKER, (), 4, "no test passed"),
+        (BAD_MARKER, ("-n", "1"), 4, "no test passed"),
+        ("raise KeyError('a module that cannot be imported')", (), 2, "the run was interrupted"),
+        ("def test_interrupted():\n    raise KeyboardInterrupt\n", (), 2, "the run was interrupted"),
+    ],
+)
+def test_a_run_that_was_cut_short_leaves_the_baseline_alone(
+    project: Project, text: str, workers: tuple[str, ...], code: int, why: str
+) -> None:
+    project.write("test_one.py", ONE_TEST.format(1000))
+    project.write("test_two.py", text)
+    project.write("base.json", "of an earlier run")
+    assert f"base.json: {why}" in project.run(*workers, "--vramscope-save", "base.json", code=code)
+    assert (project.path / "base.json").read_text() == "of an earlier run"
+
+
 def test_a_recording_that_cannot_be_kept_ends_the_run_with_4(project: Project) -> None:
     project.write(
         "test_in_the_way.py",

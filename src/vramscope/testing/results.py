@@ -58,24 +58,33 @@ class Collector:
         self._results.problems.update(dict.fromkeys(found))
 
 
-def write_files(settings: "Settings", results: Results) -> list[Path]:
-    """Write what was asked for; gives the paths.
+def write_files(settings: "Settings", results: Results, *, interrupted: bool) -> list[str]:
+    """Write what was asked for; gives a line for each file.
 
     Raises:
         OutputError: one of them cannot be written.
     """
     from vramscope.testing.baseline import write_results
 
-    written = []
+    lines = []
     if settings.json_path is not None:
         write_results(results.tests, settings.json_path)
-        written.append(settings.json_path)
+        lines.append(f"vramscope wrote {settings.json_path}")
     if settings.save_path is not None:
-        passed = {name: facts for name, facts in results.tests.items() if facts["outcome"] == "passed"}
-        write_results(passed, settings.save_path)
-        written.append(settings.save_path)
+        lines.append(_save_baseline(settings.save_path, results, interrupted))
     if settings.report_folder is not None:
         from vramscope.views.testing.page import write_index
 
-        written.append(write_index(results.tests, settings.report_folder))
-    return written
+        lines.append(f"vramscope wrote {write_index(results.tests, settings.report_folder)}")
+    return lines
+
+
+def _save_baseline(path: Path, results: Results, interrupted: bool) -> str:
+    """Only of a run that came to its end: a test that is not in a baseline may grow, and an empty one is refused."""
+    from vramscope.testing.baseline import write_results
+
+    passed = {name: facts for name, facts in results.tests.items() if facts["outcome"] == "passed"}
+    if interrupted or not passed:
+        return f"vramscope did not write {path}: {'the run was interrupted' if interrupted else 'no test passed'}"
+    write_results(passed, path)
+    return f"vramscope wrote {path}"
