@@ -1,4 +1,5 @@
-"""Memory of tests: limits, measuring one test, baselines. What the pytest plugin stands on; knows nothing of pytest.
+"""Memory of tests: limits, measuring one test, baselines. What the pytest plugin's hooks stand on.
 
-torch is loaded when a test is measured, and not before.
+``options``, ``plans``, ``running`` and ``results`` speak with pytest, the rest knows nothing of it. torch is loaded
+when a test is measured, and not before.
 """
