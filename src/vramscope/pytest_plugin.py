@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from vramscope.errors import VramscopeError
-from vramscope.testing.options import MARKERS, add_options, as_usage, settings_of
+from vramscope.testing.options import MARKERS, add_options, settings_of
 from vramscope.testing.plans import PLAN, plan_tests
 from vramscope.testing.results import WORKER_PROBLEMS, Collector, Results, attach_figures, write_files
 
@@ -33,7 +33,10 @@ def pytest_configure(config: pytest.Config) -> None:
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
     config.stash[_RESULTS] = Results()
-    settings = as_usage(settings_of, config)
+    try:
+        settings = settings_of(config)
+    except VramscopeError as error:
+        raise pytest.UsageError(f"vramscope: {' '.join(str(error).split())}") from None
     if settings is not None:
         config.stash[_SETTINGS] = settings
 

@@ -1,18 +1,14 @@
 """The plugin's options: on the command line and, of the same names, in the ini file. Checked before any test runs."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from vramscope.errors import UsageError, VramscopeError
+from vramscope.errors import UsageError
 
 if TYPE_CHECKING:
     from vramscope.testing.settings import Settings
-
-Given = ParamSpec("Given")
-Result = TypeVar("Result")
 
 MARKERS = (
     'limit_vram(size, category=None, device="auto", warmup=0): fail if the test holds more tensor memory than this, '
@@ -108,11 +104,3 @@ def _path(config: pytest.Config, name: str) -> Path | None:
         raise UsageError(f"--{name} -: standard output is pytest's own: name a file or folder")
     given = config.getoption(name.replace("-", "_")) is not None
     return None if value is None else (config.invocation_params.dir if given else config.rootpath) / value
-
-
-def as_usage(call: Callable[Given, Result], *arguments: Given.args, **options: Given.kwargs) -> Result:
-    """A result; what the user got wrong ends pytest with one line and exit code 4."""
-    try:
-        return call(*arguments, **options)
-    except VramscopeError as error:
-        raise pytest.UsageError(f"vramscope: {' '.join(str(error).split())}") from None
