@@ -22,6 +22,19 @@ def vramscope(*arguments: str, cwd: Path, **environment: str) -> subprocess.Comp
     )
 
 
+def code_without_reader(*arguments: str, cwd: Path) -> int:
+    """The exit code of ``vramscope ARGUMENTS`` where nobody reads what it prints, which it does not complain of."""
+    read, write = os.pipe()
+    os.close(read)  # whatever is printed breaks
+    command = [sys.executable, "-m", "vramscope", *arguments]
+    try:
+        finished = subprocess.run(command, cwd=cwd, stdout=write, stderr=subprocess.PIPE, timeout=300, check=False)
+    finally:
+        os.close(write)
+    assert finished.stderr == b""
+    return finished.returncode
+
+
 def json_of(*arguments: str, cwd: Path) -> Any:
     """The document that a command prints with ``--json -``."""
     finished = vramscope(*arguments, "--json", "-", cwd=cwd)

@@ -1,7 +1,6 @@
 """`vramscope diff A B`: what changed between two recordings, and a gate on it."""
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,11 +65,10 @@ def diff_command(
     if is_collection(before) or is_collection(after):  # two files that are named one by one are meant as they are
         require_same_passes(sides[0], sides[1])
     diff = diff_comparisons(sides[0], sides[1], thresholds)
-    with suppress(BrokenPipeError):  # `… | head`: the verdict holds, however much of it was read
-        if json_path is not None:
-            _json(diff, json_path, top)
-        if json_path != "-" and not (quiet and out == "-"):
-            _RENDER[form](diff, out, top)
+    if json_path is not None:
+        _json(diff, json_path, top)
+    if json_path != "-" and not (quiet and out == "-"):
+        _RENDER[form](diff, out, top)
     return REGRESSION if diff.regressions else 0
 
 

@@ -12,7 +12,7 @@ import click
 from vramscope.allocator.settings import parse_settings
 from vramscope.cli.against import compare_with, is_of_cpu, read_measured
 from vramscope.cli.options import common_options, workload_options, workload_values
-from vramscope.cli.output import make_folder, prepare_outputs, write_text
+from vramscope.cli.output import make_folder, prepare_outputs, print_line, write_text
 from vramscope.cli.passes import pass_option
 from vramscope.cli.progress import progress_bar
 from vramscope.cli.setup_options import SETUP_KEYS, check_setup, pass_of_setup, setup_of, setup_options
@@ -68,7 +68,7 @@ def estimate_command(
     TARGET is as in `vramscope compare`. Nothing is computed and no memory is taken: tensors are fake.
     """
     if gpu_name == "list":
-        click.echo(gpu_table())
+        print_line(gpu_table())
         return
     if target is None:
         raise UsageError("estimate needs a TARGET: such as gpt2, or hf: and a name or folder")
@@ -225,17 +225,17 @@ def _print(
     print_comparison(comparison, console, top=top, verbose=verbose)
     if gpu is not None:
         _print_uses(gpu, uses)
-        click.echo(f"expected error: {_expected_error(comparison)}")
+        print_line(f"expected error: {_expected_error(comparison)}")
     for name, against in beside.items():
         print_against(name, against, console)
 
 
 def _print_uses(gpu: "Gpu", uses: "dict[str, GpuUse]") -> None:
-    click.echo(f"predicted for {gpu.title} ({_memory_words(gpu)}), nothing was measured:")
+    print_line(f"predicted for {gpu.title} ({_memory_words(gpu)}), nothing was measured:")
     words = {True: "fits", False: "does not fit", None: "may or may not fit"}
     for name, use in uses.items():
         low, high = (format_size(size) for size in use.process_bytes)
-        click.echo(
+        print_line(
             f"  {name}: allocated {format_size(use.allocated_bytes)}, reserved {format_size(use.reserved_bytes)}, "
             f"process {low} to {high}: {words[use.fits]}"
         )

@@ -11,7 +11,7 @@ from vramscope.allocator.settings import parse_settings
 from vramscope.cli.estimate import check_device
 from vramscope.cli.fit_words import document_of, picture_of, words_of
 from vramscope.cli.options import common_options, workload_options, workload_values
-from vramscope.cli.output import make_folder, prepare_outputs, write_text
+from vramscope.cli.output import make_folder, prepare_outputs, print_line, write_text
 from vramscope.cli.progress import progress_bar
 from vramscope.cli.setup_options import SETUP_KEYS, check_setup, setup_of, setup_options
 from vramscope.errors import UsageError
@@ -77,7 +77,7 @@ def fit_command(
     if json_path is not None:
         write_text(json_path, document)
     if not quiet and json_path != "-":
-        click.echo(words_of(found, verbose))
+        print_line(words_of(found, verbose))
     return 0 if found.fits else 1
 
 

@@ -1,6 +1,5 @@
 """Where results go: standard output, a JSON file, a folder."""
 
-import sys
 from pathlib import Path
 
 import click
@@ -35,18 +34,24 @@ def prepare_outputs(folder: Path | None, json_path: str | None) -> None:
         check_file(json_path)
 
 
+def print_line(text: str) -> None:
+    """Print a result on standard output, as `write_text` does."""
+    write_text("-", f"{text}\n")
+
+
 def write_text(path: str, text: str) -> None:
     """Write a result to a file, whole or not at all; ``-`` is standard output.
+
+    A reader who has seen enough (`… | head`) is no failure and changes no exit code: click would make it 1.
 
     Raises:
         OutputError: the file cannot be written.
     """
     if path == "-":
         try:
-            click.echo(text, nl=False)
-            sys.stdout.flush()
+            click.echo(text, nl=False)  # flushes, and writes nothing where standard output was closed
         except BrokenPipeError:
-            raise
+            return
         except OSError as error:
             raise OutputError(f"standard output cannot be written: {error.strerror}") from error
         return

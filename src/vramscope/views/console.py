@@ -9,15 +9,11 @@ _NARROWEST = 40
 
 
 class ResultConsole(Console):
-    """A console whose reader may leave early, which is no failure: rich would end the process with exit code 1."""
+    """A console whose reader may leave early, which changes no exit code: rich would end the process with 1."""
 
     def on_broken_pipe(self) -> None:
-        """Let the command decide.
-
-        Raises:
-            BrokenPipeError: always.
-        """
-        raise BrokenPipeError
+        """Print no more; the command goes on."""
+        self.quiet = True
 
 
 def result_console(**options: Any) -> Console:
