@@ -15,7 +15,6 @@ from vramscope.errors import UsageError
 if TYPE_CHECKING:
     from vramscope.ledger.comparison import Comparison
 
-_KIND = {"png": "folder"}
 FORMATS = ("terminal", "json", "csv", "png", "html", "perfetto", "snapshot")
 
 
@@ -128,7 +127,8 @@ def _check(form: str, out: Path, recording: Path) -> None:
     if form == "terminal":
         raise UsageError("--out goes with a --format other than terminal, which is for standard output")
     if str(out) == "-" and form not in SUMMARIES:
-        raise UsageError(f"--out -: {form} does not go to standard output: name a {_KIND.get(form, 'file')}")
+        kind = "folder" if form == "png" else "file"
+        raise UsageError(f"--out -: {form} does not go to standard output: name a {kind}")
     if form == "png":
         check_folder(out)
     else:
