@@ -11,6 +11,8 @@ from dataclasses import dataclass
 _T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
 """By the number of values: what Student's t stays below in 95 % of samples, either way, with one degree of freedom
 fewer than values (NIST/SEMATECH e-Handbook of Statistical Methods, table 1.3.6.7.2)."""
+_STRAIGHT = 0.999
+"""A fit that explains more than this share of the variance counts as a straight line."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,11 @@ class Line:
     slope: float
     intercept: float
     r_squared: float
+
+    @property
+    def is_straight(self) -> bool:
+        """Whether so much of the variance is explained that y counts as growing in a straight line."""
+        return self.r_squared > _STRAIGHT
 
 
 def fit_line(x: Sequence[float], y: Sequence[float]) -> Line:

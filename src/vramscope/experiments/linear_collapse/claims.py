@@ -84,7 +84,7 @@ def judge_memory(measured: Measured) -> Claim:
         "L linear layers hold L times the parameters of one, and retain one feature map more per layer",
         {
             "parameters": all(p.parameter_bytes == depth * layer_bytes for depth, p in profiles.items()),
-            "retained activations": round(line.slope) == map_bytes and line.r_squared > 0.999,
+            "retained activations": round(line.slope) == map_bytes and line.is_straight,
         },
         f"{line.slope:,.0f} bytes retained per layer (R² {line.r_squared:.6f}); a feature map has {map_bytes:,} bytes",
         {

@@ -12,9 +12,6 @@ from vramscope.findings import Claim, Origin
 from vramscope.ledger.categories import Category
 from vramscope.units import format_size
 
-LINEAR = 0.999
-"""A fit that explains more than this share of the variance counts as a straight line."""
-
 
 def judge_batch(measured: Measured) -> Claim:
     """Retained activations against batch."""
@@ -73,7 +70,7 @@ def _judge_growth(statement: str, unit: str, pairs: Mapping[str, Mapping[int, Pa
     fits = {model: fit_line(list(by), list(by.values())) for model, by in retained.items()}
     return Claim(
         statement,
-        {model: fit.r_squared > LINEAR and fit.slope > 0 for model, fit in fits.items()},
+        {model: fit.is_straight and fit.slope > 0 for model, fit in fits.items()},
         ", ".join(
             f"{model} {format_size(round(fit.slope))} per {unit} (R² {fit.r_squared:.6f})"
             for model, fit in fits.items()
