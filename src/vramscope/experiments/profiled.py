@@ -1,7 +1,7 @@
 """Profiling an experiment's workloads: the canonical step under the ordinary recorder, read by the ordinary ledger."""
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,6 +99,11 @@ class Profiled:
             name = ledger.recording.strings[int(ledger.recording.marks.name[ledger.mark[block]])]
             sums[name] = sums.get(name, 0) + int(ledger.blocks.requested[block])
         return dict(sorted(sums.items()))
+
+
+def moment_bytes(state: Mapping[str, int]) -> int:
+    """Of an optimizer's state by name, what is kept for every weight: all but the step counters."""
+    return sum(size for name, size in state.items() if name != STEP_COUNTER)
 
 
 def profile_training(subject: Subject, settings: Settings, optimizer: str = "sgd", **options: Any) -> Profiled:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from vramscope.experiments.gradient_descent.measurement import LABELS, Measured
-from vramscope.experiments.profiled import STEP_COUNTER, Profiled
+from vramscope.experiments.profiled import STEP_COUNTER, Profiled, moment_bytes
 from vramscope.findings import Claim, Origin
 from vramscope.ledger.categories import Category
 
@@ -18,7 +18,7 @@ def judge_state(measured: Measured, copies: Mapping[str, int] = COPIES) -> Claim
     state = {name: profile.state_bytes() for name, profile in measured.profiles.items()}
     checks = {}
     for name, count in copies.items():
-        moments = sum(size for key, size in state[name].items() if key != STEP_COUNTER)
+        moments = moment_bytes(state[name])
         counters = _COUNTER_BYTES * measured.tensors if "adam" in name else 0
         checks[f"{LABELS[name]}: {_copies(count)}"] = moments == count * measured.profiles[name].parameter_bytes
         checks[f"{LABELS[name]}: {counters} bytes of counters"] = state[name].get(STEP_COUNTER, 0) == counters
@@ -58,9 +58,8 @@ def judge_in_place(measured: Measured) -> Claim:
 
 def state_words(state: Mapping[str, int], profile: Profiled) -> str:
     """An optimizer's state as copies of the parameters, and its counters."""
-    moments = sum(size for key, size in state.items() if key != STEP_COUNTER)
     counters = f" + {state[STEP_COUNTER]} B" if STEP_COUNTER in state else ""
-    return f"{_copies(moments / profile.parameter_bytes)}{counters}"
+    return f"{_copies(moment_bytes(state) / profile.parameter_bytes)}{counters}"
 
 
 def _copies(number: float) -> str:

@@ -1,6 +1,6 @@
 """What is claimed to be stored for each weight, judged."""
 
-from vramscope.experiments.profiled import STEP_COUNTER
+from vramscope.experiments.profiled import STEP_COUNTER, moment_bytes
 from vramscope.experiments.training_vs_inference.measured import Measured, Pair
 from vramscope.experiments.training_vs_inference.models import MODELS
 from vramscope.findings import Claim, Origin
@@ -46,7 +46,7 @@ def judge_state(measured: Measured, copies: int = 2) -> Claim:
     for model, controls in measured.controls.items():
         adam, sgd = measured.base(model).training, controls.sgd
         state = adam.state_bytes()
-        moments = sum(size for name, size in state.items() if name != STEP_COUNTER)
+        moments = moment_bytes(state)
         checks[f"{model}: AdamW"] = moments == copies * adam.parameter_bytes
         checks[f"{model}: SGD"] = sum(sgd.state_bytes().values()) == 0
         words.append(f"{model} {moments / adam.parameter_bytes:g} copies + {state[STEP_COUNTER]} B of counters")
