@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from vramscope.experiments.frame import Settings
-from vramscope.findings import Series
+from vramscope.findings import Panel, PanelKind, Series
 from vramscope.ledger.categories import Category
 from vramscope.ledger.ledger import Composition, Ledger
 from vramscope.ledger.summary import PassSummary, steady_window, summarize_ledger
@@ -142,6 +142,14 @@ def stack_of(compositions: Sequence[Composition], unit_bytes: Sequence[float]) -
     """Compositions as the parts of stacked bars, each in a unit of its own; whatever is there is shown."""
     pairs = list(zip(compositions, unit_bytes, strict=True))
     return tuple(Series(category.value, tuple(part[category] / unit for part, unit in pairs)) for category in Category)
+
+
+def peaks_panel(x_label: str, profiles: Mapping[Any, Profiled]) -> Panel:
+    """What training steps hold at their fullest moments by category, as bars under what the profiles are called."""
+    peaks = [profile.summary.peak.by_category for profile in profiles.values()]
+    series = stack_of(peaks, [1024.0] * len(peaks))
+    names = tuple(map(str, profiles))
+    return Panel("Peak of a training step", x_label, "allocated memory (KiB)", series, PanelKind.STACK, names)
 
 
 def _forward(model: nn.Module, arguments: tuple[Any, ...], gradients: bool, recorder: ProfilerRecorder) -> None:

@@ -2,8 +2,8 @@
 
 from vramscope.experiments.linear_collapse.claims import TOLERANCE, judge_collapse
 from vramscope.experiments.linear_collapse.measurement import LINEAR, Measured
-from vramscope.experiments.profiled import stack_of
-from vramscope.findings import Panel, PanelKind, Picture, Series, Verdict
+from vramscope.experiments.profiled import peaks_panel
+from vramscope.findings import Panel, Picture, Series, Verdict
 
 _CAPTION = (
     "Left: how far a network is from one linear layer. Without activation functions: from the layer that its layers "
@@ -31,7 +31,7 @@ def _cost(measured: Measured) -> float:
 def draw(measured: Measured) -> Picture:
     """How far from one layer, and at what cost."""
     headline = f"{max(measured.profiles)} linear layers do what one does, for {_cost(measured):.0f} times the memory"
-    return Picture(headline, (_errors(measured), _memory(measured)), _CAPTION)
+    return Picture(headline, (_errors(measured), peaks_panel("depth (layers)", measured.profiles)), _CAPTION)
 
 
 def _errors(measured: Measured) -> Panel:
@@ -45,16 +45,4 @@ def _errors(measured: Measured) -> Panel:
         levels={"counts as equal": TOLERANCE},
         log_x=True,
         log_y=True,
-    )
-
-
-def _memory(measured: Measured) -> Panel:
-    peaks = [profile.summary.peak.by_category for profile in measured.profiles.values()]
-    return Panel(
-        "Peak of a training step",
-        "depth (layers)",
-        "allocated memory (KiB)",
-        stack_of(peaks, [1024.0] * len(peaks)),
-        PanelKind.STACK,
-        names=tuple(map(str, measured.profiles)),
     )

@@ -8,7 +8,7 @@ from vramscope.experiments.overfitting.claims import REMEDIES, known, unknown
 from vramscope.experiments.overfitting.measurement import Measured
 from vramscope.experiments.overfitting.recipes import BASELINE, RECIPES, SEEDS
 from vramscope.experiments.overfitting.training import Outcome
-from vramscope.experiments.profiled import stack_of
+from vramscope.experiments.profiled import peaks_panel
 from vramscope.findings import Panel, PanelKind, Picture
 
 _CAPTION = (
@@ -63,7 +63,7 @@ def draw(measured: Measured) -> Picture:
     narrower = sum(measured.gaps(name).mean < gap for name in REMEDIES)
     better = ", ".join(_changed(measured, 1)) or "none"
     headline = f"{narrower} of {len(REMEDIES)} remedies narrow the mean gap; clearly better on new data: {better}"
-    return Picture(headline, (_accuracy(measured), _gaps(measured), _memory(measured)), _CAPTION)
+    return Picture(headline, (_accuracy(measured), _gaps(measured), peaks_panel("remedy", measured.profiles)), _CAPTION)
 
 
 def _gaps(measured: Measured) -> Panel:
@@ -82,10 +82,3 @@ def _accuracy(measured: Measured) -> Panel:
 
 def _percent(measured: Measured, name: str, of: Callable[[Outcome], float]) -> Spread:
     return measured.spread(name, lambda outcome: 100 * of(outcome))
-
-
-def _memory(measured: Measured) -> Panel:
-    peaks = [profile.summary.peak.by_category for profile in measured.profiles.values()]
-    series = stack_of(peaks, [1024.0] * len(peaks))
-    names = tuple(measured.profiles)
-    return Panel("Peak of a training step", "remedy", "allocated memory (KiB)", series, PanelKind.STACK, names)
