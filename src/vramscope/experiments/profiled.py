@@ -106,9 +106,9 @@ def moment_bytes(state: Mapping[str, int]) -> int:
     return sum(size for name, size in state.items() if name != STEP_COUNTER)
 
 
-def profile_training(subject: Subject, settings: Settings, optimizer: str = "sgd", **options: Any) -> Profiled:
-    """One cold and one steady canonical training step; ``options`` are further fields of `WorkloadOptions`."""
-    return _profile(subject, PassName.TRAINING, settings, optimizer=optimizer, **options)
+def profile_training(subject: Subject, settings: Settings, optimizer: str = "sgd") -> Profiled:
+    """One cold and one steady canonical training step."""
+    return _profile(subject, PassName.TRAINING, settings, optimizer=optimizer)
 
 
 def profile_inference(subject: Subject, settings: Settings) -> Profiled:

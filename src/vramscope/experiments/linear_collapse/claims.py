@@ -26,14 +26,14 @@ def judge_collapse(measured: Measured, tolerance: float = TOLERANCE) -> Claim:
     )
 
 
-def judge_control(measured: Measured, tolerance: float = TOLERANCE) -> Claim:
+def judge_control(measured: Measured) -> Claim:
     """With an activation function the best single layer is another function; without, the same fit finds the layer.
 
     "Different" is what the identity's own tolerance does not call equal, in whichever measure is the smaller, so that
     there is no threshold of its own. The linear network shows that the fit can find equality where there is some.
     """
     checks = {
-        f"{LINEAR}, {depth} layers: the fit finds the layer": max(m.most for m in found) <= tolerance
+        f"{LINEAR}, {depth} layers: the fit finds the layer": max(m.most for m in found) <= TOLERANCE
         for depth, found in measured.misfits[LINEAR].items()
     }
     lowest = {}
@@ -41,7 +41,7 @@ def judge_control(measured: Measured, tolerance: float = TOLERANCE) -> Claim:
         if name != LINEAR:
             lowest[name] = min(measured.least_misfit(name).values())
             for depth, found in by_depth.items():
-                checks[f"{name}, {depth} layers: another function"] = min(m.least for m in found) > tolerance
+                checks[f"{name}, {depth} layers: another function"] = min(m.least for m in found) > TOLERANCE
     return Claim(
         "With an activation function between the layers no single linear layer does the same",
         checks,
@@ -53,7 +53,7 @@ def judge_control(measured: Measured, tolerance: float = TOLERANCE) -> Claim:
                 name: keyed({depth: [asdict(misfit) for misfit in found] for depth, found in by_depth.items()})
                 for name, by_depth in measured.misfits.items()
             },
-            "tolerance": tolerance,
+            "tolerance": TOLERANCE,
         },
         Origin.CONTROL,
     )

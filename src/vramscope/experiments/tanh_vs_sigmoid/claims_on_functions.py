@@ -43,15 +43,15 @@ MEASURABLE = {"tanh": Range(1.0), "sigmoid": Range(0.25)}
 AS_THE_SOURCE_HAS_THEM = {"tanh": Range(0.25), "sigmoid": Range(1.0)}
 
 
-def judge_identity(measured: Measured, allowed: float = ALLOWED_EPS) -> Claim:
+def judge_identity(measured: Measured) -> Claim:
     """The source's identity, in every dtype."""
     errors = {name: identity.error_in_eps for name, identity in measured.identities.items()}
     return Claim(
         "tanh(z) + 1 = 2 sigmoid(2z)",
-        {name: error <= allowed for name, error in errors.items()},
+        {name: error <= ALLOWED_EPS for name, error in errors.items()},
         "largest difference for z in [-12, 12], in units of eps: "
         + ", ".join(f"{name} {error:.2f}" for name, error in errors.items()),
-        {"largest_difference_in_eps": errors, "allowed_eps": allowed, "points": POINTS},
+        {"largest_difference_in_eps": errors, "allowed_eps": ALLOWED_EPS, "points": POINTS},
     )
 
 

@@ -70,14 +70,14 @@ def judge_activation_is_why(measured: Measured) -> Claim:
     )
 
 
-def judge_last_layers(measured: Measured, activation: str = "sigmoid") -> Claim:
+def judge_last_layers(measured: Measured) -> Claim:
     """The source's "only the last layers learn": by what share of its norm a step changes each weight."""
     shares = {
         depth: max(found.relative_changes[0] / found.relative_changes[-1] for found in by_seed)
-        for depth, by_seed in measured.gradients[activation].items()
+        for depth, by_seed in measured.gradients["sigmoid"].items()
     }
     return Claim(
-        f"In a network of {activation} layers only the last layers learn",
+        "In a network of sigmoid layers only the last layers learn",
         {f"{depth} layers: the first learns nothing": share < LEARNS_NOTHING for depth, share in shares.items()},
         "in one step the first layer changes by this share of the last: "
         + ", ".join(f"{share:.0e} at {depth} layers" for depth, share in shares.items())
