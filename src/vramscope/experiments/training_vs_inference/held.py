@@ -1,5 +1,6 @@
 """What inference is claimed to hold, judged."""
 
+from vramscope.experiments.evidence import keyed
 from vramscope.experiments.training_vs_inference.feature_maps import Holding
 from vramscope.experiments.training_vs_inference.measured import Measured
 from vramscope.experiments.training_vs_inference.models import MODELS, chain_pair_bytes
@@ -22,7 +23,7 @@ def judge_discards(measured: Measured) -> Claim:
             else f"{m} {format_size(min(by.values()))} to {format_size(max(by.values()))}"
             for m, by in transient.items()
         ),
-        {"transient_peak_bytes_by_depth": {m: {str(d): size for d, size in by.items()} for m, by in transient.items()}},
+        {"transient_peak_bytes_by_depth": {model: keyed(by_depth) for model, by_depth in transient.items()}},
     )
 
 

@@ -35,7 +35,7 @@ def judge_dominance(measured: Measured) -> Claim:
             f"{model} {by[min(by)]:.0%} (batch {min(by)}) to {by[max(by)]:.0%} (batch {max(by)})"
             for model, by in shares.items()
         ),
-        {model: {str(b): _parts(pair) for b, pair in by.items()} for model, by in pairs.items()},
+        {model: keyed({b: _parts(pair) for b, pair in by.items()}) for model, by in pairs.items()},
         Origin.CORRECTION,
     )
 

@@ -119,4 +119,4 @@ def weight_norms(gradients: Gradients) -> tuple[float, ...]:
 def _factor_evidence(
     measured: Measured, name: str, of: Callable[[Gradients], Sequence[float]]
 ) -> dict[str, dict[str, float]]:
-    return {str(depth): asdict(measured.factors(name, depth, of)) for depth in measured.fitted_depths}
+    return keyed({depth: asdict(measured.factors(name, depth, of)) for depth in measured.fitted_depths})
