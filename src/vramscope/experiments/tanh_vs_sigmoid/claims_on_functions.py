@@ -49,7 +49,7 @@ def judge_identity(measured: Measured) -> Claim:
     return Claim(
         "tanh(z) + 1 = 2 sigmoid(2z)",
         {name: error <= ALLOWED_EPS for name, error in errors.items()},
-        "largest difference for z in [-12, 12], in units of eps: "
+        f"largest difference for z in [{-REACH:g}, {REACH:g}], in units of eps: "
         + ", ".join(f"{name} {error:.2f}" for name, error in errors.items()),
         {"largest_difference_in_eps": errors, "allowed_eps": ALLOWED_EPS, "points": POINTS},
     )

@@ -62,7 +62,7 @@ def _by_depth(measured: Measured) -> Panel:
         series_of(name, [measured.factors(name, depth, output_norms) for depth in measured.fitted_depths], x)
         for name in ACTIVATIONS
     ]
-    levels = {"unchanged": 1.0, "sigmoid' ≤ 0.25": SIGMOID_LIMIT}
+    levels = {"unchanged": 1.0, f"sigmoid' ≤ {SIGMOID_LIMIT}": SIGMOID_LIMIT}
     return Panel("Fitted factor per layer", "depth (layers)", "factor per layer", tuple(series), levels=levels)
 
 
