@@ -123,9 +123,16 @@ def _explanation(found: "Fit") -> list[str]:
         f"tensors, and {format_size(outside)} outside the allocator, the most that is known (context"
         f"{', NCCL' if outside > CONTEXT_BYTES[1] else ''})",
     ]
-    if found.fits and found.need.process_bytes - outside + CONTEXT_BYTES[0] > limit.bytes:
+    if found.fits and found.next_need and found.next_need.reserved_bytes + _least_outside(found) <= limit.bytes:
         lines.append("with less outside the allocator more would fit")
     return lines
+
+
+def _least_outside(found: "Fit") -> int:
+    """Bytes outside the allocator where as little is there as was ever seen."""
+    from vramscope.predict.parallel import NCCL_BYTES  # loads torch, as the prediction did
+
+    return CONTEXT_BYTES[0] + (NCCL_BYTES[0] if found.plan.setup.ranks else 0)
 
 
 def _remedy_lines(found: "Fit") -> list[str]:
