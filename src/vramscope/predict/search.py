@@ -125,10 +125,9 @@ class Search:
         return max(min(self._on_the_line(low, high), bound), low + 1)
 
     def _on_the_line(self, low: int, high: int | None) -> int:
-        sizes = sorted(self.needs)
-        other = high if high in self.needs else next((size for size in reversed(sizes) if size < low), None)
+        other = high if high in self.needs else max((size for size in self.needs if size < low), default=None)
         if other is None:
-            return low + 1 if low > 1 or high is not None else 2
+            return low + 1
         rise = self.needs[other].process_bytes - self.needs[low].process_bytes
         slope = max(rise / (other - low), 1.0)
         return low + int((self.limit_bytes - self.needs[low].process_bytes) / slope)
