@@ -204,22 +204,19 @@ def nearest_gpu(memory_bytes: int) -> Gpu:
 
 
 def neighbours(gpu: Gpu) -> tuple[Gpu | None, Gpu | None]:
-    """The next smaller and the next larger GPU by usable memory, of those nearest to this one's architecture.
+    """The next smaller and the next larger GPU by the memory that the name promises; None where there is none.
 
-    A step counts where the memory that the name promises differs; among equals, the nearest compute capability wins.
+    Among those of the same memory, the nearest compute capability wins.
     """
-    sizes = sorted({other.memory_bytes for other in GPUS.values()})
-    place = sizes.index(gpu.memory_bytes) if gpu.memory_bytes in sizes else None
-    if place is None:
-        return None, None
-    smaller = _nearest_of_size(gpu, sizes[place - 1]) if place else None
-    larger = _nearest_of_size(gpu, sizes[place + 1]) if place + 1 < len(sizes) else None
-    return smaller, larger
+    sizes = {other.memory_bytes for other in GPUS.values()}
+    smaller = max((size for size in sizes if size < gpu.memory_bytes), default=0)
+    larger = min((size for size in sizes if size > gpu.memory_bytes), default=0)
+    return _nearest_of_size(gpu, smaller), _nearest_of_size(gpu, larger)
 
 
-def _nearest_of_size(gpu: Gpu, memory_bytes: int) -> Gpu:
+def _nearest_of_size(gpu: Gpu, memory_bytes: int) -> Gpu | None:
     def distance(other: Gpu) -> tuple[int, int]:
         major, minor = gpu.capability
         return abs(other.capability[0] - major), abs(other.capability[1] - minor)
 
-    return min((other for other in GPUS.values() if other.memory_bytes == memory_bytes), key=distance)
+    return min((other for other in GPUS.values() if other.memory_bytes == memory_bytes), key=distance, default=None)
