@@ -1,5 +1,6 @@
 """What a prediction leaves out, in words: each is counted as nothing, so that the result is a lower bound."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -86,7 +87,4 @@ def window_matrix_bytes(weight: tuple[int, ...], result: tuple[int, ...], elemen
     Example:
         A 3x3 kernel over 64 channels at 56 x 56 places of 8 images: 64 * 9 * 8 * 56 * 56 numbers.
     """
-    size = element_bytes * result[0]
-    for length in (*weight[1:], *result[2:]):
-        size *= length
-    return size
+    return element_bytes * result[0] * math.prod((*weight[1:], *result[2:]))
