@@ -135,8 +135,10 @@ class WorkloadOptions:
     def __post_init__(self) -> None:
         """Refuse values that make no sense before anything is built."""
         for name, value in (
-            *(("batch", self.batch), ("seq", self.seq), ("steps", self.steps)),
+            ("batch", self.batch),
+            ("seq", self.seq),
             ("accumulate", self.accumulate),
+            ("steps", self.steps),
         ):
             if value is not None and value < 1:
                 raise UsageError(f"--{name} must be at least 1, not {value}")
