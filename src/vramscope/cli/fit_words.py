@@ -10,7 +10,7 @@ from vramscope.views.json import SCHEMA
 if TYPE_CHECKING:
     from vramscope.predict.fit import Fit, Limit, OtherGpu, Outcome
 
-_PLURAL = {"batch": "batch", "seq": "sequence"}
+_WORDS = {"batch": "batch", "seq": "sequence"}
 
 
 def document_of(found: "Fit") -> dict[str, Any]:
@@ -91,7 +91,7 @@ def _remarks(found: "Fit") -> list[str]:
 
 
 def _answer(found: "Fit") -> list[str]:
-    what, size = _PLURAL[found.over], found.found.size
+    what, size = _WORDS[found.over], found.found.size
     plan = found.plan
     head = f"PREDICTED, nothing was measured: {plan.name} of {plan.target} {_where(found.limit)}"
     if not found.fits:
@@ -138,7 +138,7 @@ def _least_outside(found: "Fit") -> int:
 def _remedy_lines(found: "Fit") -> list[str]:
     if not found.outcomes:
         return []
-    without, what = _without(found), _PLURAL[found.over]
+    without, what = _without(found), _WORDS[found.over]
     lines = ["", f"each remedy by itself, for {what} {found.found.size + 1}:"]
     for outcome in found.outcomes:
         if outcome.need is None:
@@ -157,10 +157,10 @@ def _gpu_lines(found: "Fit", verbose: bool) -> list[str]:
     lines = ["", "other GPUs, with the same share of headroom:"]
     for other in found.others:
         size, limit = other.found.size, format_size(other.limit.bytes)
-        takes = f"{_PLURAL[found.over]} {size}" if size else "nothing"
+        takes = f"{_WORDS[found.over]} {size}" if size else "nothing"
         lines.append(f"  {other.limit.gpu.name:<27} {limit:>10}  {takes}")
     if verbose:
-        lines += ["", f"predicted ({_PLURAL[found.over]}: allocated, reserved, process):"]
+        lines += ["", f"predicted ({_WORDS[found.over]}: allocated, reserved, process):"]
         lines += [
             f"  {size:>8}: {need.allocated_bytes:,} {need.reserved_bytes:,} {need.process_bytes:,}"
             for size, need in found.found.needs.items()
@@ -178,7 +178,7 @@ def picture_of(found: "Fit") -> Picture:
         "allocated": [need.allocated_bytes for need in needs],
     }
     series = tuple(Series(label, tuple(size / GIB for size in line), sizes) for label, line in lines.items())
-    what = _PLURAL[found.over]
+    what = _WORDS[found.over]
     levels = {f"limit {_where(found.limit)}: {format_size(found.limit.bytes)}": found.limit.bytes / GIB}
     highest = max(need.process_bytes for need in needs)
     levels |= {
