@@ -15,7 +15,7 @@ from vramscope.cli.options import common_options, workload_options, workload_val
 from vramscope.cli.output import make_folder, prepare_outputs, print_line, write_text
 from vramscope.cli.passes import pass_option
 from vramscope.cli.progress import progress_bar
-from vramscope.cli.setup_options import SETUP_KEYS, check_setup, pass_of_setup, setup_of, setup_options
+from vramscope.cli.setup_options import check_setup, pass_of_setup, setup_of, setup_options
 from vramscope.errors import UsageError
 from vramscope.ledger.comparison import Comparison, compare_recordings
 from vramscope.recording.file import write_recording
@@ -161,7 +161,7 @@ def _predict(
         from vramscope.workloads.workload import WorkloadOptions
 
         options = WorkloadOptions.from_json({**workload_values(given), "device": "cpu"})
-        setup = setup_of({key: given[key] for key in SETUP_KEYS})
+        setup = setup_of(given)
 
         def progress(name: str, text: str) -> None:
             bar.announce(f"{name}: {text}")

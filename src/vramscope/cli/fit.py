@@ -13,7 +13,7 @@ from vramscope.cli.fit_words import document_of, picture_of, words_of
 from vramscope.cli.options import common_options, workload_options, workload_values
 from vramscope.cli.output import make_folder, prepare_outputs, print_line, write_text
 from vramscope.cli.progress import progress_bar
-from vramscope.cli.setup_options import SETUP_KEYS, check_setup, setup_of, setup_options
+from vramscope.cli.setup_options import check_setup, setup_of, setup_options
 from vramscope.errors import UsageError
 from vramscope.predict.gpus import Gpu, find_gpu, nearest_gpu
 from vramscope.units import format_size, parse_share, parse_size
@@ -130,7 +130,7 @@ def _search(
         from vramscope.workloads.workload import WorkloadOptions
 
         options = WorkloadOptions.from_json({**workload_values(given), "device": "cpu"})
-        plan = Plan(target, options, name, settings, setup_of({key: given[key] for key in SETUP_KEYS}))
+        plan = Plan(target, options, name, settings, setup_of(given))
         limit = Limit(gpu, usable_bytes, room)
         others = limits_of_neighbours(limit, lambda size: _headroom(headroom, size))
         return fit(plan, over, limit, others, bar.announce)

@@ -30,9 +30,12 @@ _SETUP_OPTIONS = (
     click.option("--bucket-view", is_flag=True, help="Gradients of ddp are views of their buckets."),
     click.option("--no-reshard", is_flag=True, help="fsdp2 keeps gathered parameters from forward to backward."),
 )
-SETUP_KEYS = ("trainable", "parallel", "world_size", "bucket_cap_mb", "bucket_view", "no_reshard")
-_OF_RANKS = {"world_size": "--world-size", "bucket_cap_mb": "--bucket-cap-mb"}
-_FLAGS_OF_RANKS = {"bucket_view": "--bucket-view", "no_reshard": "--no-reshard"}
+_OF_RANKS = {
+    "world_size": "--world-size",
+    "bucket_cap_mb": "--bucket-cap-mb",
+    "bucket_view": "--bucket-view",
+    "no_reshard": "--no-reshard",
+}
 _DEFAULT_WORLD_SIZE = 2
 TRAINING = "training"
 
@@ -56,7 +59,7 @@ def check_setup(given: dict[str, Any], passes: Sequence[str]) -> None:
     if pass_of_setup(given) and any(name != TRAINING for name in passes):
         raise UsageError("--parallel and --train belong to training: leave them out, or --pass inference")
     if given["parallel"] is None:
-        for key, flag in {**_OF_RANKS, **_FLAGS_OF_RANKS}.items():
+        for key, flag in _OF_RANKS.items():
             if given[key]:
                 raise UsageError(f"{flag} does nothing on one GPU: give --parallel ddp or fsdp2 too")
 
