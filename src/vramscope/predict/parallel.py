@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import torch.distributed as dist
@@ -21,8 +21,9 @@ NCCL_BYTES = (544 * 10**6, 4 * 10**9)
 """NCCL's own memory for one group, outside the allocator: least seen on A100, most seen on 8 H100. It depends on the
 topology, the number of channels and NCCL_BUFFSIZE, none of which is known here."""
 NOT_MODELLED = (
-    "collectives are pretended: NCCL's own memory (0.5 to 4 GB, outside the allocator) is a range in the process's "
-    "figure, and side streams' separate pools, which can raise reserved memory, are not modelled"
+    f"collectives are pretended: NCCL's own memory ({NCCL_BYTES[0] / 1e9:.1f} to {NCCL_BYTES[1] / 1e9:.0f} GB, outside "
+    "the allocator) is a range in the process's figure, and side streams' separate pools, which can raise reserved "
+    "memory, are not modelled"
 )
 
 
@@ -70,7 +71,6 @@ class Rank:
 
     ranks: Ranks
     mesh: DeviceMesh
-    _buckets: set[int] = field(default_factory=set)
     _model: DistributedDataParallel | None = None
 
     def built(self, prepared: PreparedWorkload) -> PreparedWorkload:
