@@ -142,6 +142,13 @@ def test_inference_lists_no_remedy_of_training(tmp_path):
     assert document["gpu"] == "gtx1660ti-6gb"
 
 
+@pytest.mark.parametrize("command", ["estimate", "fit"])
+def test_help_lists_no_device_since_a_prediction_refuses_one(command, tmp_path):
+    words = vramscope(command, "--help", cwd=tmp_path).stdout
+    assert "--seed" in words
+    assert "--device" not in words
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -11,9 +11,8 @@ import click
 
 from vramscope.allocator.settings import parse_settings
 from vramscope.cli.against import compare_with, is_of_cpu, read_measured
-from vramscope.cli.options import common_options, workload_options, workload_values
+from vramscope.cli.options import common_options, predicted_options, workload_values
 from vramscope.cli.output import make_folder, prepare_outputs, print_line, write_text
-from vramscope.cli.passes import pass_option
 from vramscope.cli.progress import progress_bar
 from vramscope.cli.setup_options import check_setup, pass_of_setup, setup_of, setup_options
 from vramscope.errors import UsageError
@@ -42,10 +41,15 @@ ANNOUNCEMENTS_BESIDES_STEPS = 2
     metavar="PATH",
     help="Show the prediction beside a recording, a folder of `compare -o`, or a CUDA snapshot (.pickle).",
 )
-@pass_option
+@click.option(
+    "--pass",
+    "pass_name",
+    metavar="NAME",
+    help="Predict training or inference alone; of --against, read this pass, or take what says none for it.",
+)
 @click.option("--allocator", default="", metavar="SETTINGS", help="As in PYTORCH_CUDA_ALLOC_CONF.")
 @setup_options
-@workload_options
+@predicted_options
 @click.option("-o", "--out", "folder", type=click.Path(path_type=Path), help="Keep recordings, JSON and PNGs in DIR.")
 @click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="Rows of the longer tables.")
 @common_options

@@ -10,7 +10,7 @@ import click
 from vramscope.allocator.settings import parse_settings
 from vramscope.cli.estimate import check_device
 from vramscope.cli.fit_words import document_of, picture_of, words_of
-from vramscope.cli.options import common_options, workload_options, workload_values
+from vramscope.cli.options import common_options, predicted_options, workload_values
 from vramscope.cli.output import make_folder, prepare_outputs, print_line, write_text
 from vramscope.cli.progress import progress_bar
 from vramscope.cli.setup_options import check_setup, setup_of, setup_options
@@ -37,10 +37,17 @@ _USUAL_PREDICTIONS = 30
     show_default=True,
     help="What is made as large as fits.",
 )
-@click.option("--pass", "name", type=click.Choice(["training", "inference"]), default="training", show_default=True)
+@click.option(
+    "--pass",
+    "name",
+    type=click.Choice(["training", "inference"]),
+    default="training",
+    show_default=True,
+    help="What is to fit.",
+)
 @click.option("--allocator", default="", metavar="SETTINGS", help="As in PYTORCH_CUDA_ALLOC_CONF.")
 @setup_options
-@workload_options
+@predicted_options
 @click.option("-o", "--out", "folder", type=click.Path(path_type=Path), help="Keep fit.json and fit.png in DIR.")
 @common_options
 def fit_command(

@@ -35,11 +35,15 @@ _WORKLOAD_OPTIONS = (
     click.option(
         "--optimizer",
         metavar="NAME[:KEY=VALUE,…]",
-        help="Any of torch.optim, such as sgd:momentum=0.9 [default: the Workload's own, or adamw].",
+        help="Any of torch.optim, such as sgd:momentum=0.9, or an 8-bit one of bitsandbytes "
+        "[default: the Workload's own, or adamw].",
     ),
     click.option("--foreach/--no-foreach", default=None, help="The optimizer's multi-tensor form."),
     click.option("--fused/--no-fused", default=None, help="The optimizer's fused form."),
-    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
+)
+_DEVICE_OPTION = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+_REFUSED_DEVICE_OPTION = click.option("--device", default="auto", hidden=True)
+_STEP_OPTIONS = (
     click.option(
         "--steps", type=click.IntRange(1), default=2, show_default=True, help="Steady steps after one cold step."
     ),
@@ -65,7 +69,12 @@ WORKLOAD_KEYS = (
 
 def workload_options(command: Command) -> Command:
     """Add the options that say what to run and how."""
-    return with_options(command, _WORKLOAD_OPTIONS)
+    return with_options(command, (*_WORKLOAD_OPTIONS, _DEVICE_OPTION, *_STEP_OPTIONS))
+
+
+def predicted_options(command: Command) -> Command:
+    """Add the same to a prediction, which runs on no device: it refuses ``--device`` and does not list it."""
+    return with_options(command, (*_WORKLOAD_OPTIONS, _REFUSED_DEVICE_OPTION, *_STEP_OPTIONS))
 
 
 def common_options(command: Command) -> Command:
