@@ -58,6 +58,7 @@ def test_words_for_one_recording(compared):
     [
         (("--batch", "4", "--against", "out"), "batch is 3 in the recording and 4 in the prediction"),
         (("--batch", "3", "--against", "out", "--gpu", "t4-16gb"), "the recording is of the CPU"),
+        (("--batch", "3", "--against", "out", "--allocator", "max_split_size_mb:64"), "mb:64: the recording is of"),
         (("--against", "nowhere"), "nowhere"),
         (("--against", "absent.pickle"), "--pass training or --pass inference"),
         (("--against", "absent.pickle", "--pass", "training"), "no such file"),

@@ -79,7 +79,7 @@ def estimate_command(
     check_device(given["device"])
     prepare_outputs(folder, json_path)
     measured = read_measured(against, pass_name) if against is not None else {}
-    gpu = _gpu(gpu_name, bool(measured) and is_of_cpu(measured))
+    gpu = _gpu(gpu_name, allocator, bool(measured) and is_of_cpu(measured))
     passes = _passes(pass_name or pass_of_setup(given), measured)
     check_setup(given, passes)
     comparison, uses = _predict(target, gpu, allocator, given, quiet, passes)
@@ -93,16 +93,17 @@ def estimate_command(
         _print(comparison, gpu, uses, beside, top, verbose)
 
 
-def _gpu(name: str | None, of_cpu: bool) -> "Gpu | None":
+def _gpu(name: str | None, allocator: str, of_cpu: bool) -> "Gpu | None":
     """The GPU to predict for; None where a recording of the CPU is to be compared with."""
     from vramscope.predict.gpus import find_gpu
 
-    if of_cpu and name is None:
-        return None
     if of_cpu:
-        raise UsageError(
-            f"--gpu {name}: the recording is of the CPU, which is predicted by its own rules: leave it out"
-        )
+        for option, value in (("--gpu", name), ("--allocator", allocator)):
+            if value:
+                raise UsageError(
+                    f"{option} {value}: the recording is of the CPU, which is predicted by its own rules: leave it out"
+                )
+        return None
     if name is None:
         raise UsageError("estimate needs --gpu NAME, such as h100-80gb: `--gpu list` names all")
     return find_gpu(name)
