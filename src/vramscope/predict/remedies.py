@@ -62,23 +62,23 @@ def remedies_for(plan: Plan, over: str, size: int) -> list[Remedy]:
         over: what is sized, ``batch`` or ``seq``.
         size: the size.
     """
-    found = []
+    found = [Remedy("expandable_segments:True", settings={"expandable_segments": True})]
     if plan.options.amp is None and plan.options.dtype == "float32":
-        found.append(Remedy("amp bfloat16", {"amp": "bfloat16"}))
-    if not plan.settings.expandable_segments:
-        found.append(Remedy("expandable_segments:True", settings={"expandable_segments": True}))
-    return found + (_of_training(plan, over, size) if plan.name == PassName.TRAINING else [])
+        found.insert(0, Remedy("amp bfloat16", {"amp": "bfloat16"}))
+    if plan.name == PassName.TRAINING:
+        found += _of_training(plan, over, size)
+    return [remedy for remedy in found if remedy.apply(plan) != plan]
 
 
 def _of_training(plan: Plan, over: str, size: int) -> list[Remedy]:
-    found = [] if plan.options.checkpoint else [Remedy("checkpoint", {"checkpoint": True})]
+    found = [Remedy("checkpoint", {"checkpoint": True})]
     if over == "batch" and size > 1 and plan.options.accumulate == 1:
         half = -(-size // 2)
         found.append(Remedy(f"accumulate 2 x {half}", {"batch": half, "accumulate": 2}))
-    return found + _of_the_optimizer(plan) + _of_what_is_trained(plan)
+    return found + _of_the_optimizer() + _of_what_is_trained(plan)
 
 
-def _of_the_optimizer(plan: Plan) -> list[Remedy]:
+def _of_the_optimizer() -> list[Remedy]:
     missing = "" if importlib.util.find_spec(BITSANDBYTES) else f"pip install {BITSANDBYTES}"
     plain = {"foreach": None, "fused": None}
     return [
