@@ -4,6 +4,7 @@ import ast
 import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -22,7 +23,11 @@ _WORDS = {"true": True, "false": False, "none": None}
 
 def available() -> dict[str, type[Optimizer]]:
     """Every optimizer in ``torch.optim`` by its lower-case name."""
-    classes = (item for item in vars(torch.optim).values() if inspect.isclass(item))
+    return _optimizers_of(torch.optim)
+
+
+def _optimizers_of(module: ModuleType) -> dict[str, type[Optimizer]]:
+    classes = (item for item in vars(module).values() if inspect.isclass(item))
     return {item.__name__.lower(): item for item in classes if issubclass(item, Optimizer) and item is not Optimizer}
 
 
@@ -33,12 +38,8 @@ def _eight_bit(spec: str) -> dict[str, type[Optimizer]]:
         TargetError: the library is not installed, or its import fails.
     """
     require_library(f"optimizer {spec!r}", BITSANDBYTES, f"pip install {BITSANDBYTES}")
-    classes = vars(import_library(f"optimizer {spec!r}", BITSANDBYTES).optim).values()
-    return {
-        item.__name__.lower(): item
-        for item in classes
-        if inspect.isclass(item) and issubclass(item, Optimizer) and item.__name__.lower().endswith(_EIGHT_BIT)
-    }
+    found = _optimizers_of(import_library(f"optimizer {spec!r}", BITSANDBYTES).optim)
+    return {name: kind for name, kind in found.items() if name.endswith(_EIGHT_BIT)}
 
 
 @dataclass(frozen=True)
@@ -158,14 +159,15 @@ def plan(spec: str, foreach: bool | None = None, fused: bool | None = None) -> O
         fused: likewise.
 
     Raises:
+        TargetError: an optimizer of bitsandbytes, which is not installed or cannot be imported.
         UsageError: an unknown name or option, or an option this optimizer does not have.
     """
     name, _, text = spec.partition(":")
-    kinds = _eight_bit(spec) if name.strip().lower().endswith(_EIGHT_BIT) else available()
-    kind = kinds.get(name.strip().lower())
+    key = name.strip().lower()
+    library, kinds = (BITSANDBYTES, _eight_bit(spec)) if key.endswith(_EIGHT_BIT) else ("torch.optim", available())
+    kind = kinds.get(key)
     if kind is None:
-        hint = suggestion(name.lower(), kinds) or f"; known are {', '.join(sorted(kinds))}"
-        library = BITSANDBYTES if name.strip().lower().endswith(_EIGHT_BIT) else "torch.optim"
+        hint = suggestion(key, kinds) or f"; known are {', '.join(sorted(kinds))}"
         raise UsageError(f"{library} has no optimizer {name!r}{hint}")
     settings = _parse_settings(spec, text)
     for flag, value in (("foreach", foreach), ("fused", fused)):
