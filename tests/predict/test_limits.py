@@ -35,6 +35,10 @@ class Convolves(nn.Module):
     def forward(self, x):
         return self.convolution(x)
 
+class Attends(nn.Module):
+    def forward(self, x):
+        return nn.functional.scaled_dot_product_attention(x, x, x)
+
 def item(): return Workload(Reads(lambda x: x.sum().item()), torch.ones(3, 4))
 def condition(): return Workload(Reads(lambda x: 2 if x.sum() > 0 else 1), torch.ones(3, 4))
 def nonzero(): return Workload(Reads(lambda x: torch.nonzero(x).shape[0]), torch.ones(3, 4))
@@ -44,6 +48,8 @@ def custom(): return Workload(Reads(lambda x: torch.ops.{space}.scale(x)), torch
 def unknown(): return Workload(Reads(lambda x: torch.ops.{space}.unknown(x)), torch.ones(3, 4))
 def numpy(): return Workload(Reads(lambda x: float(x.numpy().sum())), torch.ones(3, 4))
 def convolution(): return Workload(Convolves(), torch.ones(2, 3, 8, 8))
+def recurrent(): return Workload(nn.LSTM(4, 4), torch.ones(3, 2, 4))
+def attention(): return Workload(Attends(), torch.ones(1, 2, 16, 64, dtype=torch.bfloat16))
 """
 
 
@@ -54,9 +60,9 @@ def notes(tmp_path):
     path = tmp_path / "models.py"
     path.write_text(MODELS.replace("{space}", space), encoding="utf-8")
 
-    def predict(factory: str) -> str:
+    def predict(factory: str, gpu: str = "t4-16gb") -> str:
         options = WorkloadOptions(steps=1)
-        recording = predict_passes(f"{path}:{factory}", options, find_gpu("t4-16gb"), ("inference",))["inference"]
+        recording = predict_passes(f"{path}:{factory}", options, find_gpu(gpu), ("inference",))["inference"]
         return " ".join(recording.notes)
 
     return predict
@@ -73,10 +79,16 @@ def notes(tmp_path):
         ("custom", "::scale: what its kernel takes beside its results counts as 0: a lower bound"),
         # 3 channels of 3 x 3 at 8 x 8 places of 2 images, float32: 13,824 bytes
         ("convolution", "would take 13.5 KiB"),
+        ("recurrent", "recurrent layers for backward beside their outputs counts as 0: a lower bound"),
     ],
 )
 def test_what_is_assumed_or_left_out_is_said(notes, factory, said):
     assert said in notes(factory)
+
+
+@pytest.mark.parametrize(("gpu", "times"), [("h100-80gb", 1), ("a100-80gb", 0)])
+def test_attention_by_cudnn_is_said_once_and_only_where_cudnn_computes_it(notes, gpu, times):
+    assert notes("attention", gpu).count("workspaces of cuDNN attention count as 0: a lower bound") == times
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,14 @@ from vramscope.recorders.virtual_mode import Rule, VirtualMode
 from vramscope.units import format_size
 
 aten = torch.ops.aten
+_RECURRENT = "what cuDNN keeps of recurrent layers for backward beside their outputs counts as 0: a lower bound"
+_ATTENTION = "workspaces of cuDNN attention count as 0: a lower bound"
+_SAID_OF = {
+    aten.mkldnn_rnn_layer.default: _RECURRENT,
+    aten._cudnn_rnn.default: _RECURRENT,
+    aten._scaled_dot_product_cudnn_attention.default: _ATTENTION,
+    aten._scaled_dot_product_cudnn_attention_backward.default: _ATTENTION,
+}
 
 
 class Limits:
@@ -23,37 +31,20 @@ class Limits:
 
     def __init__(self) -> None:
         self._largest_matrix_bytes = 0
-        self._recurrent = False
-        self._attention = False
 
     def rules(self) -> Mapping[OpOverload, Rule]:
         """Rules that note what they see and change nothing."""
-        attention = (
-            aten._scaled_dot_product_cudnn_attention.default,
-            aten._scaled_dot_product_cudnn_attention_backward.default,
-        )
-        return {
-            aten.convolution.default: self._see_convolution,
-            **dict.fromkeys((aten.mkldnn_rnn_layer.default, aten._cudnn_rnn.default), self._see_recurrent),
-            **dict.fromkeys(attention, self._see_attention),
-        }
+        return {aten.convolution.default: self._see_convolution, **dict.fromkeys(_SAID_OF, _say)}
 
     def notes(self) -> tuple[str, ...]:
-        """What was left out."""
-        found = []
-        if self._largest_matrix_bytes:
-            found.append(
-                "convolution workspaces of cuDNN count as 0, a lower bound: the explicit matrix of the largest "
-                f"convolution here would take {format_size(self._largest_matrix_bytes)}, and cuDNN takes anything from "
-                "nothing to such sizes"
-            )
-        if self._recurrent:
-            found.append(
-                "what cuDNN keeps of recurrent layers for backward beside their outputs counts as 0: a lower bound"
-            )
-        if self._attention:
-            found.append("workspaces of cuDNN attention count as 0: a lower bound")
-        return tuple(found)
+        """What was left out of convolutions, which only the largest of them tells."""
+        if not self._largest_matrix_bytes:
+            return ()
+        return (
+            "convolution workspaces of cuDNN count as 0, a lower bound: the explicit matrix of the largest "
+            f"convolution here would take {format_size(self._largest_matrix_bytes)}, and cuDNN takes anything from "
+            "nothing to such sizes",
+        )
 
     def _see_convolution(
         self, mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -63,17 +54,10 @@ class Limits:
         self._largest_matrix_bytes = max(self._largest_matrix_bytes, size)
         return result
 
-    def _see_recurrent(
-        self, mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> Any:
-        self._recurrent = True
-        return mode.run(func, *args, **kwargs)
 
-    def _see_attention(
-        self, mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> Any:
-        self._attention = True
-        return mode.run(func, *args, **kwargs)
+def _say(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    mode.note(_SAID_OF[func])
+    return mode.run(func, *args, **kwargs)
 
 
 def window_matrix_bytes(weight: tuple[int, ...], result: tuple[int, ...], element_bytes: int) -> int:
