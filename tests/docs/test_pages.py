@@ -9,6 +9,7 @@ from tests.docs.console import Block, blocks_of, commands_of, comparable, rewrit
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+RESULTS = sorted((ROOT / "results").rglob("*.md"))
 RUN = [page for page in PAGES if any(block.is_run for block in blocks_of(page.read_text(encoding="utf-8")))]
 
 
@@ -26,6 +27,13 @@ def test_links_between_files_lead_somewhere(page: Path) -> None:
     targets = re.findall(r"\]\(([^)\s#]+)(?:#[^)]*)?\)", text)
     missing = [target for target in targets if "://" not in target and not (page.parent / target).exists()]
     assert missing == []
+
+
+@pytest.mark.parametrize("page", [*PAGES, *RESULTS], ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_row_of_a_table_has_as_many_cells_as_its_rule(page: Path) -> None:
+    tables = re.findall(r"^\|.*\n(?:^\|.*\n)+", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    uneven = [table for table in tables if len({len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}) > 1]
+    assert uneven == []
 
 
 def test_a_block_that_is_not_run_says_why() -> None:
