@@ -77,9 +77,8 @@ def write_table(path: Path, content: Mapping[str, Any]) -> None:
 def _summary(rows: list[dict[str, Any]]) -> list[str]:
     lines = ["| torch | library | architectures | passes | exact, attributed and labelled to the byte | events |"]
     lines.append("|---|---|--:|--:|--:|--:|")
-    groups = sorted({(row["versions"]["torch"], row["library"], row["versions"][row["library"]]) for row in rows})
-    for torch_version, library, library_version in groups:
-        chosen = [r for r in rows if (r["versions"]["torch"], r["library"]) == (torch_version, library)]
+    for torch_version, library, library_version in sorted(set(map(_versions, rows))):
+        chosen = [row for row in rows if _versions(row) == (torch_version, library, library_version)]
         passes = [result for row in chosen for result in row["passes"].values()]
         events = sum(result.get("events", 0) for result in passes)
         clean = sum(_is_clean(result) for result in passes)
@@ -87,6 +86,11 @@ def _summary(rows: list[dict[str, Any]]) -> list[str]:
         lines.append(f"| {torch_version} | {library} {library_version} | {counts} |")
     machines = sorted({row["machine"] for row in rows})
     return [*lines, "", f"Machine: {'; '.join(machines)}."]
+
+
+def _versions(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    """What a row was made with: torch's version, the library, and its version."""
+    return row["versions"]["torch"], row["library"], row["versions"][row["library"]]
 
 
 def _is_clean(result: Mapping[str, Any]) -> bool:

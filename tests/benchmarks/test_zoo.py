@@ -106,3 +106,15 @@ def test_a_further_run_replaces_its_own_row_only(tmp_path: Path, small) -> None:
         model = Architecture(name, Kind.OTHER, library="torch", target="nothing:here")
         content = add_row(tmp_path / "zoo.json", Row(model, {PassName.TRAINING: replace(found, events=events)}))
     assert [row["passes"]["training"]["events"] for row in content["rows"].values()] == [3, 2]
+
+
+def test_each_version_of_a_library_counts_its_own_rows(tmp_path: Path, small) -> None:
+    from benchmarks.zoo.results import Row
+
+    row = Row(Architecture("A", Kind.OTHER, library="numpy", target="nothing:here"), {PassName.TRAINING: check(*small)})
+    old, new = ({**row.to_json(), "versions": {"torch": "2", "numpy": version}} for version in ("1.0", "2.0"))
+    write_table(tmp_path / "zoo.md", {"rows": {"A": old, "B": new, "C": new}})
+    page = (tmp_path / "zoo.md").read_text()
+    events = len(small[0])
+    assert f"| 2 | numpy 1.0 | 1 | 1 | 1 | {events:,} |" in page
+    assert f"| 2 | numpy 2.0 | 2 | 2 | 2 | {2 * events:,} |" in page
