@@ -1,4 +1,4 @@
-"""Every command in the README and the guide is run, and prints what the page shows."""
+"""The sessions in the README and the guide are run and print what the page shows; those that are not say why."""
 
 import re
 from pathlib import Path
