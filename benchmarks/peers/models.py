@@ -24,7 +24,6 @@ class Model:
 
     Attributes:
         name: for the tables.
-        about: what it stands for.
         target: as vramscope takes it.
         parameters: elements of all parameters.
         tensors: how many parameters there are.
@@ -32,7 +31,6 @@ class Model:
     """
 
     name: str
-    about: str
     target: str
     parameters: int
     tensors: int
@@ -121,17 +119,16 @@ MODELS = {
     model.name: model
     for model in (
         # two embeddings; per layer two norms and four linear layers, weight and bias each; a last norm
-        Model("gpt2", "large operators", "gpt2", _gpt(50257, 1024, 768, 12), 2 + 12 * 12 + 2),
+        Model("gpt2", "gpt2", _gpt(50257, 1024, 768, 12), 2 + 12 * 12 + 2),
         # He et al. 2015: 20 convolutions without bias, 20 batch norms, one linear layer
-        Model("resnet18", "convolutions", "resnet18", 11_689_512, 20 + 2 * 20 + 2),
+        Model("resnet18", "resnet18", 11_689_512, 20 + 2 * 20 + 2),
         # Dosovitskiy et al. 2021: class token, positions, patches; per layer as GPT-2; a last norm and the head
-        Model("vit_b16", "large operators", "vit_b16", 86_567_656, 4 + 12 * 12 + 4),
+        Model("vit_b16", "vit_b16", 86_567_656, 4 + 12 * 12 + 4),
         # embedding; per layer four tensors; the head
-        Model("lstm", "one fused operator", "lstm", 10_000 * 650 + 2 * _LSTM_LAYER + 650 * 10_000 + 10_000, 1 + 8 + 2),
-        Model("tiny", "100 tiny layers", f"{_HERE}:build_tiny", 100 * (16 * 16 + 16), 200),
+        Model("lstm", "lstm", 10_000 * 650 + 2 * _LSTM_LAYER + 650 * 10_000 + 10_000, 1 + 8 + 2),
+        Model("tiny", f"{_HERE}:build_tiny", 100 * (16 * 16 + 16), 200),
         Model(
             "checkpointed",
-            "a checkpointed transformer",
             f"{_HERE}:build_transformer",
             _gpt(8192, 256, 256, 6),
             2 + 12 * 6 + 2,
@@ -139,5 +136,5 @@ MODELS = {
         ),
     )
 }
-KERNEL = Model("convolution", "scratch inside a kernel", f"{_HERE}:build_convolution", 8 * 8 * 3 * 3, 1)
-LITTLE = Model("little", "a smoke test", f"{_HERE}:build_little", _gpt(97, 16, 16, 2), 2 + 12 * 2 + 2)
+KERNEL = Model("convolution", f"{_HERE}:build_convolution", 8 * 8 * 3 * 3, 1)
+LITTLE = Model("little", f"{_HERE}:build_little", _gpt(97, 16, 16, 2), 2 + 12 * 2 + 2)
