@@ -1,12 +1,11 @@
 """What is built for a release holds what it needs, and nothing of the machine that built it."""
 
-import subprocess
-import sys
 import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
+from tests.processes import python
 
 import vramscope
 
@@ -17,14 +16,7 @@ ROOT = Path(__file__).parents[1]
 def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("build", reason="the extra dev is not installed")
     folder = tmp_path_factory.mktemp("dist")
-    finished = subprocess.run(
-        [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stdout + finished.stderr
+    python("-m", "build", "--no-isolation", "--outdir", folder, ROOT)
     return folder
 
 

@@ -1,37 +1,25 @@
 """scripts/gpu_check without a GPU: the way it takes, and that one section's failure loses nothing of the others."""
 
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from tests.processes import python
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "scripts" / "gpu_check"
 
 
 def test_a_section_runs_and_says_on_which_device(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        str(SCRIPT),
-        str(tmp_path / "out"),
-        "--device",
-        "cpu",
-        "--only",
-        "environment",
-        "snapshot",
-    ]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert finished.returncode == 0, finished.stdout + finished.stderr
+    printed = python(SCRIPT, tmp_path / "out", "--device", "cpu", "--only", "environment", "snapshot")
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert (results["device"], results["failed"]) == ("cpu", [])
     assert results["sections"]["environment"]["tool"] == "doctor"
     assert "cpu" in results["sections"]["snapshot"]["skipped"]
-    assert finished.stdout.splitlines()[-1].startswith("all sections passed (cpu)")
+    assert printed.splitlines()[-1].startswith("all sections passed (cpu)")
 
 
 @pytest.fixture

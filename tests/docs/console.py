@@ -8,7 +8,7 @@ A page is a user's session in one empty folder, from top to bottom:
   digits are not;
 - ``<!-- not run: REASON -->`` before a block says that it cannot be run here, and why.
 
-``python tests/docs/console.py PAGE…`` writes what the commands print into the pages.
+``python -m tests.docs.console PAGE…`` writes what the commands print into the pages.
 """
 
 import os
@@ -19,6 +19,8 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.processes import unmeasured
 
 BLOCK = re.compile(
     r"(?:^<!-- (?P<note>file|varies|not run)(?:: (?P<value>[^\n]*?))? -->\n+)?"
@@ -85,7 +87,7 @@ def printed_by(command: str, folder: Path, previous_code: int = 0) -> tuple[str,
 
 def _surroundings() -> dict[str, str]:
     """The environment of a user: not that of a service that runs tests, nor of one that measures their coverage."""
-    return {name: value for name, value in os.environ.items() if name != "CI" and not name.startswith("COVERAGE_")}
+    return {name: value for name, value in unmeasured().items() if name != "CI"}
 
 
 def comparable(block: Block, output: str) -> str:

@@ -1,10 +1,9 @@
 """The documentation's site builds without a warning, and shows the API's docstrings."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from tests.processes import python
 
 ROOT = Path(__file__).parents[2]
 
@@ -13,15 +12,7 @@ ROOT = Path(__file__).parents[2]
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("mkdocstrings", reason="the extra docs is not installed")
     folder = tmp_path_factory.mktemp("site")
-    finished = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(folder)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr
+    python("-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", folder, cwd=ROOT)
     return folder
 
 

@@ -1,19 +1,17 @@
 """Terminals, locales, folders and disks as they are elsewhere: nothing lost, one clear line, no traceback."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from tests.processes import unmeasured
 from tests.views.samples import training
 
 from vramscope.recording.file import write_recording
 
 VRAMSCOPE = f"{sys.executable} -m vramscope"
 FULL = Path("/dev/full")
-WITHOUT_COVERAGE = {name: None for name in os.environ if name.startswith("COVERAGE_")}
-"""It writes files of its own, for which there is no room in some of these places."""
 needs_dev_full = pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
 
 
@@ -24,8 +22,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 def shell(command: str, cwd: Path, **environment: str | None) -> subprocess.CompletedProcess[bytes]:
-    """What a shell does with a command; an environment variable that is None is not there."""
-    merged = {**os.environ, "NO_COLOR": "1", **WITHOUT_COVERAGE, **environment}
+    """What a shell does with a command; an environment variable that is None is not there.
+
+    Coverage is not measured: for its files there is no room in some of these places.
+    """
+    merged = {**unmeasured(), "NO_COLOR": "1", **environment}
     return subprocess.run(
         ["bash", "-o", "pipefail", "-c", command],
         cwd=cwd,

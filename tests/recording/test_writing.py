@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.processes import unmeasured
 
 from vramscope.errors import OutputError
 from vramscope.recording.file import RecordingWriter, read_recording, write_recording
@@ -196,8 +197,7 @@ def test_a_full_disk_is_told_and_leaves_the_old_file(tmp_path: Path, limit: int,
     tests = os.fspath(Path(__file__).parent.parent)
     code = FULL.format(tests=tests, path=os.fspath(path), limit=limit, parts=parts)
     # coverage's own file would meet the limit too
-    unmeasured = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=unmeasured)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=unmeasured())
     expected = (
         f"{path}: cannot be written (file too large): choose a folder whose file system and limits allow larger files"
     )

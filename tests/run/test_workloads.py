@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 import pytest
+from tests.processes import unmeasured
 from tests.run.scripts import TRAINING, plainly, require_exact, run
 
 GAN = """
@@ -243,7 +244,7 @@ def test_what_is_compiled_stays_so(tmp_path) -> None:
 @pytest.fixture
 def without_coverage(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measuring coverage takes a trace function, and a script that has one keeps it: then there are no lines."""
-    for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
+    for name in os.environ.keys() - unmeasured().keys():
         monkeypatch.delenv(name)
 
 
