@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.cli.command import vramscope
 from tests.run.scripts import require_exact
 
 COMMON = """
@@ -55,28 +56,22 @@ def documents(folder: Path, wrapping: str) -> list[dict[str, Any]]:
     return [json.loads((folder / "out" / f"run.rank{rank}.json").read_text()) for rank in range(2)]
 
 
-def report(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "vramscope", "report", "out", *arguments]
-    environment = {**os.environ, "NO_COLOR": "1", "COLUMNS": "120"}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-
-
 def require_merged(folder: Path, by_rank: dict[str, dict[str, Any]]) -> None:
     """`vramscope report FOLDER` says what the ranks' own documents say, and shows the worst rank in full."""
-    merged = json.loads(report(folder, "--format", "json").stdout)
+    merged = json.loads(vramscope("report", "out", "--format", "json", cwd=folder).stdout)
     ranked = merged["ranks"]["training"]
     assert ranked["passes"] == {rank: document["passes"]["training"] for rank, document in by_rank.items()}
     assert ranked["passes"][str(ranked["worst_rank"])] == merged["passes"]["training"] == ranked["worst"]
     assert max(ranked["peak_bytes"].values()) == merged["passes"]["training"]["peak"]["bytes"]
-    rows = list(csv.DictReader(report(folder, "--format", "csv").stdout.splitlines()))
+    rows = list(csv.DictReader(vramscope("report", "out", "--format", "csv", cwd=folder).stdout.splitlines()))
     for rank, size in ranked["peak_bytes"].items():
         held = [int(row["value"]) for row in rows if (row["rank"], row["figure"]) == (rank, "bytes_at_peak")]
         sites = [int(row["value"]) for row in rows if (row["rank"], row["table"]) == (rank, "site")]
         assert sum(held) - sum(sites) == size
-    shown = report(folder).stdout
+    shown = vramscope("report", "out", cwd=folder).stdout
     assert shown.index("Ranks, training") < shown.index(f"Rank {ranked['worst_rank']}, the highest")
     (folder / "out" / "run.rank1.vram").rename(folder / "elsewhere.vram")
-    assert "No recording of rank 1" in report(folder).stdout
+    assert "No recording of rank 1" in vramscope("report", "out", cwd=folder).stdout
 
 
 @pytest.mark.parametrize("wrapping", [DDP, FSDP], ids=["ddp", "fsdp2"])
