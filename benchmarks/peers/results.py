@@ -155,14 +155,13 @@ def _accuracy_table(accuracy: Results) -> Iterator[str]:
 def _claim_row(tool: str, found: Results) -> str:
     claim = found[tool]
     split = [f"{claim['split'][category]:,}" if category in claim["split"] else "–" for category in SPLIT]
-    share = claim.get("backward_share")
-    error = _percent(_peak_error(found, tool)) if tool != TRUTH else ""
-    booked = f"{share:.1%}" if share is not None else "–"
-    own_bytes = _own_memory_bytes(found, tool)
-    own = f"{own_bytes / 2**20:,.1f} MiB" if own_bytes is not None else "–"
-    return _row(
-        tool, f"{claim['peak_bytes']:,}", error, *split, booked if tool != TRUTH else "", own if tool != TRUTH else ""
-    )
+    error = booked = own = ""  # the truth's
+    if tool != TRUTH:
+        share, own_bytes = claim["backward_share"], _own_memory_bytes(found, tool)
+        error = _percent(_peak_error(found, tool))
+        booked = f"{share:.1%}" if share is not None else "–"
+        own = f"{own_bytes / 2**20:,.1f} MiB" if own_bytes is not None else "–"
+    return _row(tool, f"{claim['peak_bytes']:,}", error, *split, booked, own)
 
 
 def _growth_table(growth: Results) -> Iterator[str]:
