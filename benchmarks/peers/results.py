@@ -32,9 +32,8 @@ Made by `scripts/benchmark`, all tools on the same training steps: {about}.
 - *kernel*: the peak error on a lone convolution that unfolds its input inside the kernel.
 - *backward*: how much of what backward allocated the tool books on a module (the loss is none's); – where it has no
   such notion.
-- *own memory*: peak RSS of the process with the tool, less that without; – where that was not measured, or where the
-  tool estimates and runs no step. Two processes are never quite alike: differences of some MiB, below zero too, are
-  noise.
+- *own memory*: peak RSS of the process with the tool, less that without; – where the tool estimates and runs no step.
+  Two processes are never quite alike: differences of some MiB, below zero too, are noise.
 """
 
 
@@ -98,8 +97,8 @@ def _claims(tool: str, accuracy: Results) -> Iterator[str]:
 
 
 def _own_memory_bytes(found: Results, tool: str) -> int | None:
-    """None where it is not known, and for a tool that runs no step: there is nothing to compare its process with."""
-    return None if tool in _ESTIMATES else found[tool].get("own_memory_bytes")
+    """None for a tool that runs no step: there is nothing to compare its process with."""
+    return None if tool in _ESTIMATES else int(found[tool]["own_memory_bytes"])
 
 
 def _peak_error(found: Results, tool: str) -> float:
