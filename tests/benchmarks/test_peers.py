@@ -8,14 +8,17 @@ from pathlib import Path
 import pytest
 
 from benchmarks.peers.growth import Curve, _one_recording, repeated
-from benchmarks.peers.models import LITTLE, MODELS
+from benchmarks.peers.models import KERNEL, LITTLE, MODELS
 from benchmarks.peers.overhead import UNPROFILED
 from benchmarks.peers.results import add, tables
+from benchmarks.storing import read_json
 from helpers import assert_agrees
 from vramscope.ledger.categories import Category
 from vramscope.ledger.ledger import Ledger
 
 FLOAT32 = 4
+ROOT = Path(__file__).parents[2]
+KEPT = ROOT / "results" / "benchmarks"
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -83,3 +86,25 @@ def test_measurements_are_added_to_what_is_there(tmp_path: Path) -> None:
     content = add(file, "overhead", "tiny", {UNPROFILED: entry, "vramscope": {**entry, "step_ratio": 2.5}})
     assert set(content["sections"]["overhead"]) == {"gpt2", "tiny"}
     assert "| vramscope | 1.25 | 2.50 | 0.00 s |" in tables(content)
+
+
+def test_the_kept_page_is_made_from_the_kept_figures() -> None:
+    assert tables(read_json(KEPT / "peers.json")) == (KEPT / "peers.md").read_text(encoding="utf-8")
+
+
+def test_the_readme_says_what_was_measured() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    sections = read_json(KEPT / "peers.json")["sections"]
+    models = ("gpt2", "vit_b16", "resnet18", "lstm", "checkpointed", "tiny")
+    for tool in ("vramscope", "MemTracker", "torch.profiler", "memray"):
+        ratios = [sections["overhead"][model]["found"][tool]["step_ratio"] for model in models]
+        assert f"| {tool} | {' | '.join(f'{ratio:.2f}' for ratio in ratios)} |" in readme
+    found = [entry["found"] for name, entry in sections["accuracy"].items() if name != KERNEL.name]
+
+    def most_mib(tool: str) -> str:
+        return f"{max(claims[tool]['own_memory_bytes'] for claims in found) / 2**20:.0f}"
+
+    assert (
+        f"at most {most_mib('MemTracker')} and {most_mib('memray')} MiB in any of the models, "
+        f"vramscope {most_mib('vramscope')} MiB, torch.profiler {most_mib('torch.profiler')} MiB"
+    ) in " ".join(readme.split())

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.storing import read_json
 from benchmarks.zoo.architecture import Architecture, Kind, catalogue
 from benchmarks.zoo.check import FAULTS, check, record
 from benchmarks.zoo.results import add_row, write_table
@@ -19,6 +20,7 @@ from vramscope.workloads.workload import WorkloadOptions
 
 # a recurrence, hashing with reversible layers, routed experts, deformable sampling, an LSTM within a codec, two towers
 UNUSUAL = ["Mamba", "Reformer", "GPT-OSS", "Deformable DETR", "EnCodec", "CLIP"]
+KEPT = Path(__file__).parents[2] / "results"
 
 
 @pytest.fixture(scope="module")
@@ -118,3 +120,8 @@ def test_each_version_of_a_library_counts_its_own_rows(tmp_path: Path, small) ->
     events = len(small[0])
     assert f"| 2 | numpy 1.0 | 1 | 1 | 1 | {events:,} |" in page
     assert f"| 2 | numpy 2.0 | 2 | 2 | 2 | {2 * events:,} |" in page
+
+
+def test_the_kept_page_is_made_from_the_kept_figures(tmp_path: Path) -> None:
+    write_table(tmp_path / "zoo.md", read_json(KEPT / "zoo.json"))
+    assert (tmp_path / "zoo.md").read_text(encoding="utf-8") == (KEPT / "zoo.md").read_text(encoding="utf-8")
