@@ -11,7 +11,7 @@ import pytest
 from benchmarks.storing import read_json
 from benchmarks.zoo.architecture import Architecture, Kind, catalogue
 from benchmarks.zoo.check import FAULTS, check, record
-from benchmarks.zoo.results import add_row, write_table
+from benchmarks.zoo.results import Row, add_row, write_table
 from helpers import with_resized_event, without_event
 from vramscope.ledger.categories import Category
 from vramscope.ledger.ledger import Ledger
@@ -89,8 +89,6 @@ def test_bytes_without_an_owner_are_seen(small) -> None:
 
 
 def test_a_failure_is_a_row_and_a_miss(tmp_path: Path, small) -> None:
-    from benchmarks.zoo.results import Row
-
     broken = Architecture("Broken", Kind.OTHER, library="torch", target="nothing:here")
     row = Row(broken, {PassName.INFERENCE: "it does not run", PassName.TRAINING: check(*small)})
     write_table(tmp_path / "zoo.md", add_row(tmp_path / "zoo.json", row))
@@ -101,8 +99,6 @@ def test_a_failure_is_a_row_and_a_miss(tmp_path: Path, small) -> None:
 
 
 def test_a_further_run_replaces_its_own_row_only(tmp_path: Path, small) -> None:
-    from benchmarks.zoo.results import Row
-
     found = check(*small)
     for name, events in (("A", 1), ("B", 2), ("A", 3)):
         model = Architecture(name, Kind.OTHER, library="torch", target="nothing:here")
@@ -111,8 +107,6 @@ def test_a_further_run_replaces_its_own_row_only(tmp_path: Path, small) -> None:
 
 
 def test_each_version_of_a_library_counts_its_own_rows(tmp_path: Path, small) -> None:
-    from benchmarks.zoo.results import Row
-
     row = Row(Architecture("A", Kind.OTHER, library="numpy", target="nothing:here"), {PassName.TRAINING: check(*small)})
     old, new = ({**row.to_json(), "versions": {"torch": "2", "numpy": version}} for version in ("1.0", "2.0"))
     write_table(tmp_path / "zoo.md", {"rows": {"A": old, "B": new, "C": new}})
