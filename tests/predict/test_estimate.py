@@ -34,6 +34,29 @@ def build():
     return Workload(Attend(), torch.randn(2, 128, 64))
 """
 
+ONCE = """
+import torch
+from torch import nn
+from vramscope import Workload
+library = torch.library.Library("vramscope_once", "DEF")
+library.define("next(Tensor x) -> Tensor")
+library.impl("next", lambda x: x + 1, "CompositeImplicitAutograd")
+TABLE = torch.randn(100, 100)
+BATCH = torch.randn(8, 100)
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.project = nn.Linear(100, 10, bias=False)
+        self.register_buffer("table", TABLE)
+
+    def forward(self, x):
+        return self.project(torch.ops.vramscope_once.next(x) @ self.table)
+
+def build():
+    return Workload(Model(), BATCH)
+"""
+
 
 @pytest.fixture
 def attend(tmp_path):
@@ -117,6 +140,17 @@ def test_the_command_gives_one_document(tmp_path):
     assert device["device"] == "cuda:0"
     assert device["reserved_peak_bytes"] - device["fragmentation_bytes"] >= training["peak"]["bytes"]
     assert device["fits"] is True
+
+
+def test_a_file_that_can_run_only_once_in_a_process_is_predicted_for_both_passes(tmp_path):
+    (tmp_path / "once.py").write_text(ONCE, encoding="utf-8")
+    target, options = f"{tmp_path / 'once.py'}:build", WorkloadOptions(steps=1)
+    for recording in predict_passes(target, options, GPU, ("inference", "training")).values():
+        ledger = Ledger(recording)
+        held = summarize_ledger(ledger).peak.by_category
+        assert ledger.max_disagreement_bytes() == 0
+        # 100 x 100 and 8 x 100 numbers of 4 bytes in whole blocks of 512, made by the file's one run
+        assert (held[Category.BUFFERS], held[Category.INPUTS], held[Category.UNATTRIBUTED]) == (40448, 3584, 0)
 
 
 def test_a_model_that_reads_values_says_what_was_assumed(tmp_path):

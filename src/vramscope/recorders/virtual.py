@@ -10,12 +10,13 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from typing import Any
 
+from torch import nn
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from vramscope.recorders.conversion import StringTable, Tables, convert
 from vramscope.recorders.cpu_rules import CPU_RULES
-from vramscope.recorders.labels import Label
+from vramscope.recorders.labels import Label, nested_tensors
 from vramscope.recorders.profiler import ProfilerRecorder
 from vramscope.recorders.virtual_memory import VirtualMemory
 from vramscope.recorders.virtual_mode import Rule, VirtualMode
@@ -56,6 +57,16 @@ class VirtualRecorder(ProfilerRecorder):
         self._modes.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         self._modes.enter_context(self._mode)
         self._modes.enter_context(self._kernels)
+
+    def watch(self, model: nn.Module, root: str | None = None) -> None:
+        """Label the model, whose tensors count from now on if an earlier run in this process made them."""
+        self._memory.see([*model.parameters(), *model.buffers()])
+        super().watch(model, root)
+
+    def mark_inputs(self, tensors: Any) -> None:
+        """Label inputs, which count from now on if an earlier run in this process made them."""
+        self._memory.see([tensor for _, tensor in nested_tensors(tensors)])
+        super().mark_inputs(tensors)
 
     def abandon(self) -> None:
         """Stop everything and keep nothing."""

@@ -126,14 +126,25 @@ def _import_user_module(source: FactorySource) -> ModuleType:
 
 
 def _import_file(path: Path) -> ModuleType:
-    """The file as a module; as with ``python FILE``, its folder is importable, and stays so for late imports."""
+    """The file as a module; as with ``python FILE``, its folder is importable, and stays so for late imports.
+
+    It runs anew every time, so that each prediction makes what the file makes. A file that can run only once in a
+    process, since it registers an operator, gives the module of its first run.
+    """
     _make_importable(path.parent)
     spec = importlib.util.spec_from_file_location(f"_vramscope_target_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path.name} is no Python file")
     module = importlib.util.module_from_spec(spec)
+    before = sys.modules.get(spec.name)
     sys.modules[spec.name] = module  # dataclasses and pickle look their module up by name
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except RuntimeError:
+        if before is None or before.__file__ != module.__file__:
+            raise
+        sys.modules[spec.name] = before
+        return before
     return module
 
 
