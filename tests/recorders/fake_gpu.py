@@ -65,8 +65,8 @@ class GpuOfCpu:
         patch.setattr(torch.cuda.memory, "_record_memory_history", self._record)
         patch.setattr(torch.cuda.memory, "_snapshot", self._snapshot)
         patch.setattr(profiler, "convert", _convert)
-        roots = ProfilerWindow.roots
-        patch.setattr(ProfilerWindow, "roots", lambda window: as_gpu(roots(window)))
+        roots = ProfilerWindow.take_roots
+        patch.setattr(ProfilerWindow, "take_roots", lambda window: as_gpu(roots(window)))
 
     def _record(self, *args: Any, **kwargs: Any) -> None:
         """As torch's own: what does not fit its signature is a TypeError."""

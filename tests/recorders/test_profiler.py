@@ -630,3 +630,32 @@ def test_a_nest_of_inputs_is_marked_and_no_further():
     names = {ledger.recording.strings[name] for name in ledger.recording.marks.name}
     assert names == {"ids", "more.0", "more.1.0"}
     assert len(list(tensors_within(inputs))) == 3
+
+
+# -- what it leaves behind --------------------------------------------------------------------------------------------
+
+
+def test_a_gradient_is_labelled_once_where_it_stays_and_again_where_it_is_another():
+    model, x = linear(), torch.ones(2, 6)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    recorder = ProfilerRecorder()
+    recorder.start()
+    recorder.watch(model)
+    with recorder.step(0):
+        model(x).sum().backward()  # made by autograd: weight and bias
+        model(x).sum().backward()  # added in place, told again as it is
+        model.weight.grad = torch.zeros(5, 6)  # by the program itself, whose moment nobody tells
+        optimizer.step()
+    recording = recorder.finish()
+    labelled = [recording.strings[name] for name in recording.marks.name[recording.marks.kind == MarkKind.GRADIENT]]
+    assert (labelled.count("weight"), labelled.count("bias")) == (3, 2)
+    nothing_unattributed(Ledger(recording))
+
+
+def test_what_was_recorded_is_not_kept_by_the_recorder():
+    recorder = ProfilerRecorder()
+    recorder.start()
+    for _ in range(100):
+        torch.ones(10)
+    recorder.finish()
+    assert recorder._window.take_roots() == []

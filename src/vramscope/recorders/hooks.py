@@ -3,11 +3,13 @@
 Every hook is removed by ``remove()``; none changes a value, keeps a tensor or fires for modules that were not watched.
 """
 
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack
 from functools import wraps
 from itertools import chain, count
 from threading import get_ident
+from types import FrameType
 from typing import Any, Protocol
 from weakref import ref
 
@@ -31,11 +33,22 @@ class ModuleObserver(Protocol):
         """The forward that gave ``token`` has ended; ``output`` is None after an exception."""
 
 
+class CallObserver(Protocol):
+    """What is told about calls from outside any module, be the module watched or not."""
+
+    def call_begins(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        """A module is called, and no other module's forward runs on this thread."""
+
+    def call_ended(self, module: nn.Module, output: Any) -> None:
+        """The call has ended; ``output`` is None after an exception."""
+
+
 class ModuleHooks:
     """Reports every forward of the watched modules, with the module's path, on whichever thread it runs."""
 
-    def __init__(self, observer: ModuleObserver) -> None:
+    def __init__(self, observer: ModuleObserver, calls: CallObserver | None = None) -> None:
         self._observer = observer
+        self._calls = calls
         self._paths: dict[int, tuple[ref[nn.Module], str]] = {}  # by id; a watched module may die and its id come back
         self._roots: dict[str, ref[nn.Module]] = {}
         self._tokens: dict[int, list[Any]] = {}  # thread -> tokens of its open forwards, None for modules not watched
@@ -72,9 +85,15 @@ class ModuleHooks:
     def _before(self, module: nn.Module, args: Any) -> None:
         if torch.compiler.is_compiling():
             return  # a constant to the compiler, which then drops the hook instead of breaking the graph
-        path = self._path_of(module)
-        token = None if path is None else (self._observer.module_entered(path),)
-        self._tokens.setdefault(get_ident(), []).append(token)
+        known = self._paths.get(id(module))
+        is_watched = known is not None and known[0]() is module
+        token = (self._observer.module_entered(known[1]),) if known is not None and is_watched else None
+        tokens = self._tokens.get(get_ident())
+        if tokens is None:
+            tokens = self._tokens[get_ident()] = []
+        tokens.append(token)
+        if self._calls is not None and len(tokens) == 1:
+            self._calls.call_begins(module, args, keywords_of(sys._getframe(1)))
 
     def _path_of(self, module: nn.Module) -> str | None:
         known = self._paths.get(id(module))
@@ -84,9 +103,18 @@ class ModuleHooks:
         if torch.compiler.is_compiling():
             return
         tokens = self._tokens.get(get_ident())
-        token = tokens.pop() if tokens else None
+        if not tokens:
+            return
+        token = tokens.pop()
         if token is not None:
             self._observer.module_left(token[0], output)
+        if self._calls is not None and not tokens:
+            self._calls.call_ended(module, output)
+
+
+def keywords_of(frame: FrameType) -> Any:
+    """The keyword arguments of a call, from torch's frame that calls a global hook, which is not handed them."""
+    return frame.f_locals.get("kwargs")
 
 
 def _gone() -> None:

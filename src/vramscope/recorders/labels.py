@@ -18,6 +18,10 @@ _SHARED_HEADER = 64
 """What torch keeps before the data of a file that processes share (map_alloc_alignment, ATen/MapAllocator.cpp)."""
 
 
+_PLAIN = (Tensor, nn.Parameter)
+"""Types of tensors that hold their memory themselves, unless they are sparse."""
+
+
 class Label(NamedTuple):
     """A storage at ``address`` on ``device`` holds what ``kind`` and ``name`` say; ``owner`` names a parameter or
     nothing."""
@@ -30,6 +34,10 @@ class Label(NamedTuple):
     device: torch.device
     storage: torch.UntypedStorage | None = None
     """The memory itself, to watch it; whoever keeps a label drops this, or the memory would stay alive."""
+
+    def without_storage(self) -> "Label":
+        """The label to keep."""
+        return self if self.storage is None else Label(*self[:-1])
 
 
 def plain_tensors(tensor: Tensor) -> Iterator[Tensor]:
@@ -78,14 +86,16 @@ def address_of(storage: torch.UntypedStorage) -> int:
 
 def label_tensor(kind: MarkKind, name: str, tensor: Tensor, owner: str = "") -> Iterator[Label]:
     """Labels for the storages of one tensor; none for storages that hold no memory."""
-    for part in plain_tensors(tensor):
+    is_plain = type(tensor) in _PLAIN and tensor.layout is torch.strided  # nearly all are; every gradient comes here
+    for part in (tensor,) if is_plain else plain_tensors(tensor):
         try:
             storage = part.untyped_storage()
         except NotImplementedError:  # a tensor without memory of its own, such as torch.func's wrappers
             continue
         address, size = block_of(storage)
-        if address and part.device.type != "meta":
-            yield Label(kind, name, owner, address, size, part.device, storage)
+        device = part.device
+        if address and device.type != "meta":
+            yield Label(kind, name, owner, address, size, device, storage)
 
 
 def nested_tensors(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:

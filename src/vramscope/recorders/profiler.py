@@ -22,7 +22,7 @@ from vramscope.recorders.devices import allocated_bytes, recorded_device, record
 from vramscope.recorders.environment import describe_device, describe_environment, device_memory
 from vramscope.recorders.failures import OutOfMemory, out_of_memory
 from vramscope.recorders.gpu import GpuRecorder
-from vramscope.recorders.hooks import BackwardHook, GradientHooks, ModuleHooks, OptimizerHooks, remove_all
+from vramscope.recorders.hooks import BackwardHook, CallObserver, GradientHooks, ModuleHooks, OptimizerHooks, remove_all
 from vramscope.recorders.labels import (
     Label,
     label_kv_cache,
@@ -33,7 +33,7 @@ from vramscope.recorders.labels import (
 from vramscope.recorders.lines import LineTracer
 from vramscope.recorders.phases import Phases
 from vramscope.recorders.seeds import SeedWatch
-from vramscope.recorders.stamps import StampKind, label, open_scope, stamp
+from vramscope.recorders.stamps import StampKind, label, marks_scope, module_scope, open_scope, stamp
 from vramscope.recorders.watching import WatchedModels
 from vramscope.recorders.window import ProfilerWindow
 from vramscope.recording.counters import FailureCounter
@@ -77,13 +77,14 @@ class ProfilerRecorder:
         self._gpu = GpuRecorder(self._devices, history, own_process) if len(self._devices) > 1 else None
         self._failure: OutOfMemory | None = None
         self._tracer = LineTracer() if lines else None
-        self._batches: list[list[Label]] = []
+        self._batches: list[Sequence[Label]] = []
         self._unread: list[str] = []
         self._seeded = SeedWatch(self._devices)
         self._phases = Phases(self._phase_begins, self._phase_ends)
         self._thread = get_ident()
         self._roots: set[str] = set()
         self._running = False
+        self._calls: CallObserver | None = None
         self._hooks: list[ModuleHooks | GradientHooks | OptimizerHooks | BackwardHook] = []
 
     # -- the run ----------------------------------------------------------------------------------------------------
@@ -99,7 +100,7 @@ class ProfilerRecorder:
         try:
             if self._gpu is not None:
                 self._gpu.start()
-            self._module_hooks = ModuleHooks(self)
+            self._module_hooks = ModuleHooks(self, self._calls)
             self._gradient_hooks = GradientHooks(self._on_gradient)
             self._watched = WatchedModels(self._gradient_hooks.watch)
             self._hooks = [self._module_hooks, self._gradient_hooks]
@@ -178,7 +179,7 @@ class ProfilerRecorder:
 
     def _convert(self, strings: StringTable) -> Tables:
         frames = self._tracer.frames if self._tracer is not None else []
-        return convert(self._window.roots(), strings, self._devices, self._batches, frames)
+        return convert(self._window.take_roots(), strings, self._devices, self._batches, frames)
 
     def _counters(self, strings: StringTable, tables: Tables) -> Counters:
         """How much memory every device has, the samples of the GPUs, and allocations that failed."""
@@ -239,13 +240,16 @@ class ProfilerRecorder:
     def mark(self, labels: Iterable[Label]) -> None:
         """Record labels as true at this moment; what cannot be looked at is passed over, and a note says so."""
         try:
-            batch = [item._replace(storage=None) for item in labels]  # a kept storage would stay alive
+            batch = [item.without_storage() for item in labels]
         except Exception as error:  # noqa: BLE001 - objects of the program may raise anything, and it must not meet that
             self._unread.append(f"{type(error).__name__}: {error}")
-            return
+        else:
+            self._put_on_clock(batch)
+
+    def _put_on_clock(self, batch: Sequence[Label]) -> None:
         if batch:
-            stamp(StampKind.MARKS, len(self._batches))
-            self._batches.append(batch)
+            with marks_scope(len(self._batches)):
+                self._batches.append(batch)
 
     @contextmanager
     def step(self, index: int) -> Iterator[None]:
@@ -308,7 +312,7 @@ class ProfilerRecorder:
         """Open the module's scope; a forward pass begins with a model's own forward."""
         if path in self._roots and self._is_own_thread():
             self._phases.forward_begins()
-        return path, open_scope(label(StampKind.MODULE, path))
+        return path, module_scope(path)
 
     def module_left(self, token: Any, output: Any) -> None:
         """Close the module's scope; without gradients there is no loss to wait for, and the forward pass ends too."""
@@ -349,7 +353,12 @@ class ProfilerRecorder:
         return get_ident() == self._thread
 
     def _on_gradient(self, name: str, gradient: Tensor) -> None:
-        self.mark(label_tensor(MarkKind.GRADIENT, name, gradient, name))
+        try:
+            batch = self._watched.labels_of_gradient(name, gradient)
+        except Exception as error:  # noqa: BLE001 - as in `mark`
+            self._unread.append(f"{type(error).__name__}: {error}")
+        else:
+            self._put_on_clock(batch)
 
 
 def _bookend() -> None:

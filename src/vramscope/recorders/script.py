@@ -1,6 +1,7 @@
 """Records one step of a script after another: each in a profiler of its own, so that each can be on disk as it ends."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -8,10 +9,11 @@ import torch
 from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
+from vramscope.recorders.hooks import CallObserver
 from vramscope.recorders.labels import Label, label_kv_cache
 from vramscope.recorders.profiler import ProfilerRecorder
 from vramscope.recorders.quiet import QuietAllocator
-from vramscope.recorders.stamps import StampKind, label, open_scope, stamp
+from vramscope.recorders.stamps import StampKind, module_scope, stamp
 from vramscope.recording.recording import UNKNOWN, Integers, Recording
 
 Place = tuple[int, int]
@@ -24,8 +26,9 @@ class StepRecorder(ProfilerRecorder):
     A forward pass is the outermost forward of any watched model. What the stretch before left alive is carried over.
     """
 
-    def __init__(self, device: torch.device, *, lines: bool, on_left: Callable[[], None]) -> None:
+    def __init__(self, device: torch.device, *, lines: bool, on_left: Callable[[], None], calls: CallObserver) -> None:
         super().__init__(device, lines=lines)
+        self._calls = calls
         self._on_left = on_left
         self._quiet = QuietAllocator()
         self._depth = 0
@@ -77,18 +80,18 @@ class StepRecorder(ProfilerRecorder):
     def module_entered(self, path: str) -> Any:
         """Open the module's scope; the outermost one begins a forward pass."""
         outermost = False
-        if self._is_own_thread():
+        if get_ident() == self._thread:
             outermost = self._depth == 0
             self._depth += 1
             if outermost:
                 self._phases.forward_begins()
-        return outermost, open_scope(label(StampKind.MODULE, path))
+        return outermost, module_scope(path)
 
     def module_left(self, token: Any, output: Any) -> None:
         """Close the module's scope; without gradients there is no loss to wait for, and the forward pass ends too."""
         outermost, scope = token
         scope.__exit__(None, None, None)
-        if not self._is_own_thread():
+        if get_ident() != self._thread:
             return
         self._depth -= 1
         if outermost:

@@ -38,7 +38,7 @@ class SeedWatch:
     def watch(self, labels: Iterable[Label]) -> None:
         """Take note of storages, each once."""
         for label in labels:
-            self.labels.append(label._replace(storage=None))
+            self.labels.append(label.without_storage())
             if label.device in self._devices:
                 self._add(label, self._devices.index(label.device))
 
@@ -65,7 +65,8 @@ class SeedWatch:
 
     def ended(self) -> list[int]:
         """The numbers of the storages that are gone since the last call."""
-        gone = [number for number, storage in self._alive.items() if storage.expired()]
+        is_gone = torch.UntypedStorage._expired  # what `StorageWeakRef.expired` asks; phases wait for the answer
+        gone = [number for number, storage in self._alive.items() if is_gone(storage.cdata)]
         for number in gone:
             del self._alive[number]
         return gone

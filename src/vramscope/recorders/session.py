@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from vramscope.recorders.cycles import OptimizerCycle
 from vramscope.recorders.failures import out_of_memory
-from vramscope.recorders.hooks import OptimizerHooks
+from vramscope.recorders.hooks import OptimizerHooks, keywords_of
 from vramscope.recorders.roots import plain_model
 from vramscope.recorders.scene import Scene
 from vramscope.recorders.script import StepRecorder
@@ -132,10 +132,9 @@ class ScriptSession:
     # -- hooks that come and go -------------------------------------------------------------------------------------
 
     def window_begins(self, recorder: StepRecorder) -> None:
-        """Hook all modules, unless something is compiled: then only compiled models, from outside."""
+        """The recorder tells of calls; where something is compiled, only compiled models are hooked, from outside."""
         self._module_hooks.close()
         if not self._compiled.is_used:
-            self._hook_modules()
             return
         recorder.leave_modules_alone()
         for model in self._compiled.models:
@@ -183,15 +182,24 @@ class ScriptSession:
     def _module_entered(self, module: nn.Module, args: Any) -> None:
         if get_ident() == self._thread:
             self._depth += 1
-            if self._depth == 1 and torch._C._current_autograd_node() is None:
-                # torch hands global hooks no keyword arguments; the frame that calls this one has them
-                self._model_entered(module, (args, sys._getframe(1).f_locals.get("kwargs")))
+            if self._depth == 1:
+                self.call_begins(module, args, keywords_of(sys._getframe(1)))
 
     def _module_left(self, module: nn.Module, args: Any, output: Any) -> None:
         if get_ident() == self._thread and self._depth:
             self._depth -= 1
-            if not self._depth and torch._C._current_autograd_node() is None:
-                self._model_left(module, output)
+            if not self._depth:
+                self.call_ended(module, output)
+
+    def call_begins(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        """A module is called from outside any other, maybe on another thread, maybe by autograd to recompute."""
+        if get_ident() == self._thread and torch._C._current_autograd_node() is None:
+            self._model_entered(module, (args, kwargs))
+
+    def call_ended(self, module: nn.Module, output: Any) -> None:
+        """The call has ended; ``output`` is None after an exception."""
+        if get_ident() == self._thread and torch._C._current_autograd_node() is None:
+            self._model_left(module, output)
 
     @_harmless
     def _model_entered(self, module: nn.Module, args: Any) -> None:

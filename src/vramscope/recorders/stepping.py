@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from vramscope.recorders.buckets import bucket_sizes, with_buckets
+from vramscope.recorders.hooks import CallObserver
 from vramscope.recorders.labels import Label, label_tensor, nested_tensors
 from vramscope.recorders.live import LiveBytes
 from vramscope.recorders.scene import Scene
@@ -31,8 +32,8 @@ class StepKind(StrEnum):
     INFERENCE = "inference"
 
 
-class WindowObserver(Protocol):
-    """Who is told when recording begins and ends, to put hooks in their places."""
+class WindowObserver(CallObserver, Protocol):
+    """Who is told when recording begins and ends, to put hooks in their places, and what is called meanwhile."""
 
     def window_begins(self, recorder: StepRecorder) -> None:
         """A profiler has been started."""
@@ -193,7 +194,8 @@ class Stepping:
             self._store.begin_window()
         index = self.counts[kind]
         lines = self._growth[kind].wants(index)
-        recorder = StepRecorder(self._scene.device, lines=lines and sys.gettrace() is None, on_left=self.settle)
+        traced = lines and sys.gettrace() is None
+        recorder = StepRecorder(self._scene.device, lines=traced, on_left=self.settle, calls=self._observer)
         self._notes = (_TRACED,) if lines and sys.gettrace() is not None else ()
         self._others.ours = self._scopes.are_seen = True
         try:

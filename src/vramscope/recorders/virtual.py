@@ -92,4 +92,4 @@ class VirtualRecorder(ProfilerRecorder):
         def reader(strings: StringTable, devices: Mapping[str, int]) -> VirtualReader:
             return VirtualReader(strings, devices, virtual=self._memory.events, keep_real=self._keep_real)
 
-        return convert(self._window.roots(), strings, self._devices, self._batches, [], reader)
+        return convert(self._window.take_roots(), strings, self._devices, self._batches, [], reader)

@@ -1,13 +1,24 @@
 """Watched models: what their modules hold, looked at again whenever it may have changed, and kept alive by nobody."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from weakref import ref
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from vramscope.recorders.labels import Label, label_gradients, label_tensor
+from vramscope.recorders.labels import Label, address_of, block_of, label_tensor
 from vramscope.recording.recording import MarkKind
+
+Places = dict[str, tuple[int, int]]
+"""Of a module's own parameters and buffers, by name: the tensor's id, and where its memory is."""
+
+
+def _gone() -> None:
+    """What a reference to nothing gives."""
+
+
+_NOT_SEEN = _gone, 0
 
 
 class WatchedModels:
@@ -15,35 +26,50 @@ class WatchedModels:
 
     def __init__(self, on_parameter: Callable[[str, nn.Parameter], None]) -> None:
         self._on_parameter = on_parameter
-        self._modules: list[tuple[ref[nn.Module], str]] = []
+        self._modules: list[tuple[ref[nn.Module], str, Places]] = []
         self._parameters: dict[int, tuple[ref[Tensor], str]] = {}
-        self._seen: dict[str, tuple[int, int]] = {}
+        self._gradients: dict[str, tuple[ref[Tensor], int]] = {}
         self.module_types: list[list[str]] = []
         """[path, class name] of every module that was ever watched, in the order of the model."""
 
     def watch(self, model: nn.Module, root: str) -> None:
         """Look at a model's modules, with paths below ``root``, from now on."""
         for path, module in model.named_modules(prefix=root):
-            self._modules.append((ref(module), path))
+            self._modules.append((ref(module), path, {}))
             self.module_types.append([path, type(module).__name__])
 
     def fresh_labels(self) -> Iterator[Label]:
         """Labels for the parameters and buffers that were not there, or were elsewhere, when this was last asked."""
-        for module, path in self._live_modules():
+        for weak, path, places in self._modules:
+            module = weak()
+            if module is None:
+                continue
             for name, parameter in module._parameters.items():
-                if (
-                    parameter is not None
-                    and not is_lazy(parameter)
-                    and self._moved(name := _join(path, name), parameter)
-                ):
-                    yield from self._label_parameter(name, parameter)
+                if parameter is not None and _moved(places, name, parameter) and not is_lazy(parameter):
+                    yield from self._label_parameter(_join(path, name), parameter)
             for name, buffer in module._buffers.items():
-                if buffer is not None and self._moved(name := _join(path, name), buffer):
-                    yield from label_tensor(MarkKind.BUFFER, name, buffer)
+                if buffer is not None and _moved(places, name, buffer):
+                    yield from label_tensor(MarkKind.BUFFER, _join(path, name), buffer)
 
     def gradient_labels(self) -> Iterator[Label]:
-        """Labels for the gradients that parameters hold now."""
-        return label_gradients(self._named_parameters())
+        """Labels for the gradients that parameters hold now, except those that are known to be where they are."""
+        for name, parameter in self._named_parameters():
+            gradient = parameter.grad
+            if gradient is not None:
+                known, place = self._gradients.get(name, _NOT_SEEN)
+                if known() is not gradient or place != _address(gradient):
+                    yield from self.labels_of_gradient(name, gradient)
+
+    def labels_of_gradient(self, name: str, gradient: Tensor) -> Sequence[Label]:
+        """Labels for one gradient. Every one waits for this as it is accumulated, so the usual ones go a short way."""
+        if type(gradient) is not Tensor or gradient.layout is not torch.strided:
+            return [label.without_storage() for label in label_tensor(MarkKind.GRADIENT, name, gradient, name)]
+        try:
+            address, size = block_of(gradient.untyped_storage())
+        except NotImplementedError:  # without memory of its own
+            return ()
+        self._gradients[name] = ref(gradient), address
+        return (Label(MarkKind.GRADIENT, name, name, address, size, gradient.device),) if address else ()
 
     def name_of(self, parameter: Tensor) -> str:
         """The name of a watched parameter, empty for any other tensor."""
@@ -56,24 +82,20 @@ class WatchedModels:
             self._on_parameter(name, parameter)
         yield from label_tensor(MarkKind.PARAMETER, self.name_of(parameter), parameter)
 
-    def _moved(self, name: str, tensor: Tensor) -> bool:
-        place = (id(tensor), _address(tensor))
-        if self._seen.get(name) == place:
-            return False
-        self._seen[name] = place
-        return True
-
-    def _live_modules(self) -> Iterator[tuple[nn.Module, str]]:
-        for weak, path in self._modules:
-            module = weak()
-            if module is not None:
-                yield module, path
-
     def _named_parameters(self) -> Iterable[tuple[str, Tensor]]:
         for weak, name in list(self._parameters.values()):
             parameter = weak()
             if parameter is not None:
                 yield name, parameter
+
+
+def _moved(places: Places, name: str, tensor: Tensor) -> bool:
+    """Whether a parameter or buffer is another one, or elsewhere, than it was when this was last asked."""
+    place = (id(tensor), _address(tensor))
+    if places.get(name) == place:
+        return False
+    places[name] = place
+    return True
 
 
 def _join(path: str, name: str) -> str:
@@ -83,6 +105,6 @@ def _join(path: str, name: str) -> str:
 def _address(tensor: Tensor) -> int:
     """Where a tensor's memory is; 0 for tensors that have no single address (sparse, wrapped, not built yet)."""
     try:
-        return tensor.data_ptr()
+        return address_of(tensor.untyped_storage())
     except (RuntimeError, NotImplementedError, ValueError):
         return 0

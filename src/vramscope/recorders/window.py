@@ -42,7 +42,7 @@ class ProfilerWindow:
             self._profile.__enter__()
 
     def stop(self) -> None:
-        """End recording; `roots` may be read afterwards."""
+        """End recording; `take_roots` may be called afterwards."""
         with _quiet_stderr():
             try:
                 self._profile.__exit__(None, None, None)
@@ -51,9 +51,9 @@ class ProfilerWindow:
                 if _ENDED_ALREADY not in str(error):
                     raise
 
-    def roots(self) -> list[Any]:
-        """The top-level nodes of the event tree."""
-        results = self._profile.kineto_results
+    def take_roots(self) -> list[Any]:
+        """The top-level nodes of the event tree, once: the window keeps no events, which are many."""
+        results, self._profile.kineto_results = self._profile.kineto_results, None
         return [] if results is None else list(results.experimental_event_tree())
 
 
