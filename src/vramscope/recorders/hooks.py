@@ -6,7 +6,7 @@ Every hook is removed by ``remove()``; none changes a value, keeps a tensor or f
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack
-from functools import wraps
+from functools import partial, wraps
 from itertools import chain, count
 from threading import get_ident
 from types import FrameType
@@ -122,7 +122,7 @@ def _gone() -> None:
 
 
 class GradientHooks:
-    """Calls back with each watched parameter's name and gradient as soon as the gradient has been accumulated."""
+    """Calls back with each watched parameter's name and the parameter as soon as its gradient has been accumulated."""
 
     def __init__(self, on_gradient: Callable[[str, Tensor], None]) -> None:
         self._on_gradient = on_gradient
@@ -131,22 +131,13 @@ class GradientHooks:
     def watch(self, name: str, parameter: nn.Parameter) -> None:
         """Watch a parameter, if it requires a gradient."""
         if parameter.requires_grad and parameter.is_leaf:
-            self._handles.append(parameter.register_post_accumulate_grad_hook(self._hook(name)))
+            self._handles.append(parameter.register_post_accumulate_grad_hook(partial(self._on_gradient, name)))
 
     def remove(self) -> None:
         """Take the hooks off the parameters."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-
-    def _hook(self, name: str) -> Callable[[Tensor], None]:
-        on_gradient = self._on_gradient
-
-        def accumulated(parameter: Tensor) -> None:
-            if parameter.grad is not None:
-                on_gradient(name, parameter.grad)
-
-        return accumulated
 
 
 class OptimizerHooks:

@@ -18,7 +18,7 @@ _SHARED_HEADER = 64
 """What torch keeps before the data of a file that processes share (map_alloc_alignment, ATen/MapAllocator.cpp)."""
 
 
-_PLAIN = (Tensor, nn.Parameter)
+PLAIN = (Tensor, nn.Parameter)
 """Types of tensors that hold their memory themselves, unless they are sparse."""
 
 
@@ -86,7 +86,7 @@ def address_of(storage: torch.UntypedStorage) -> int:
 
 def label_tensor(kind: MarkKind, name: str, tensor: Tensor, owner: str = "") -> Iterator[Label]:
     """Labels for the storages of one tensor; none for storages that hold no memory."""
-    is_plain = type(tensor) in _PLAIN and tensor.layout is torch.strided  # nearly all are; every gradient comes here
+    is_plain = type(tensor) in PLAIN and tensor.layout is torch.strided  # nearly all are; every gradient comes here
     for part in (tensor,) if is_plain else plain_tensors(tensor):
         try:
             storage = part.untyped_storage()

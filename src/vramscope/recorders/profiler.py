@@ -352,7 +352,10 @@ class ProfilerRecorder:
         """Whether this is the thread that is recorded; autograd's own threads only run what it asked for."""
         return get_ident() == self._thread
 
-    def _on_gradient(self, name: str, gradient: Tensor) -> None:
+    def _on_gradient(self, name: str, parameter: Tensor) -> None:
+        gradient = parameter.grad
+        if gradient is None:  # another hook has taken it
+            return
         try:
             batch = self._watched.labels_of_gradient(name, gradient)
         except Exception as error:  # noqa: BLE001 - as in `mark`

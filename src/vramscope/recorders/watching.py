@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from vramscope.recorders.labels import Label, address_of, block_of, label_tensor
+from vramscope.recorders.labels import PLAIN, Label, address_of, block_of, label_tensor
 from vramscope.recording.recording import MarkKind
 
 Places = dict[str, tuple[int, int]]
@@ -68,7 +68,7 @@ class WatchedModels:
             address, size = block_of(gradient.untyped_storage())
         except NotImplementedError:  # without memory of its own
             return ()
-        self._gradients[name] = ref(gradient), address
+        self._gradients[name] = ref(gradient), gradient.data_ptr()
         return (Label(MarkKind.GRADIENT, name, name, address, size, gradient.device),) if address else ()
 
     def name_of(self, parameter: Tensor) -> str:
@@ -105,6 +105,6 @@ def _join(path: str, name: str) -> str:
 def _address(tensor: Tensor) -> int:
     """Where a tensor's memory is; 0 for tensors that have no single address (sparse, wrapped, not built yet)."""
     try:
-        return address_of(tensor.untyped_storage())
+        return tensor.data_ptr() if type(tensor) in PLAIN else address_of(tensor.untyped_storage())
     except (RuntimeError, NotImplementedError, ValueError):
         return 0
