@@ -17,7 +17,7 @@ class _Mallinfo(ctypes.Structure):
 
 
 class LiveBytes:
-    """Counts bytes in use, in about a microsecond; ``method`` says what they are.
+    """Counts bytes in use, in microseconds (tens in a heap of many free pieces); ``method`` says what they are.
 
     On a GPU: what torch's allocator has handed out. Else what the C library's ``malloc`` has handed out and not got
     back: all CPU tensors, numpy arrays and other native memory; unlike RSS, it does not count freed memory. Where the C
