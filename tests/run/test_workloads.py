@@ -111,6 +111,34 @@ before = references()
 for batch in DataLoader(TensorDataset(torch.arange(500)), 1): pass
 print(references() - before < 100)
 """
+OWN_PROFILER_IN_INFERENCE = """
+import torch
+from torch import nn
+model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64)).eval()
+with torch.no_grad():
+    for call in range(12):
+        if call == 1:
+            with torch.profiler.profile(): model(torch.ones(8, 64))
+        else:
+            model(torch.ones(8, 64))
+"""
+TRAINER = """
+import torch
+from torch import nn
+class Trainer(nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.optimizer = model, torch.optim.SGD(model.parameters(), 0.1)
+    def forward(self, state):
+        self.optimizer.zero_grad()
+        output = self.model(state)
+        output.sum().backward()
+        self.optimizer.step()
+        return output.detach().clone()
+trainer, state = Trainer(nn.Linear(512, 512)), torch.randn(512, 512)
+for step in range(5):
+    state = trainer(state)
+"""
 FOREIGN = (
     TRAINING
     + """
@@ -199,6 +227,20 @@ def test_what_the_step_before_gave_is_an_input_inside_a_scope_too(tmp_path) -> N
     document = found(tmp_path, RECURRENT)
     # the peak is the last step's, as 100 numbers more are kept in each; its state came out of the step before
     assert document["passes"]["training"]["peak"]["by_category"]["inputs"] == 64 * 256 * 4
+
+
+def test_an_inference_script_is_watched_on_after_a_profiler_of_its_own(tmp_path) -> None:
+    document = found(tmp_path, OWN_PROFILER_IN_INFERENCE, name="inference")
+    # of the calls 1, 2 and 3 the script's own profiler takes the first, and is there still when the second would begin
+    assert [step["index"] for step in document["steps"]] == [3]
+    assert document["counted_steps"][0]["last_index"] == 11
+    assert any("not recorded, because the script's own torch.profiler" in note for note in document["notes"])
+
+
+def test_what_a_module_that_trains_gives_out_is_the_next_steps_input(tmp_path) -> None:
+    document = found(tmp_path, TRAINER)
+    # the state that the trainer was called with, twice: its own loop still holds it, and gives it to the model inside
+    assert document["passes"]["training"]["peak"]["by_category"]["inputs"] == 2 * 512 * 512 * 4
 
 
 def test_nothing_is_kept_of_batches_that_are_only_looked_at(tmp_path) -> None:

@@ -1,6 +1,7 @@
 """Hooks that tell a recorder when modules, backward passes and optimizer steps begin and end.
 
-Every hook is removed by ``remove()``; none changes a value, keeps a tensor or fires for modules that were not watched.
+Every hook is removed by ``remove()``; none changes a value, keeps a tensor or tells of modules that were not watched,
+except to who asks for calls from outside any module.
 """
 
 import sys
@@ -44,7 +45,10 @@ class CallObserver(Protocol):
 
 
 class ModuleHooks:
-    """Reports every forward of the watched modules, with the module's path, on whichever thread it runs."""
+    """Reports every forward of the watched modules, with the module's path, on whichever thread it runs.
+
+    ``calls`` is told of the outermost forwards, once the observer has been told that they begin or end.
+    """
 
     def __init__(self, observer: ModuleObserver, calls: CallObserver | None = None) -> None:
         self._observer = observer
@@ -85,9 +89,8 @@ class ModuleHooks:
     def _before(self, module: nn.Module, args: Any) -> None:
         if torch.compiler.is_compiling():
             return  # a constant to the compiler, which then drops the hook instead of breaking the graph
-        known = self._paths.get(id(module))
-        is_watched = known is not None and known[0]() is module
-        token = (self._observer.module_entered(known[1]),) if known is not None and is_watched else None
+        path = self._path_of(module)
+        token = None if path is None else (self._observer.module_entered(path),)
         tokens = self._tokens.get(get_ident())
         if tokens is None:
             tokens = self._tokens[get_ident()] = []
@@ -108,7 +111,8 @@ class ModuleHooks:
         token = tokens.pop()
         if token is not None:
             self._observer.module_left(token[0], output)
-        if self._calls is not None and not tokens:
+        # what was told may have had these hooks removed, and the call ends for who is there now
+        if self._calls is not None and not tokens and self._tokens.get(get_ident()) is tokens:
             self._calls.call_ended(module, output)
 
 

@@ -86,7 +86,7 @@ def address_of(storage: torch.UntypedStorage) -> int:
 
 def label_tensor(kind: MarkKind, name: str, tensor: Tensor, owner: str = "") -> Iterator[Label]:
     """Labels for the storages of one tensor; none for storages that hold no memory."""
-    is_plain = type(tensor) in PLAIN and tensor.layout is torch.strided  # nearly all are; every gradient comes here
+    is_plain = type(tensor) in PLAIN and tensor.layout is torch.strided  # nearly all are
     for part in (tensor,) if is_plain else plain_tensors(tensor):
         try:
             storage = part.untyped_storage()

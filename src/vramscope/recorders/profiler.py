@@ -34,7 +34,7 @@ from vramscope.recorders.lines import LineTracer
 from vramscope.recorders.phases import Phases
 from vramscope.recorders.seeds import SeedWatch
 from vramscope.recorders.stamps import StampKind, label, marks_scope, module_scope, open_scope, stamp
-from vramscope.recorders.watching import WatchedModels
+from vramscope.recorders.watching import WatchedModels, labels_of_gradient
 from vramscope.recorders.window import ProfilerWindow
 from vramscope.recording.counters import FailureCounter
 from vramscope.recording.recording import (
@@ -357,7 +357,7 @@ class ProfilerRecorder:
         if gradient is None:  # another hook has taken it
             return
         try:
-            batch = self._watched.labels_of_gradient(name, gradient)
+            batch = labels_of_gradient(name, gradient)
         except Exception as error:  # noqa: BLE001 - as in `mark`
             self._unread.append(f"{type(error).__name__}: {error}")
         else:

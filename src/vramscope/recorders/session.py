@@ -140,6 +140,12 @@ class ScriptSession:
         for model in self._compiled.models:
             self._hook_one(model, recorder)
 
+    def window_pauses(self) -> None:
+        """Nobody else tells of calls: hook all modules again, unless something is compiled."""
+        if not self._compiled.is_used:
+            self._module_hooks.close()
+            self._hook_modules()
+
     def window_ends(self, kind: StepKind) -> None:
         """Hook nothing but what is needed to count steps: optimizers, or models that are run without one."""
         self._module_hooks.close()

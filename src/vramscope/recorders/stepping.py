@@ -38,6 +38,9 @@ class WindowObserver(CallObserver, Protocol):
     def window_begins(self, recorder: StepRecorder) -> None:
         """A profiler has been started."""
 
+    def window_pauses(self) -> None:
+        """No profiler runs for now, since the script runs its own; steps are still wanted."""
+
     def window_ends(self, kind: StepKind) -> None:
         """Steps are only counted from now on; the last one was of this kind."""
 
@@ -105,6 +108,7 @@ class Stepping:
         if self.recorder is not None:
             self.missing.append(f"{self._expected} step {self.counts[self._expected]}")
             self.drop()
+            self._observer.window_pauses()
 
     def keep_failed(self, error: BaseException) -> bool:
         """Put on disk a step in which memory ran out, as far as it went; whether there was one."""
@@ -186,6 +190,7 @@ class Stepping:
         if self._others.are_running or self._scopes.hold_profiler:
             self.missing.append(f"{kind} step {index}")
             self._carried = None
+            self._observer.window_pauses()
         else:
             self._start(kind)
 

@@ -14,13 +14,6 @@ Places = dict[str, tuple[int, int]]
 """Of a module's own parameters and buffers, by name: the tensor's id, and where its memory is."""
 
 
-def _gone() -> None:
-    """What a reference to nothing gives."""
-
-
-_NOT_SEEN = _gone, 0
-
-
 class WatchedModels:
     """Parameters and buffers of the watched models, by name, each storage under the first path that holds it."""
 
@@ -28,7 +21,6 @@ class WatchedModels:
         self._on_parameter = on_parameter
         self._modules: list[tuple[ref[nn.Module], str, Places]] = []
         self._parameters: dict[int, tuple[ref[Tensor], str]] = {}
-        self._gradients: dict[str, tuple[ref[Tensor], int]] = {}
         self.module_types: list[list[str]] = []
         """[path, class name] of every module that was ever watched, in the order of the model."""
 
@@ -52,24 +44,10 @@ class WatchedModels:
                     yield from label_tensor(MarkKind.BUFFER, _join(path, name), buffer)
 
     def gradient_labels(self) -> Iterator[Label]:
-        """Labels for the gradients that parameters hold now, except those that are known to be where they are."""
+        """Labels for the gradients that parameters hold now."""
         for name, parameter in self._named_parameters():
-            gradient = parameter.grad
-            if gradient is not None:
-                known, place = self._gradients.get(name, _NOT_SEEN)
-                if known() is not gradient or place != _address(gradient):
-                    yield from self.labels_of_gradient(name, gradient)
-
-    def labels_of_gradient(self, name: str, gradient: Tensor) -> Sequence[Label]:
-        """Labels for one gradient. Every one waits for this as it is accumulated, so the usual ones go a short way."""
-        if type(gradient) is not Tensor or gradient.layout is not torch.strided:
-            return [label.without_storage() for label in label_tensor(MarkKind.GRADIENT, name, gradient, name)]
-        try:
-            address, size = block_of(gradient.untyped_storage())
-        except NotImplementedError:  # without memory of its own
-            return ()
-        self._gradients[name] = ref(gradient), gradient.data_ptr()
-        return (Label(MarkKind.GRADIENT, name, name, address, size, gradient.device),) if address else ()
+            if parameter.grad is not None:
+                yield from labels_of_gradient(name, parameter.grad)
 
     def name_of(self, parameter: Tensor) -> str:
         """The name of a watched parameter, empty for any other tensor."""
@@ -87,6 +65,17 @@ class WatchedModels:
             parameter = weak()
             if parameter is not None:
                 yield name, parameter
+
+
+def labels_of_gradient(name: str, gradient: Tensor) -> Sequence[Label]:
+    """Labels for one gradient, without storages. Autograd waits for each of them, so the usual ones go a short way."""
+    if type(gradient) is not Tensor or gradient.layout is not torch.strided or gradient.is_meta:
+        return [label.without_storage() for label in label_tensor(MarkKind.GRADIENT, name, gradient, name)]
+    try:
+        address, size = block_of(gradient.untyped_storage())
+    except NotImplementedError:  # without memory of its own
+        return ()
+    return (Label(MarkKind.GRADIENT, name, name, address, size, gradient.device),) if address else ()
 
 
 def _moved(places: Places, name: str, tensor: Tensor) -> bool:
