@@ -204,29 +204,33 @@ def _level(ledger: Ledger, event: int) -> int:
 
 
 def _combined(first: PassSummary, second: PassSummary) -> PassSummary:
-    """Two stretches of one pass: the one with the higher peak, the checks and the highest phases of both."""
-    higher = second if second.peak.bytes > first.peak.bytes else first
-    checks = first.allocator, second.allocator
+    """Two stretches of one pass: the one with the higher peak, the checks and the highest phases of both.
+
+    A stretch that holds the cold step alone gives that to one of steady steps, and no figure besides.
+    """
+    steady = [stretch for stretch in (first, second) if stretch.steady_steps] or [first, second]
+    higher = max(steady, key=lambda stretch: stretch.peak.bytes)
+    checks = [stretch.allocator for stretch in steady]
     return replace(
         higher,
         allocator=AllocatorCheck(
             peak_bytes=max(check.peak_bytes for check in checks),
             events=sum(check.events for check in checks),
-            max_disagreement_bytes=max(check.max_disagreement_bytes for check in checks),
+            max_disagreement_bytes=max(stretch.allocator.max_disagreement_bytes for stretch in (first, second)),
         ),
-        phases=_highest(first.phases, second.phases),
+        phases=_highest(*(stretch.phases for stretch in steady)),
         cold=first.cold or second.cold,
-        gradients_peak_bytes=max(first.gradients_peak_bytes, second.gradients_peak_bytes),
+        gradients_peak_bytes=max(stretch.gradients_peak_bytes for stretch in steady),
         steady_steps=first.steady_steps + second.steady_steps,
         notes=tuple(dict.fromkeys(first.notes + second.notes)),
         complete=first.complete and second.complete,
     )
 
 
-def _highest(first: Mapping[str, Level], second: Mapping[str, Level]) -> dict[str, Level]:
-    """The higher level of each phase."""
-    levels = dict(first)
-    for name, level in second.items():
+def _highest(*stretches: Mapping[str, Level]) -> dict[str, Level]:
+    """The highest level of each phase."""
+    levels: dict[str, Level] = {}
+    for name, level in (found for stretch in stretches for found in stretch.items()):
         if name not in levels or level.peak_bytes > levels[name].peak_bytes:
             levels[name] = level
     return levels

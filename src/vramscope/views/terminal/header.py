@@ -47,7 +47,7 @@ def _origin(page: Page) -> Text:
 def _steps(page: Page) -> str:
     steady = page.main.steady_steps
     if not steady:
-        return "whole recording"
+        return page.whole
     return f"{steady} steady step{'s' if steady > 1 else ''}"
 
 

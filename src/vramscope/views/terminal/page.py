@@ -14,6 +14,7 @@ from rich.text import Text
 from vramscope.ledger.comparison import Comparison
 from vramscope.ledger.summary import PassSummary
 from vramscope.names import visible
+from vramscope.recording.collection import RUN
 from vramscope.views.text import Scale, share_text
 
 _RULES = (2, 4)
@@ -57,6 +58,13 @@ class Page:
     def main(self) -> PassSummary:
         """That pass."""
         return self.passes[self.main_name]
+
+    @property
+    def whole(self) -> str:
+        """What the figures of that pass are of."""
+        if self.main.steady_steps:
+            return "steady steps"
+        return "cold step" if self.comparison.workload.get("tool") == RUN else "whole recording"
 
     @property
     def scale(self) -> Scale:

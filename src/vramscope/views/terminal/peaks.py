@@ -156,8 +156,7 @@ def phases(page: Page) -> Group:
     for phase in dict.fromkeys(name for summary in passes for name in summary.phases):
         table.add_row(page.name(phase), *(_level(page, summary.phases.get(phase)) for summary in passes))
     table.add_section()
-    whole = "steady steps" if page.main.steady_steps else "all of it"
-    table.add_row(whole, *(page.size(summary.peak.bytes) for summary in passes), style="bold")
+    table.add_row(page.whole, *(page.size(summary.peak.bytes) for summary in passes), style="bold")
     if page.main.steady_steps and any(summary.cold for summary in passes):
         table.add_row("cold step", *(_level(page, summary.cold) for summary in passes))
     return page.section("Peak of each phase", table)
