@@ -81,12 +81,15 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Malformed markers are a usage error in a run with workers as well, and so are files that cannot be written."""
-    if session.config.stash[_RESULTS].problems:
+    results = session.config.stash[_RESULTS]
+    stopped = session.shouldfail or session.shouldstop
+    results.are_cut_short = bool(stopped) or session.exitstatus == pytest.ExitCode.INTERRUPTED
+    if results.problems:
         session.exitstatus = pytest.ExitCode.USAGE_ERROR
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """Show the table and write the files."""
     results, settings = config.stash[_RESULTS], config.stash.get(_SETTINGS, None)
     for problem in results.problems:
@@ -96,7 +99,7 @@ def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pyte
     if settings.table or settings.baseline is not None:
         _show_table(terminalreporter, settings, results)
     try:
-        for line in write_files(settings, results, interrupted=exitstatus == pytest.ExitCode.INTERRUPTED):
+        for line in write_files(settings, results):
             terminalreporter.write_line(line)
     except VramscopeError as error:
         pytest.exit(f"vramscope: {error}", pytest.ExitCode.USAGE_ERROR)

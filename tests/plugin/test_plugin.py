@@ -430,6 +430,7 @@ def test_an_empty_run_writes_its_files(project: Project) -> None:
     assert json.loads((project.path / "out.json").read_text())["tests"] == []
 
 
+FAILS = "def test_fails():\n    assert False\n\ndef test_next(): ...\n"
 BAD_MARKER = "import pytest\n@pytest.mark.limit_vram('5 parsecs')\ndef test_bad(): ...\n"
 
 
@@ -438,8 +439,15 @@ BAD_MARKER = "import pytest\n@pytest.mark.limit_vram('5 parsecs')\ndef test_bad(
     [
         (BAD_MARKER, (), 4, "no test passed"),
         (BAD_MARKER, ("-n", "1"), 4, "no test passed"),
-        ("raise KeyError('a module that cannot be imported')", (), 2, "the run was interrupted"),
-        ("def test_interrupted():\n    raise KeyboardInterrupt\n", (), 2, "the run was interrupted"),
+        ("raise KeyError('a module that cannot be imported')", (), 2, "the run was cut short"),
+        ("def test_interrupted():\n    raise KeyboardInterrupt\n", (), 2, "the run was cut short"),
+        (FAILS, ("-x",), 1, "the run was cut short"),
+        (
+            "def test_fails():\n    assert False\n\ndef test_next(): ...\n",
+            ("-x", "-n", "1"),
+            2,
+            "the run was cut short",
+        ),
     ],
 )
 def test_a_run_that_was_cut_short_leaves_the_baseline_alone(

@@ -25,6 +25,8 @@ class Results:
     tests: dict[str, dict[str, Any]] = field(default_factory=dict)
     problems: dict[str, None] = field(default_factory=dict)
     """What ends the run as wrong use: markers, as workers found them, and files that could not be written."""
+    are_cut_short: bool = False
+    """Whether pytest stopped before the last test, as ``-x`` has it."""
 
 
 def attach_figures(item: pytest.Item, report: pytest.TestReport) -> None:
@@ -58,7 +60,7 @@ class Collector:
         self._results.problems.update(dict.fromkeys(found))
 
 
-def write_files(settings: "Settings", results: Results, *, interrupted: bool) -> list[str]:
+def write_files(settings: "Settings", results: Results) -> list[str]:
     """Write what was asked for; gives a line for each file.
 
     Raises:
@@ -71,7 +73,7 @@ def write_files(settings: "Settings", results: Results, *, interrupted: bool) ->
         write_results(results.tests, settings.json_path)
         lines.append(f"vramscope wrote {settings.json_path}")
     if settings.save_path is not None:
-        lines.append(_save_baseline(settings.save_path, results, interrupted))
+        lines.append(_save_baseline(settings.save_path, results))
     if settings.report_folder is not None:
         from vramscope.views.testing.page import write_index
 
@@ -79,12 +81,14 @@ def write_files(settings: "Settings", results: Results, *, interrupted: bool) ->
     return lines
 
 
-def _save_baseline(path: Path, results: Results, interrupted: bool) -> str:
+def _save_baseline(path: Path, results: Results) -> str:
     """Only of a run that came to its end: a test that is not in a baseline may grow, and an empty one is refused."""
     from vramscope.testing.baseline import write_results
 
     passed = {name: facts for name, facts in results.tests.items() if facts["outcome"] == "passed"}
-    if interrupted or not passed:
-        return f"vramscope did not write {path}: {'the run was interrupted' if interrupted else 'no test passed'}"
+    if results.are_cut_short:
+        return f"vramscope did not write {path}: the run was cut short"
+    if not passed:
+        return f"vramscope did not write {path}: no test passed"
     write_results(passed, path)
     return f"vramscope wrote {path}"
