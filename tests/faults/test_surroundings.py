@@ -66,9 +66,12 @@ def test_no_standard_output_at_all(folder: Path) -> None:
 
 
 @needs_dev_full
-def test_standard_output_on_a_full_disk(folder: Path) -> None:
-    line = one_line(shell(f"{VRAMSCOPE} report training.vram > /dev/full", folder))
-    assert "No space left on device" in line
+@pytest.mark.parametrize(
+    "command", ["report training.vram", "report a.vram --format json", "estimate --gpu list"]
+)
+def test_standard_output_on_a_full_disk(folder: Path, command: str) -> None:
+    line = one_line(shell(f"{VRAMSCOPE} {command} > /dev/full", folder))
+    assert "No space left on device; free some space, or write elsewhere" in line
 
 
 @needs_dev_full

@@ -98,8 +98,8 @@ def _gpu(name: str | None, allocator: str, of_cpu: bool) -> "Gpu | None":
     from vramscope.predict.gpus import find_gpu
 
     if of_cpu:
-        for option, value in (("--gpu", name), ("--allocator", allocator)):
-            if value:
+        for option, value in (("--gpu", name), ("--allocator", allocator or None)):
+            if value is not None:
                 raise UsageError(
                     f"{option} {value}: the recording is of the CPU, which is predicted by its own rules: leave it out"
                 )

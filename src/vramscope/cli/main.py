@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import click
 
 from vramscope import __version__
+from vramscope.cli.output import cannot_print
 from vramscope.errors import OutputError, VramscopeError
 from vramscope.names import visible
 
@@ -91,17 +92,13 @@ def _flushed(code: int) -> int:
         _drop_standard_output()
     except OSError as error:
         _drop_standard_output()
-        return _fail(_cannot_print(error), OutputError.exit_code)
+        return _fail(cannot_print(error), OutputError.exit_code)
     return code
 
 
 def _drop_standard_output() -> None:
     """Send what is still to be written nowhere, or Python complains of it when the process ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _cannot_print(error: OSError) -> str:
-    return f"standard output cannot be written: {error.strerror}; free some space, or write elsewhere"
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -122,7 +119,7 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     except OSError as error:
         if error.filename is None and error.errno in _NO_ROOM:
-            return _fail(_cannot_print(error), OutputError.exit_code)
+            return _fail(cannot_print(error), OutputError.exit_code)
         if error.filename is not None and str(error.filename) in arguments:
             return _fail(f"{visible(str(error.filename))}: {error.strerror}; give another", OutputError.exit_code)
         return _report_defect(error, debug)

@@ -39,6 +39,11 @@ def print_line(text: str) -> None:
     write_text("-", f"{text}\n")
 
 
+def cannot_print(error: OSError) -> str:
+    """What to say where standard output takes no more."""
+    return f"standard output cannot be written: {error.strerror}; free some space, or write elsewhere"
+
+
 def write_text(path: str, text: str) -> None:
     """Write a result to a file, whole or not at all; ``-`` is standard output.
 
@@ -53,7 +58,7 @@ def write_text(path: str, text: str) -> None:
         except BrokenPipeError:
             return
         except OSError as error:
-            raise OutputError(f"standard output cannot be written: {error.strerror}") from error
+            raise OutputError(cannot_print(error)) from error
         return
     with atomic_path(Path(path)) as part:
         part.write_text(text, encoding="utf-8")
