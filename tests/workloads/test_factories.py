@@ -101,6 +101,14 @@ def test_the_model_and_inputs_are_seeded() -> None:
     assert not torch.equal(first.model.weight, other.model.weight)
 
 
+def test_a_file_whose_import_fails_gives_no_module_of_before() -> None:
+    failing = WORKLOAD + "raise RuntimeError('no weights were found')\n"
+    for _ in range(2):
+        assert "importing user.py failed: RuntimeError: no weights were found" in refusal(failing)
+    prepare(WORKLOAD)
+    assert "importing user.py failed: RuntimeError: no weights were found" in refusal(failing)
+
+
 def test_a_factory_gets_the_options_its_signature_accepts() -> None:
     source = """
         def build(batch, seq, dtype, device, checkpoint, extra=5):

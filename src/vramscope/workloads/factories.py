@@ -22,6 +22,8 @@ from vramscope.workloads.messages import describe_error, raised_at, suggestion
 from vramscope.workloads.workload import DTYPES, Workload, WorkloadOptions
 
 _DEFAULT_BATCH, _DEFAULT_SEQ = 8, 128
+_REGISTERED = ("used to register the namespace", "overload name multiple times")
+"""What torch says where a library or an operator is registered a second time (ATen/core/dispatch/Dispatcher.cpp)."""
 _OFFERED = ("batch", "seq", "dtype", "device", "checkpoint")
 
 
@@ -128,8 +130,8 @@ def _import_user_module(source: FactorySource) -> ModuleType:
 def _import_file(path: Path) -> ModuleType:
     """The file as a module; as with ``python FILE``, its folder is importable, and stays so for late imports.
 
-    It runs anew every time, so that each prediction makes what the file makes. A file that can run only once in a
-    process, since it registers an operator, gives the module of its first run.
+    It runs anew every time, so that each prediction makes what the file makes. A file that torch lets run only once in
+    a process, since it registers operators, gives the module of its first run.
     """
     _make_importable(path.parent)
     spec = importlib.util.spec_from_file_location(f"_vramscope_target_{path.stem}", path)
@@ -140,12 +142,20 @@ def _import_file(path: Path) -> ModuleType:
     sys.modules[spec.name] = module  # dataclasses and pickle look their module up by name
     try:
         spec.loader.exec_module(module)
-    except RuntimeError:
-        if before is None or before.__file__ != module.__file__:
+    except BaseException as error:
+        del sys.modules[spec.name]
+        if before is None:
             raise
-        sys.modules[spec.name] = before
+        sys.modules[spec.name] = before  # which ran to its end, or it would not be there
+        if before.__file__ != module.__file__ or not _is_registered_already(error):
+            raise
         return before
     return module
+
+
+def _is_registered_already(error: BaseException) -> bool:
+    """Whether torch refuses a library or an operator that is there."""
+    return type(error) is RuntimeError and any(words in str(error) for words in _REGISTERED)
 
 
 def _make_importable(folder: Path) -> None:
