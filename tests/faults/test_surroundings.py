@@ -66,9 +66,7 @@ def test_no_standard_output_at_all(folder: Path) -> None:
 
 
 @needs_dev_full
-@pytest.mark.parametrize(
-    "command", ["report training.vram", "report a.vram --format json", "estimate --gpu list"]
-)
+@pytest.mark.parametrize("command", ["report training.vram", "doctor --json -", "estimate --gpu list"])
 def test_standard_output_on_a_full_disk(folder: Path, command: str) -> None:
     line = one_line(shell(f"{VRAMSCOPE} {command} > /dev/full", folder))
     assert "No space left on device; free some space, or write elsewhere" in line
