@@ -243,6 +243,7 @@ def test_what_a_module_that_trains_gives_out_is_the_next_steps_input(tmp_path) -
     assert document["passes"]["training"]["peak"]["by_category"]["inputs"] == 2 * 512 * 512 * 4
 
 
+@pytest.mark.usefixtures("without_coverage")  # which keeps references of its own
 def test_nothing_is_kept_of_batches_that_are_only_looked_at(tmp_path) -> None:
     assert run(tmp_path, LOOKING, "-q").stdout == "True\n"
 
