@@ -91,9 +91,7 @@ class ModuleHooks:
             return  # a constant to the compiler, which then drops the hook instead of breaking the graph
         path = self._path_of(module)
         token = None if path is None else (self._observer.module_entered(path),)
-        tokens = self._tokens.get(get_ident())
-        if tokens is None:
-            tokens = self._tokens[get_ident()] = []
+        tokens = self._tokens.setdefault(get_ident(), [])
         tokens.append(token)
         if self._calls is not None and len(tokens) == 1:
             self._calls.call_begins(module, args, keywords_of(sys._getframe(1)))

@@ -1,6 +1,6 @@
 """Labels: what live objects say an address holds. Every storage is named once, by its first path."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, NamedTuple
 
@@ -16,10 +16,6 @@ _CACHE = "past_key_values"
 _PAGE = 4096
 _SHARED_HEADER = 64
 """What torch keeps before the data of a file that processes share (map_alloc_alignment, ATen/MapAllocator.cpp)."""
-
-
-PLAIN = (Tensor, nn.Parameter)
-"""Types of tensors that hold their memory themselves, unless they are sparse."""
 
 
 class Label(NamedTuple):
@@ -86,8 +82,7 @@ def address_of(storage: torch.UntypedStorage) -> int:
 
 def label_tensor(kind: MarkKind, name: str, tensor: Tensor, owner: str = "") -> Iterator[Label]:
     """Labels for the storages of one tensor; none for storages that hold no memory."""
-    is_plain = type(tensor) in PLAIN and tensor.layout is torch.strided  # nearly all are
-    for part in (tensor,) if is_plain else plain_tensors(tensor):
+    for part in plain_tensors(tensor):
         try:
             storage = part.untyped_storage()
         except NotImplementedError:  # a tensor without memory of its own, such as torch.func's wrappers
@@ -134,6 +129,17 @@ def label_gradients(parameters: Iterable[tuple[str, Tensor]]) -> Iterator[Label]
     for name, parameter in parameters:
         if parameter.grad is not None:
             yield from label_tensor(MarkKind.GRADIENT, name, parameter.grad, name)
+
+
+def labels_of_gradient(name: str, gradient: Tensor) -> Sequence[Label]:
+    """Labels for one gradient, without storages. Autograd waits for each of them, so the usual ones go a short way."""
+    if type(gradient) is not Tensor or gradient.layout is not torch.strided or gradient.is_meta:
+        return [label.without_storage() for label in label_tensor(MarkKind.GRADIENT, name, gradient, name)]
+    try:
+        address, size = block_of(gradient.untyped_storage())
+    except NotImplementedError:  # without memory of its own
+        return ()
+    return (Label(MarkKind.GRADIENT, name, name, address, size, gradient.device),) if address else ()
 
 
 def label_kv_cache(output: Any) -> Iterator[Label]:

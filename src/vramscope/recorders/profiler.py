@@ -28,13 +28,14 @@ from vramscope.recorders.labels import (
     label_kv_cache,
     label_optimizer_state,
     label_tensor,
+    labels_of_gradient,
     nested_tensors,
 )
 from vramscope.recorders.lines import LineTracer
 from vramscope.recorders.phases import Phases
 from vramscope.recorders.seeds import SeedWatch
 from vramscope.recorders.stamps import StampKind, label, marks_scope, module_scope, open_scope, stamp
-from vramscope.recorders.watching import WatchedModels, labels_of_gradient
+from vramscope.recorders.watching import WatchedModels
 from vramscope.recorders.window import ProfilerWindow
 from vramscope.recording.counters import FailureCounter
 from vramscope.recording.recording import (

@@ -1,7 +1,6 @@
 """Records one step of a script after another: each in a profiler of its own, so that each can be on disk as it ends."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -80,7 +79,7 @@ class StepRecorder(ProfilerRecorder):
     def module_entered(self, path: str) -> Any:
         """Open the module's scope; the outermost one begins a forward pass."""
         outermost = False
-        if get_ident() == self._thread:
+        if self._is_own_thread():
             outermost = self._depth == 0
             self._depth += 1
             if outermost:
@@ -91,7 +90,7 @@ class StepRecorder(ProfilerRecorder):
         """Close the module's scope; without gradients there is no loss to wait for, and the forward pass ends too."""
         outermost, scope = token
         scope.__exit__(None, None, None)
-        if get_ident() != self._thread:
+        if not self._is_own_thread():
             return
         self._depth -= 1
         if outermost:

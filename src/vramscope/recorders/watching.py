@@ -1,15 +1,16 @@
 """Watched models: what their modules hold, looked at again whenever it may have changed, and kept alive by nobody."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from weakref import ref
 
-import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from vramscope.recorders.labels import PLAIN, Label, address_of, block_of, label_tensor
+from vramscope.recorders.labels import Label, address_of, label_gradients, label_tensor
 from vramscope.recording.recording import MarkKind
 
+_PLAIN = (Tensor, nn.Parameter)
+"""Types of tensors that hold their memory themselves, unless they are sparse."""
 Places = dict[str, tuple[int, int]]
 """Of a module's own parameters and buffers, by name: the tensor's id, and where its memory is."""
 
@@ -45,9 +46,7 @@ class WatchedModels:
 
     def gradient_labels(self) -> Iterator[Label]:
         """Labels for the gradients that parameters hold now."""
-        for name, parameter in self._named_parameters():
-            if parameter.grad is not None:
-                yield from labels_of_gradient(name, parameter.grad)
+        return label_gradients(self._named_parameters())
 
     def name_of(self, parameter: Tensor) -> str:
         """The name of a watched parameter, empty for any other tensor."""
@@ -67,17 +66,6 @@ class WatchedModels:
                 yield name, parameter
 
 
-def labels_of_gradient(name: str, gradient: Tensor) -> Sequence[Label]:
-    """Labels for one gradient, without storages. Autograd waits for each of them, so the usual ones go a short way."""
-    if type(gradient) is not Tensor or gradient.layout is not torch.strided or gradient.is_meta:
-        return [label.without_storage() for label in label_tensor(MarkKind.GRADIENT, name, gradient, name)]
-    try:
-        address, size = block_of(gradient.untyped_storage())
-    except NotImplementedError:  # without memory of its own
-        return ()
-    return (Label(MarkKind.GRADIENT, name, name, address, size, gradient.device),) if address else ()
-
-
 def _moved(places: Places, name: str, tensor: Tensor) -> bool:
     """Whether a parameter or buffer is another one, or elsewhere, than it was when this was last asked."""
     place = (id(tensor), _address(tensor))
@@ -94,6 +82,6 @@ def _join(path: str, name: str) -> str:
 def _address(tensor: Tensor) -> int:
     """Where a tensor's memory is; 0 for tensors that have no single address (sparse, wrapped, not built yet)."""
     try:
-        return tensor.data_ptr() if type(tensor) in PLAIN else address_of(tensor.untyped_storage())
+        return tensor.data_ptr() if type(tensor) in _PLAIN else address_of(tensor.untyped_storage())
     except (RuntimeError, NotImplementedError, ValueError):
         return 0
