@@ -19,7 +19,7 @@ _TABLE = "vramscope"
 _FAIL_OVER = "vramscope-fail-over"
 _VALUES = {
     "vramscope-json": ("PATH", "write every test's figures as JSON"),
-    "vramscope-save": ("FILE", "save every test's figures as a baseline"),
+    "vramscope-save": ("FILE", "save every passed test's figures as a baseline, unless the run is cut short"),
     "vramscope-compare": ("FILE", "compare every test with a saved baseline"),
     "vramscope-top": ("N", "how many tests the table shows (default: 10)"),
     "vramscope-default-limit": ("SIZE", "limit_vram for tests that have none of their own"),
