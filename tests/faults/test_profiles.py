@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import vramscope
-from vramscope.errors import UnsupportedError
+from vramscope.errors import RecordingError, UnsupportedError
 
 FLOAT32 = 4
 
@@ -42,25 +42,94 @@ def test_a_profile_in_another_thread() -> None:
     assert found == [1000 * FLOAT32]
 
 
+def test_a_profile_left_on_another_thread_says_so_and_the_next_one_works() -> None:
+    profile = vramscope.profile()
+    entered, left = threading.Event(), threading.Event()
+
+    def enter() -> None:
+        profile.__enter__()
+        entered.set()
+        left.wait()
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    entered.wait()
+    with pytest.raises(RecordingError, match="left on another thread"):
+        profile.__exit__(None, None, None)
+    left.set()
+    thread.join()
+    assert one_tensor() == 1000 * FLOAT32
+
+
 def test_profiles_of_two_threads_at_once_never_mix() -> None:
     outcomes: list[int | str] = []
     barrier = threading.Barrier(2)
+    rounds = 20
 
     def attempt() -> None:
-        barrier.wait()
-        try:
-            outcomes.append(one_tensor())
-        except UnsupportedError as error:
-            outcomes.append(str(error))
+        for _ in range(rounds):
+            barrier.wait()
+            try:
+                outcomes.append(one_tensor())
+            except UnsupportedError as error:
+                outcomes.append(str(error))
 
     threads = [threading.Thread(target=attempt) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(outcomes) == 2
+    assert len(outcomes) == 2 * rounds
     # either they came one after the other, or the second was told that another one is running
     assert {outcome for outcome in outcomes if isinstance(outcome, int)} == {1000 * FLOAT32}
+    assert all("already running" in outcome for outcome in outcomes if isinstance(outcome, str))
+
+
+def test_a_profile_is_refused_while_another_threads_profiler_runs() -> None:
+    code = """
+import threading, torch, vramscope
+from vramscope.errors import UnsupportedError
+def attempt():
+    try:
+        with vramscope.profile(): pass
+    except UnsupportedError as error:
+        print(error)
+with torch.profiler.profile() as other:
+    thread = threading.Thread(target=attempt)
+    thread.start()
+    thread.join()
+    torch.ones(9)
+print(any(event.name == "aten::ones" for event in other.events()))
+"""
+    refusal, whole = python(code).splitlines()
+    assert "already running" in refusal
+    assert whole == "True"
+
+
+def test_a_profile_is_refused_while_another_profiler_warms_up_but_not_while_it_waits() -> None:
+    code = """
+import torch, vramscope
+from vramscope.errors import UnsupportedError
+def attempt():
+    try:
+        with vramscope.profile() as profile: torch.ones(1000)
+        return profile.summary.peak.bytes
+    except UnsupportedError as error:
+        return error
+with torch.profiler.profile(schedule=torch.profiler.schedule(wait=1, warmup=1, active=1)) as other:
+    print(attempt())
+    other.step()
+    print(attempt())
+    other.step()
+    torch.ones(9)
+    other.step()
+print(any(event.name == "aten::ones" for event in other.events()))
+print(attempt())
+"""
+    waiting, warming, whole, after = python(code).splitlines()
+    assert waiting == after == "4000"
+    assert "already running" in warming
+    assert whole == "True"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")

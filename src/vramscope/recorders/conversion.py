@@ -191,7 +191,8 @@ def convert(
         read_with: makes what walks the tree.
 
     Raises:
-        RecordingError: the window's bookends are missing: another profiler was started inside and took the events.
+        RecordingError: the window's bookends are missing: another profiler was started inside and took the events,
+            or the window was closed on another thread.
     """
     numbers = {str(device): index for index, device in enumerate(devices)}
     reader = read_with(strings, numbers)
@@ -199,7 +200,8 @@ def convert(
     if len(reader.bookends) < 2:
         raise RecordingError(
             "the profiler's events are gone: another torch.profiler was started inside this profile; "
-            "profilers of one process do not nest, so run without the other one"
+            "profilers of one process do not nest, so run without the other one "
+            "(or the profile was left on another thread than it was entered on)"
         )
     first, last = min(reader.bookends)[0], max(reader.bookends)[0]
     events = Events.from_rows(reader.events)
