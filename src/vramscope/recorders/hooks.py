@@ -16,6 +16,7 @@ from weakref import ref
 
 import torch
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
@@ -24,14 +25,14 @@ _ENGINE = "_engine_run_backward"
 """The name under which torch/autograd/__init__.py calls the engine."""
 
 
-class ModuleObserver(Protocol):
-    """What is told about modules."""
+class ForwardObserver(Protocol):
+    """What is told about forwards of watched modules that no other watched module's forward has called."""
 
-    def module_entered(self, path: str) -> Any:
-        """A watched module's forward begins; what is returned comes back when it ends."""
+    def forward_begins(self) -> None:
+        """Such a forward begins, on whichever thread; its scope is not open yet."""
 
-    def module_left(self, token: Any, output: Any) -> None:
-        """The forward that gave ``token`` has ended; ``output`` is None after an exception."""
+    def forward_ended(self, output: Any) -> None:
+        """It has ended, and its scope is closed; ``output`` is None after an exception."""
 
 
 class CallObserver(Protocol):
@@ -45,17 +46,32 @@ class CallObserver(Protocol):
 
 
 class ModuleHooks:
-    """Reports every forward of the watched modules, with the module's path, on whichever thread it runs.
+    """Opens a scope around every forward of the watched modules, on whichever thread it runs.
 
-    ``calls`` is told of the outermost forwards, once the observer has been told that they begin or end.
+    Every module of a model waits for this, with caches that its kernels have emptied: what it costs is the code and the
+    objects that it touches, so it touches few.
+
+    Args:
+        opens: makes the scope of a module, given ``prefix`` and the module's path.
+        observer: is told when the outermost watched forward begins and ends.
+        calls: is told of the outermost forwards, watched or not, once the observer has been told.
     """
 
-    def __init__(self, observer: ModuleObserver, calls: CallObserver | None = None) -> None:
+    def __init__(
+        self,
+        opens: Callable[[str], AbstractContextManager[Any]],
+        prefix: str = "",
+        observer: ForwardObserver | None = None,
+        calls: CallObserver | None = None,
+    ) -> None:
+        self._opens = opens
+        self._prefix = prefix
         self._observer = observer
         self._calls = calls
-        self._paths: dict[int, tuple[ref[nn.Module], str]] = {}  # by id; a watched module may die and its id come back
+        self._names: dict[int, tuple[ref[nn.Module], str]] = {}  # by id; a watched module may die and its id come back
         self._roots: dict[str, ref[nn.Module]] = {}
-        self._tokens: dict[int, list[Any]] = {}  # thread -> tokens of its open forwards, None for modules not watched
+        # thread -> scopes of its open forwards, None for modules not watched
+        self._opened: dict[int, list[AbstractContextManager[Any] | None]] = {}
         self._handles = [
             register_module_forward_pre_hook(self._before),
             register_module_forward_hook(self._after, always_call=True),
@@ -71,8 +87,8 @@ class ModuleHooks:
         root = self._free_root(type(model).__name__) if root is None else root
         self._roots[root] = ref(model)
         for path, module in model.named_modules(prefix=root):
-            if self._path_of(module) is None:
-                self._paths[id(module)] = (ref(module), path)
+            if self._name_of(module) is None:
+                self._names[id(module)] = (ref(module), self._prefix + path)
         return root
 
     def _free_root(self, name: str) -> str:
@@ -83,35 +99,48 @@ class ModuleHooks:
         """Take the hooks away and forget the modules."""
         for handle in self._handles:
             handle.remove()
-        self._paths.clear()
-        self._tokens.clear()
+        self._names.clear()
+        self._opened.clear()
 
     def _before(self, module: nn.Module, args: Any) -> None:
-        if torch.compiler.is_compiling():
+        if is_compiling():
             return  # a constant to the compiler, which then drops the hook instead of breaking the graph
-        path = self._path_of(module)
-        token = None if path is None else (self._observer.module_entered(path),)
-        tokens = self._tokens.setdefault(get_ident(), [])
-        tokens.append(token)
-        if self._calls is not None and len(tokens) == 1:
+        opened = self._opened.setdefault(get_ident(), [])
+        name = self._name_of(module)
+        if name is None:
+            opened.append(None)
+        else:
+            if self._observer is not None and not _is_inside(opened):
+                self._observer.forward_begins()
+            scope = self._opens(name)
+            scope.__enter__()
+            opened.append(scope)
+        if self._calls is not None and len(opened) == 1:
             self._calls.call_begins(module, args, keywords_of(sys._getframe(1)))
 
-    def _path_of(self, module: nn.Module) -> str | None:
-        known = self._paths.get(id(module))
+    def _name_of(self, module: nn.Module) -> str | None:
+        known = self._names.get(id(module))
         return known[1] if known is not None and known[0]() is module else None
 
     def _after(self, module: nn.Module, args: Any, output: Any) -> None:
-        if torch.compiler.is_compiling():
+        if is_compiling():
             return
-        tokens = self._tokens.get(get_ident())
-        if not tokens:
+        opened = self._opened.get(get_ident())
+        if not opened:
             return
-        token = tokens.pop()
-        if token is not None:
-            self._observer.module_left(token[0], output)
+        scope = opened.pop()
+        if scope is not None:
+            scope.__exit__(None, None, None)
+            if self._observer is not None and not _is_inside(opened):
+                self._observer.forward_ended(output)
         # what was told may have had these hooks removed, and the call ends for who is there now
-        if self._calls is not None and not tokens and self._tokens.get(get_ident()) is tokens:
+        if self._calls is not None and not opened and self._opened.get(get_ident()) is opened:
             self._calls.call_ended(module, output)
+
+
+def _is_inside(opened: list[AbstractContextManager[Any] | None]) -> bool:
+    """Whether a watched module's forward is open."""
+    return bool(opened) and (opened[-1] is not None or any(scope is not None for scope in opened))
 
 
 def keywords_of(frame: FrameType) -> Any:

@@ -7,7 +7,7 @@ bookkeeping would raise RSS, and the profiler's would raise both.
 import os
 import tracemalloc
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import Lock
 from typing import Any, Protocol
@@ -152,6 +152,19 @@ def open_meter(kind: HostKind) -> Meter:
         return SampledMeter()
 
 
+class _Boundary:
+    """A context that takes a sample at either end."""
+
+    def __init__(self, sample: Callable[[str], None], begin: str, end: str) -> None:
+        self._sample, self._begin, self._end = sample, begin, end
+
+    def __enter__(self) -> None:
+        self._sample(self._begin)
+
+    def __exit__(self, *error: object) -> None:
+        self._sample(self._end)
+
+
 class HostRecorder:
     """Samples host memory at the boundaries of steps, phases and watched modules, between `start` and `finish`.
 
@@ -163,7 +176,7 @@ class HostRecorder:
         self._kind = kind
         self._labels: list[str] = []
         self._peaks = array("q")
-        self._names: dict[str, tuple[str, str]] = {}
+        self._boundaries: dict[str, _Boundary] = {}
         self._phases: list[str] = []
         self._hooks: list[ModuleHooks | BackwardHook] = []
         self._lock = Lock()  # autograd runs recomputed modules on a thread of its own on a GPU
@@ -176,7 +189,7 @@ class HostRecorder:
     def start(self) -> None:
         """Begin to measure; everything that should not count is imported by now, and the model is not built yet."""
         try:
-            self._module_hooks = ModuleHooks(self)
+            self._module_hooks = ModuleHooks(self._boundary)
             self._hooks.append(self._module_hooks)
             self._hooks.append(BackwardHook(self._around_backward))
             self._meter = open_meter(self._kind)
@@ -237,15 +250,13 @@ class HostRecorder:
 
     # -- what the hooks tell ----------------------------------------------------------------------------------------
 
-    def module_entered(self, path: str) -> str:
-        """A watched module begins."""
-        # kept: a fresh string per call would grow the Python heap that is being measured
-        self._sample(self._names.setdefault(path, (f"module+ {path}", f"module- {path}"))[0])
-        return path
-
-    def module_left(self, token: str, output: Any) -> None:
-        """A watched module has ended."""
-        self._sample(self._names[token][1])
+    def _boundary(self, path: str) -> "_Boundary":
+        """What samples around a module's forward."""
+        # kept: fresh objects in every call would grow the Python heap that is being measured
+        found = self._boundaries.get(path)
+        if found is None:
+            found = self._boundaries[path] = _Boundary(self._sample, f"module+ {path}", f"module- {path}")
+        return found
 
     @contextmanager
     def _around_backward(self, roots: Iterable[Tensor], builds_graph: bool) -> Iterator[None]:

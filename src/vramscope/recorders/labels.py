@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from vramscope.recording.recording import MarkKind
 
+_GRADIENT = MarkKind.GRADIENT
 _CACHE = "past_key_values"
 _PAGE = 4096
 _SHARED_HEADER = 64
@@ -133,13 +134,18 @@ def label_gradients(parameters: Iterable[tuple[str, Tensor]]) -> Iterator[Label]
 
 def labels_of_gradient(name: str, gradient: Tensor) -> Sequence[Label]:
     """Labels for one gradient, without storages. Autograd waits for each of them, so the usual ones go a short way."""
-    if type(gradient) is not Tensor or gradient.layout is not torch.strided or gradient.is_meta:
-        return [label.without_storage() for label in label_tensor(MarkKind.GRADIENT, name, gradient, name)]
-    try:
-        address, size = block_of(gradient.untyped_storage())
-    except NotImplementedError:  # without memory of its own
-        return ()
-    return (Label(MarkKind.GRADIENT, name, name, address, size, gradient.device),) if address else ()
+    if type(gradient) is Tensor:
+        try:
+            storage = gradient.untyped_storage()
+        except NotImplementedError:  # sparse, or without memory of its own
+            pass
+        else:
+            address = storage.data_ptr()
+            if not address:  # empty, or on ``meta``
+                return ()
+            if address % _PAGE != _SHARED_HEADER:
+                return (Label(_GRADIENT, name, name, address, storage.nbytes(), storage.device),)
+    return [label.without_storage() for label in label_tensor(_GRADIENT, name, gradient, name)]
 
 
 def label_kv_cache(output: Any) -> Iterator[Label]:

@@ -34,7 +34,7 @@ from vramscope.recorders.labels import (
 from vramscope.recorders.lines import LineTracer
 from vramscope.recorders.phases import Phases
 from vramscope.recorders.seeds import SeedWatch
-from vramscope.recorders.stamps import StampKind, label, marks_scope, module_scope, open_scope, stamp
+from vramscope.recorders.stamps import MARKS, MODULE, Scope, StampKind, label, open_scope, stamp
 from vramscope.recorders.watching import WatchedModels
 from vramscope.recorders.window import ProfilerWindow
 from vramscope.recording.counters import FailureCounter
@@ -83,7 +83,6 @@ class ProfilerRecorder:
         self._seeded = SeedWatch(self._devices)
         self._phases = Phases(self._phase_begins, self._phase_ends)
         self._thread = get_ident()
-        self._roots: set[str] = set()
         self._running = False
         self._calls: CallObserver | None = None
         self._hooks: list[ModuleHooks | GradientHooks | OptimizerHooks | BackwardHook] = []
@@ -101,7 +100,7 @@ class ProfilerRecorder:
         try:
             if self._gpu is not None:
                 self._gpu.start()
-            self._module_hooks = ModuleHooks(self, self._calls)
+            self._module_hooks = ModuleHooks(Scope, MODULE, self, self._calls)
             self._gradient_hooks = GradientHooks(self._on_gradient)
             self._watched = WatchedModels(self._gradient_hooks.watch)
             self._hooks = [self._module_hooks, self._gradient_hooks]
@@ -228,7 +227,6 @@ class ProfilerRecorder:
         begin with their class's name.
         """
         root = self._module_hooks.watch(model, root)
-        self._roots.add(root)
         self._watched.watch(model, root)
         self.mark(self._watched.fresh_labels())
 
@@ -249,7 +247,7 @@ class ProfilerRecorder:
 
     def _put_on_clock(self, batch: Sequence[Label]) -> None:
         if batch:
-            with marks_scope(len(self._batches)):
+            with Scope(f"{MARKS}{len(self._batches)}"):
                 self._batches.append(batch)
 
     @contextmanager
@@ -309,21 +307,17 @@ class ProfilerRecorder:
 
     # -- what the hooks tell ----------------------------------------------------------------------------------------
 
-    def module_entered(self, path: str) -> Any:
-        """Open the module's scope; a forward pass begins with a model's own forward."""
-        if path in self._roots and self._is_own_thread():
+    def forward_begins(self) -> None:
+        """A forward pass begins with the outermost forward of a watched model's modules."""
+        if self._is_own_thread():
             self._phases.forward_begins()
-        return path, module_scope(path)
 
-    def module_left(self, token: Any, output: Any) -> None:
-        """Close the module's scope; without gradients there is no loss to wait for, and the forward pass ends too."""
-        path, scope = token
-        scope.__exit__(None, None, None)
-        if path not in self._roots or not self._is_own_thread():
-            return
-        self.mark(label_kv_cache(output))
-        if not torch.is_grad_enabled():
-            self._phases.forward_ends()
+    def forward_ended(self, output: Any) -> None:
+        """Without gradients there is no loss to wait for, and the forward pass ends too."""
+        if self._is_own_thread():
+            self.mark(label_kv_cache(output))
+            if not torch.is_grad_enabled():
+                self._phases.forward_ends()
 
     @contextmanager
     def _around_backward(self, roots: Iterable[Tensor], builds_graph: bool) -> Iterator[None]:

@@ -9,10 +9,10 @@ from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from vramscope.recorders.hooks import CallObserver
-from vramscope.recorders.labels import Label, label_kv_cache
+from vramscope.recorders.labels import Label
 from vramscope.recorders.profiler import ProfilerRecorder
 from vramscope.recorders.quiet import QuietAllocator
-from vramscope.recorders.stamps import StampKind, module_scope, stamp
+from vramscope.recorders.stamps import StampKind, stamp
 from vramscope.recording.recording import UNKNOWN, Integers, Recording
 
 Place = tuple[int, int]
@@ -55,6 +55,7 @@ class StepRecorder(ProfilerRecorder):
     def leave_modules_alone(self) -> None:
         """Take the module hooks away: a model that is being compiled must not see them."""
         self._module_hooks.remove()
+        self._depth = 0  # nobody will tell that the forwards end which run now
 
     def begin_step(self, index: int) -> None:
         """Put a step's beginning on the clock."""
@@ -76,28 +77,20 @@ class StepRecorder(ProfilerRecorder):
         """Whether a watched module's forward is running."""
         return self._depth > 0
 
-    def module_entered(self, path: str) -> Any:
-        """Open the module's scope; the outermost one begins a forward pass."""
-        outermost = False
+    def forward_begins(self) -> None:
+        """A watched module's forward begins; those of compiled models may be nested, since each is told of."""
         if self._is_own_thread():
-            outermost = self._depth == 0
             self._depth += 1
-            if outermost:
-                self._phases.forward_begins()
-        return outermost, module_scope(path)
+            if self._depth == 1:
+                super().forward_begins()
 
-    def module_left(self, token: Any, output: Any) -> None:
-        """Close the module's scope; without gradients there is no loss to wait for, and the forward pass ends too."""
-        outermost, scope = token
-        scope.__exit__(None, None, None)
-        if not self._is_own_thread():
-            return
-        self._depth -= 1
-        if outermost:
-            self.mark(label_kv_cache(output))
-            if not torch.is_grad_enabled():
-                self._phases.forward_ends()
-            self._on_left()
+    def forward_ended(self, output: Any) -> None:
+        """It has ended."""
+        if self._is_own_thread():
+            self._depth -= 1
+            if not self._depth:
+                super().forward_ended(output)
+                self._on_left()
 
 
 class Carried:

@@ -21,6 +21,7 @@ from vramscope.recorders.hooks import OptimizerHooks, keywords_of
 from vramscope.recorders.roots import plain_model
 from vramscope.recorders.scene import Scene
 from vramscope.recorders.script import StepRecorder
+from vramscope.recorders.stamps import MODULE, Scope, open_scope
 from vramscope.recorders.stepping import StepKind, Stepping
 from vramscope.recorders.storing import PartStore
 from vramscope.recorders.surroundings import Compiled, Loaders, OpenScopes, OtherProfilers
@@ -161,18 +162,20 @@ class ScriptSession:
 
     def _hook_one(self, model: nn.Module, recorder: StepRecorder) -> None:
         """Report the forward of one model as a recorder's own hooks would."""
-        tokens: list[Any] = []
-        path = self._scene.roots.path_of(model) or ""
+        scopes: list[Scope] = []
+        name = MODULE + (self._scene.roots.path_of(model) or "")
 
         def entered(module: nn.Module, args: Any, kwargs: Any) -> None:
             self._steps.inputs_come((args, kwargs))
-            tokens.append(recorder.module_entered(path))
+            recorder.forward_begins()
+            scopes.append(open_scope(name))
 
         self._module_hooks.callback(model.register_forward_pre_hook(entered, with_kwargs=True).remove)
 
         def left(module: nn.Module, args: Any, output: Any) -> None:
-            if tokens:
-                recorder.module_left(tokens.pop(), output)
+            if scopes:
+                scopes.pop().__exit__(None, None, None)
+                recorder.forward_ended(output)
 
         self._module_hooks.callback(model.register_forward_hook(left, always_call=True).remove)
 

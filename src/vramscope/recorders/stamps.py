@@ -43,25 +43,16 @@ def parse(name: str) -> tuple[str, str]:
     return kind, argument
 
 
-_MODULE, _MARKS = label(StampKind.MODULE), label(StampKind.MARKS)
-
-
 def stamp(kind: StampKind, argument: object = "") -> None:
     """Put a moment into the profiler's stream."""
     with _RecordFunctionFast(label(kind, argument)):
         pass
 
 
-def module_scope(path: str) -> "_RecordFunctionFast":
-    """An entered scope of a module; the caller closes it with ``__exit__``. Every module's forward waits for it."""
-    scope = _RecordFunctionFast(_MODULE + path)
-    scope.__enter__()
-    return scope
-
-
-def marks_scope(number: int) -> "_RecordFunctionFast":
-    """A context at whose beginning a batch of labels is true. Every gradient waits for it."""
-    return _RecordFunctionFast(f"{_MARKS}{number}")
+Scope = _RecordFunctionFast
+"""A context that is a scope of the profiler, given its name; every module and every gradient waits for one."""
+MODULE, MARKS = label(StampKind.MODULE), label(StampKind.MARKS)
+"""What the names of a module's scope, and of one at whose beginning a batch of labels is true, begin with."""
 
 
 def open_scope(name: str) -> "_RecordFunctionFast":

@@ -6,7 +6,7 @@ from weakref import ref
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from vramscope.recorders.labels import Label, address_of, label_gradients, label_tensor
+from vramscope.recorders.labels import Label, address_of, label_tensor, labels_of_gradient
 from vramscope.recording.recording import MarkKind
 
 _PLAIN = (Tensor, nn.Parameter)
@@ -46,7 +46,9 @@ class WatchedModels:
 
     def gradient_labels(self) -> Iterator[Label]:
         """Labels for the gradients that parameters hold now."""
-        return label_gradients(self._named_parameters())
+        for name, parameter in self._named_parameters():
+            if parameter.grad is not None:
+                yield from labels_of_gradient(name, parameter.grad)
 
     def name_of(self, parameter: Tensor) -> str:
         """The name of a watched parameter, empty for any other tensor."""
