@@ -39,6 +39,7 @@ def test_every_remedy():
         ({"size": 1}, {"accumulate 2 x 3"}),
         ({"options": {"fused": True}}, {"optimizer fused"}),
         ({"options": {"optimizer": "sgd"}}, {"optimizer sgd"}),
+        ({"options": {"optimizer": "SGD"}}, {"optimizer sgd"}),
         ({"options": {"optimizer": "adamw8bit"}}, {"optimizer adamw8bit"}),
         ({"setup": Setup(Trainable.LORA)}, {"LoRA, the rest frozen", "last layer, the rest frozen"}),
     ],

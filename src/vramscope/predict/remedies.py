@@ -67,7 +67,13 @@ def remedies_for(plan: Plan, over: str, size: int) -> list[Remedy]:
         found.insert(0, Remedy("amp bfloat16", {"amp": "bfloat16"}))
     if plan.name == PassName.TRAINING:
         found += _of_training(plan, over, size)
-    return [remedy for remedy in found if remedy.apply(plan) != plan]
+    return [remedy for remedy in found if _plainly(remedy.apply(plan)) != _plainly(plan)]
+
+
+def _plainly(plan: Plan) -> Plan:
+    """The plan with its optimizer's name spelt as the remedies spell it."""
+    name = plan.options.optimizer
+    return plan if name is None else plan.with_options(optimizer=name.strip().lower())
 
 
 def _of_training(plan: Plan, over: str, size: int) -> list[Remedy]:
