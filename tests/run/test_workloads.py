@@ -79,6 +79,31 @@ for step in range(4):
         return loss
     optimizer.step(closure)
 """
+SAME_PLACE = """
+import torch
+from torch import nn
+class Scale(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.by = nn.Parameter(torch.ones(4096))
+    def forward(self, x):
+        return x * self.by
+first, second = Scale(), Scale()
+optimizer = torch.optim.SGD(second.parameters(), 0.1)
+# so large that malloc maps each by itself, where the last one was
+kept, given, came, ones = [], [], [], torch.ones(4096, 4096)
+for step in range(5):
+    with torch.no_grad():
+        given.append(first(ones).data_ptr())
+    inputs = torch.zeros(4096, 4096)
+    kept.append(torch.ones(100))
+    came.append(inputs.data_ptr())
+    optimizer.zero_grad()
+    second(inputs).sum().backward()
+    optimizer.step()
+    del inputs
+print(given[1:4] == came[1:4])
+"""
 GENERATE = """
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
@@ -227,6 +252,14 @@ def test_what_the_step_before_gave_is_an_input_inside_a_scope_too(tmp_path) -> N
     document = found(tmp_path, RECURRENT)
     # the peak is the last step's, as 100 numbers more are kept in each; its state came out of the step before
     assert document["passes"]["training"]["peak"]["by_category"]["inputs"] == 64 * 256 * 4
+
+
+def test_an_input_where_an_output_has_been_is_one(tmp_path) -> None:
+    finished = run(tmp_path, SAME_PLACE, "-q")
+    assert finished.stdout == "True\n"
+    require_exact(finished.document, "training")
+    # the peak is the last step's, as 100 numbers more are kept in each: the ones are there too
+    assert finished.document["passes"]["training"]["peak"]["by_category"]["inputs"] == 2 * 4096 * 4096 * 4
 
 
 def test_an_inference_script_is_watched_on_after_a_profiler_of_its_own(tmp_path) -> None:

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from vramscope.recorders.buckets import bucket_sizes, with_buckets
@@ -69,7 +70,7 @@ class Stepping:
         self._expected = StepKind.INFERENCE
         self._carried: Carried | None = None
         self._complete = 0  # steps that ended in the profiler that is running
-        self._given: set[int] = set()
+        self._given: dict[int, StorageWeakRef] = {}  # by address, which may become another tensor's in the same step
         # names of the step that runs, or of the one before where that has just ended; keeps no tensor alive
         self._inputs: MutableMapping[Tensor, str] = WeakTensorKeyDictionary()
         self._notes: tuple[str, ...] = ()
@@ -238,13 +239,18 @@ class Stepping:
     def model_gave(self, output: Any) -> None:
         """A model has returned: what it gives out is no input when the script hands it on to the next one."""
         if self.recorder is not None:
-            labels = (label for _, t in nested_tensors(output) for label in label_tensor(MarkKind.INPUT, "", t))
-            self._given.update(label.address for label in labels)
+            for _, tensor in nested_tensors(output):
+                for label in label_tensor(MarkKind.INPUT, "", tensor):
+                    self._given[label.address] = StorageWeakRef(label.storage)
 
     def _is_input(self, tensor: Tensor) -> bool:
         if tensor.grad_fn is not None:
             return False
         # outside of recorded steps nothing counts as given, and no address need be looked up
-        return not self._given or self._given.isdisjoint(
-            label.address for label in label_tensor(MarkKind.INPUT, "", tensor)
+        return not self._given or not any(
+            self._was_given(label.address) for label in label_tensor(MarkKind.INPUT, "", tensor)
         )
+
+    def _was_given(self, address: int) -> bool:
+        storage = self._given.get(address)
+        return storage is not None and not storage.expired()
