@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import vramscope
-from vramscope.errors import RecordingError, UnsupportedError
+from vramscope.errors import UnsupportedError
 
 FLOAT32 = 4
 
@@ -42,23 +42,34 @@ def test_a_profile_in_another_thread() -> None:
     assert found == [1000 * FLOAT32]
 
 
-def test_a_profile_left_on_another_thread_says_so_and_the_next_one_works() -> None:
-    profile = vramscope.profile()
-    entered, left = threading.Event(), threading.Event()
-
-    def enter() -> None:
-        profile.__enter__()
-        entered.set()
-        left.wait()
-
-    thread = threading.Thread(target=enter)
-    thread.start()
-    entered.wait()
-    with pytest.raises(RecordingError, match="left on another thread"):
-        profile.__exit__(None, None, None)
-    left.set()
-    thread.join()
-    assert one_tensor() == 1000 * FLOAT32
+def test_a_profile_left_on_another_thread_says_so_and_the_next_one_does_not_crash() -> None:
+    code = """
+import threading, torch, vramscope
+from vramscope.errors import RecordingError, UnsupportedError
+profile = vramscope.profile()
+entered, left = threading.Event(), threading.Event()
+def enter():
+    profile.__enter__()
+    entered.set()
+    left.wait()
+thread = threading.Thread(target=enter)
+thread.start()
+entered.wait()
+try:
+    profile.__exit__(None, None, None)
+except RecordingError as error:
+    print(error)
+left.set()
+thread.join()
+try:
+    with vramscope.profile() as profile: torch.ones(1000)
+    print(profile.summary.peak.bytes)
+except UnsupportedError as error:  # torch 2.11 believes the lost one to be running for ever
+    print(error)
+"""
+    lost, after = python(code).splitlines()
+    assert "left on another thread" in lost
+    assert after == "4000" or "already running" in after
 
 
 def test_profiles_of_two_threads_at_once_never_mix() -> None:
@@ -130,6 +141,67 @@ print(attempt())
     assert waiting == after == "4000"
     assert "already running" in warming
     assert whole == "True"
+
+
+def test_profilers_with_a_schedule_that_do_not_run_are_in_nobodys_way() -> None:
+    code = """
+import torch, vramscope
+def attempt():
+    with vramscope.profile() as profile: torch.ones(1000)
+    return profile.summary.peak.bytes
+schedule = torch.profiler.schedule(wait=0, warmup=1, active=1)
+only_made = torch.profiler.profile(schedule=schedule)
+print(attempt())
+stopped = torch.profiler.profile(schedule=schedule)
+stopped.start()
+stopped.step()
+stopped.step()  # its next round warms up
+stopped.stop()
+print(attempt())
+"""
+    assert python(code).split() == ["4000", "4000"]
+
+
+def test_a_profiler_that_warms_up_is_seen_after_another_one_has_ended() -> None:
+    code = """
+import torch, vramscope
+from vramscope.errors import UnsupportedError
+with torch.profiler.profile(schedule=torch.profiler.schedule(wait=1, warmup=1, active=1)) as other:
+    with torch.profiler.profile(): torch.ones(9)
+    other.step()
+    try:
+        with vramscope.profile(): pass
+    except UnsupportedError as error:
+        print(error)
+    other.step()
+    torch.ones(9)
+    other.step()
+print(any(event.name == "aten::ones" for event in other.events()))
+"""
+    refusal, whole = python(code).splitlines()
+    assert "already running" in refusal
+    assert whole == "True"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_child_forked_from_another_thread_profiles_for_itself() -> None:
+    code = """
+import multiprocessing, threading, torch, vramscope
+def attempt():
+    with vramscope.profile() as profile: torch.ones(1000)
+    print(profile.summary.peak.bytes, flush=True)
+def fork():
+    child = multiprocessing.get_context("fork").Process(target=attempt)
+    child.start()
+    child.join()
+with vramscope.profile() as profile:
+    kept = torch.ones(500)
+    thread = threading.Thread(target=fork)
+    thread.start()
+    thread.join()
+print(profile.summary.peak.bytes)
+"""
+    assert python(code).split() == ["4000", "2000"]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")

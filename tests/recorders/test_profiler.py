@@ -94,6 +94,76 @@ def test_without_gradients_a_forward_pass_ends_with_the_model():
     assert (ledger.is_category(Category.UNATTRIBUTED) | ledger.is_category(Category.WORKSPACE))[later].all()
 
 
+@pytest.mark.parametrize("part", ["the model", "a module of it"])
+def test_a_call_without_gradients_between_a_forward_and_its_loss_ends_nothing(part):
+    model, x = nn.Sequential(linear(), nn.ReLU()), torch.randn(4, 6)
+    with recording_of(seeds=chain(label_model(model), label_tensor(MarkKind.INPUT, "x", x))) as running:
+        running.recorder.watch(model)
+        output = model(x)
+        with torch.no_grad():
+            (model if part == "the model" else model[0])(x)
+        loss = (output * (output > 0).float()).mean()
+        loss.backward()
+        del output, loss
+    ledger = running.ledger
+    assert phases(ledger) == [("forward", 0), ("backward", 0)]
+    nothing_unattributed(ledger)
+    assert_agrees(ledger)
+
+
+def test_a_module_that_is_called_by_itself_begins_no_forward_pass():
+    model, x = nn.Sequential(linear(), nn.ReLU()), torch.randn(4, 6)
+    with recording_of() as running:
+        running.recorder.watch(model)
+        output = model[0](x)  # what comes after it need not be a loss
+        batch = torch.zeros(100)
+        doubled = batch * 2
+        del output, batch, doubled
+    ledger = running.ledger
+    assert phases(ledger) == []
+    after = ledger.is_category(Category.UNATTRIBUTED) & (ledger.blocks.size == 100 * FLOAT32)
+    assert after.sum() == 2
+
+
+def test_a_forward_pass_is_found_after_one_that_was_interrupted():
+    class Interrupted(nn.Linear):
+        def forward(self, x):
+            raise KeyboardInterrupt
+
+    model, x = nn.Sequential(linear(), Interrupted(5, 5)), torch.randn(4, 6)
+    with recording_of() as running:
+        running.recorder.watch(model)
+        with running.recorder.step(0), suppress(KeyboardInterrupt):
+            model(x)
+        model[1] = nn.ReLU()
+        model(x).sum().backward()
+    assert phases(running.ledger) == [("forward", 0), ("forward", 0), ("backward", 0)]
+
+
+def test_the_cache_of_a_model_inside_another_is_named():
+    class Cached(nn.Linear):
+        def forward(self, x):
+            keys = super().forward(x)
+            return {"past_key_values": ((keys, keys + 1),)}
+
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.kept = Cached(6, 5), []
+
+        def forward(self, x):
+            self.kept.append(self.inner(x)["past_key_values"])
+            return x
+
+    model = Outer()
+    with recording_of() as running, torch.no_grad():
+        running.recorder.watch(model.inner)
+        running.recorder.watch(model)
+        model(torch.randn(4, 6))
+    marks = running.ledger.recording.marks
+    assert (marks.kind == MarkKind.KV_CACHE).sum() == 2  # keys and values
+
+
 def test_an_optimizer_that_calls_back_has_forward_and_backward_inside():
     model, x = linear(), torch.randn(4, 6)
     optimizer = torch.optim.LBFGS(model.parameters(), max_iter=1)

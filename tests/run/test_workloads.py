@@ -104,6 +104,53 @@ for step in range(5):
     del inputs
 print(given[1:4] == came[1:4])
 """
+COMPILED_LATE = """
+import torch
+from torch import nn
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.calls = nn.Linear(64, 64), nn.Linear(64, 64), 0
+    def forward(self, x):
+        self.calls += 1
+        if self.calls == 2:
+            self.second.compile(backend="eager")
+            torch.compile(self.second, backend="eager")
+        return self.second(torch.relu(self.first(x)))
+model = Net()
+optimizer = torch.optim.SGD(model.parameters(), 0.1)
+for step in range(6):
+    optimizer.zero_grad()
+    model(torch.randn(32, 64)).square().mean().backward()
+    optimizer.step()
+"""
+TEACHER = """
+import torch
+from torch import nn
+student, teacher = (nn.Sequential(nn.Linear(64, 64), nn.ReLU()) for _ in range(2))
+optimizer = torch.optim.SGD(student.parameters(), 0.1)
+inputs = torch.randn(32, 64)
+for step in range(5):
+    optimizer.zero_grad()
+    output = student(inputs)
+    with torch.no_grad():
+        goal = teacher(inputs)
+    (output * (goal > 0).float()).square().mean().backward()
+    optimizer.step()
+    del output, goal
+"""
+IDLE_PROFILER = """
+import torch
+from torch import nn
+schedule = torch.profiler.schedule(wait=0, warmup=1, active=1)
+only_made = torch.profiler.profile(schedule=schedule)
+model = nn.Linear(64, 64)
+optimizer = torch.optim.SGD(model.parameters(), 0.1)
+for step in range(6):
+    optimizer.zero_grad()
+    model(torch.randn(32, 64)).square().mean().backward()
+    optimizer.step()
+"""
 GENERATE = """
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
@@ -303,6 +350,21 @@ def test_the_scripts_own_profiler_is_left_alone(tmp_path) -> None:
     assert not finished.document["complete"]
     assert "torch.profiler was running: training step 2, training step 3" in finished.document["notes"][-1]
     require_exact(finished.document, "training")
+
+
+def test_a_profiler_that_the_script_only_makes_is_in_nobodys_way(tmp_path) -> None:
+    assert steps_of(found(tmp_path, IDLE_PROFILER)) == [1, 2, 3]
+
+
+def test_steps_end_after_a_forward_in_which_something_was_compiled(tmp_path) -> None:
+    assert steps_of(found(tmp_path, COMPILED_LATE)) == [1, 2, 3]
+
+
+def test_a_loss_belongs_to_the_students_forward_though_a_teacher_came_between(tmp_path) -> None:
+    document = found(tmp_path, TEACHER)
+    assert unattributed(document) == 0
+    # of `goal > 0` as bools and as numbers, what autograd keeps for the product is there when backward begins
+    assert document["passes"]["training"]["activations"]["retained_bytes"] > 3 * 32 * 64 * 4
 
 
 def test_what_is_compiled_stays_so(tmp_path) -> None:

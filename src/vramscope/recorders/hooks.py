@@ -26,13 +26,17 @@ _ENGINE = "_engine_run_backward"
 
 
 class ForwardObserver(Protocol):
-    """What is told about forwards of watched modules that no other watched module's forward has called."""
+    """What is told about forwards of watched models, and of their modules where no watched one has called them."""
 
-    def forward_begins(self) -> None:
-        """Such a forward begins, on whichever thread; its scope is not open yet."""
+    def forward_begins(self, is_root: bool) -> bool | None:
+        """Such a forward begins, on whichever thread; its scope is not open yet. What is returned comes back.
 
-    def forward_ended(self, output: Any) -> None:
-        """It has ended, and its scope is closed; ``output`` is None after an exception."""
+        Args:
+            is_root: whether it is a watched model's own.
+        """
+
+    def forward_ended(self, began: bool | None, output: Any) -> None:
+        """The forward that gave ``began`` has ended, and its scope is closed; ``output`` is None after an exception."""
 
 
 class CallObserver(Protocol):
@@ -45,6 +49,10 @@ class CallObserver(Protocol):
         """The call has ended; ``output`` is None after an exception."""
 
 
+_Opened = tuple[AbstractContextManager[Any], ForwardObserver | None, bool | None] | None
+"""A forward that is open: its scope, who was told of it, what the answer was; None for one not watched."""
+
+
 class ModuleHooks:
     """Opens a scope around every forward of the watched modules, on whichever thread it runs.
 
@@ -53,7 +61,7 @@ class ModuleHooks:
 
     Args:
         opens: makes the scope of a module, given ``prefix`` and the module's path.
-        observer: is told when the outermost watched forward begins and ends.
+        observer: is told of forwards of watched models, and of the outermost of their modules.
         calls: is told of the outermost forwards, watched or not, once the observer has been told.
     """
 
@@ -68,10 +76,10 @@ class ModuleHooks:
         self._prefix = prefix
         self._observer = observer
         self._calls = calls
-        self._names: dict[int, tuple[ref[nn.Module], str]] = {}  # by id; a watched module may die and its id come back
+        # by id, which may come back when a watched module has died: the module, its name, whether it is a model
+        self._names: dict[int, tuple[ref[nn.Module], str, bool]] = {}
         self._roots: dict[str, ref[nn.Module]] = {}
-        # thread -> scopes of its open forwards, None for modules not watched
-        self._opened: dict[int, list[AbstractContextManager[Any] | None]] = {}
+        self._opened: dict[int, list[_Opened]] = {}  # thread -> its open forwards
         self._handles = [
             register_module_forward_pre_hook(self._before),
             register_module_forward_hook(self._after, always_call=True),
@@ -87,8 +95,8 @@ class ModuleHooks:
         root = self._free_root(type(model).__name__) if root is None else root
         self._roots[root] = ref(model)
         for path, module in model.named_modules(prefix=root):
-            if self._name_of(module) is None:
-                self._names[id(module)] = (ref(module), self._prefix + path)
+            if self._known(module) is None:
+                self._names[id(module)] = (ref(module), self._prefix + path, path == root)
         return root
 
     def _free_root(self, name: str) -> str:
@@ -106,21 +114,22 @@ class ModuleHooks:
         if is_compiling():
             return  # a constant to the compiler, which then drops the hook instead of breaking the graph
         opened = self._opened.setdefault(get_ident(), [])
-        name = self._name_of(module)
-        if name is None:
+        known = self._known(module)
+        if known is None:
             opened.append(None)
         else:
-            if self._observer is not None and not _is_inside(opened):
-                self._observer.forward_begins()
+            _, name, is_root = known
+            observer = self._observer if is_root or not any(opened) else None
+            began = observer.forward_begins(is_root) if observer is not None else None
             scope = self._opens(name)
             scope.__enter__()
-            opened.append(scope)
+            opened.append((scope, observer, began))
         if self._calls is not None and len(opened) == 1:
             self._calls.call_begins(module, args, keywords_of(sys._getframe(1)))
 
-    def _name_of(self, module: nn.Module) -> str | None:
+    def _known(self, module: nn.Module) -> tuple[ref[nn.Module], str, bool] | None:
         known = self._names.get(id(module))
-        return known[1] if known is not None and known[0]() is module else None
+        return known if known is not None and known[0]() is module else None
 
     def _after(self, module: nn.Module, args: Any, output: Any) -> None:
         if is_compiling():
@@ -128,19 +137,15 @@ class ModuleHooks:
         opened = self._opened.get(get_ident())
         if not opened:
             return
-        scope = opened.pop()
-        if scope is not None:
+        left = opened.pop()
+        if left is not None:
+            scope, observer, began = left
             scope.__exit__(None, None, None)
-            if self._observer is not None and not _is_inside(opened):
-                self._observer.forward_ended(output)
+            if observer is not None:
+                observer.forward_ended(began, output)
         # what was told may have had these hooks removed, and the call ends for who is there now
         if self._calls is not None and not opened and self._opened.get(get_ident()) is opened:
             self._calls.call_ended(module, output)
-
-
-def _is_inside(opened: list[AbstractContextManager[Any] | None]) -> bool:
-    """Whether a watched module's forward is open."""
-    return bool(opened) and (opened[-1] is not None or any(scope is not None for scope in opened))
 
 
 def keywords_of(frame: FrameType) -> Any:

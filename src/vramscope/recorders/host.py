@@ -250,7 +250,7 @@ class HostRecorder:
 
     # -- what the hooks tell ----------------------------------------------------------------------------------------
 
-    def _boundary(self, path: str) -> "_Boundary":
+    def _boundary(self, path: str) -> _Boundary:
         """What samples around a module's forward."""
         # kept: fresh objects in every call would grow the Python heap that is being measured
         found = self._boundaries.get(path)

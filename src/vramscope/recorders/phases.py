@@ -67,15 +67,17 @@ class Phases:
         while self._open and self._open[-1].found and not _is_running(self._open[-1].caller):
             self._on_end(self._open.pop().name)
 
-    def forward_begins(self) -> None:
-        """A model's own forward begins."""
+    def forward_begins(self) -> bool:
+        """A model's own forward begins; whether a phase begins with it."""
         if self._open and self._open[-1].caller is not None:
             self.end_found()
-        if self.current in _MAY_HOLD_FORWARD:
+        begins = self.current in _MAY_HOLD_FORWARD
+        if begins:
             self._begin(_Open(PhaseName.FORWARD, found=True))
+        return begins
 
     def forward_ends(self) -> None:
-        """A model's own forward ends, and without gradients there is no loss to wait for."""
+        """The forward that a phase began with ends, and without gradients there is no loss to wait for."""
         if self._open and self._open[-1] == _Open(PhaseName.FORWARD, found=True):
             self._on_end(self._open.pop().name)
 

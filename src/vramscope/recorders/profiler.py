@@ -307,17 +307,17 @@ class ProfilerRecorder:
 
     # -- what the hooks tell ----------------------------------------------------------------------------------------
 
-    def forward_begins(self) -> None:
-        """A forward pass begins with the outermost forward of a watched model's modules."""
-        if self._is_own_thread():
-            self._phases.forward_begins()
+    def forward_begins(self, is_root: bool) -> bool | None:
+        """A forward pass begins with a model's own forward; whether it did, None where that does not matter."""
+        return self._phases.forward_begins() if is_root and self._is_own_thread() else None
 
-    def forward_ended(self, output: Any) -> None:
-        """Without gradients there is no loss to wait for, and the forward pass ends too."""
-        if self._is_own_thread():
-            self.mark(label_kv_cache(output))
-            if not torch.is_grad_enabled():
-                self._phases.forward_ends()
+    def forward_ended(self, began: bool | None, output: Any) -> None:
+        """Without gradients there is no loss to wait for: the pass that began with this forward ends with it."""
+        if began is None:
+            return
+        self.mark(label_kv_cache(output))
+        if began and not torch.is_grad_enabled():
+            self._phases.forward_ends()
 
     @contextmanager
     def _around_backward(self, roots: Iterable[Tensor], builds_graph: bool) -> Iterator[None]:

@@ -13,6 +13,7 @@ from vramscope.recorders.labels import Label
 from vramscope.recorders.profiler import ProfilerRecorder
 from vramscope.recorders.quiet import QuietAllocator
 from vramscope.recorders.stamps import StampKind, stamp
+from vramscope.recorders.window import ProfilerWindow
 from vramscope.recording.recording import UNKNOWN, Integers, Recording
 
 Place = tuple[int, int]
@@ -27,6 +28,7 @@ class StepRecorder(ProfilerRecorder):
 
     def __init__(self, device: torch.device, *, lines: bool, on_left: Callable[[], None], calls: CallObserver) -> None:
         super().__init__(device, lines=lines)
+        self._window = ProfilerWindow(looks=False)  # a session has seen every profiler of its script begin
         self._calls = calls
         self._on_left = on_left
         self._quiet = QuietAllocator()
@@ -77,20 +79,21 @@ class StepRecorder(ProfilerRecorder):
         """Whether a watched module's forward is running."""
         return self._depth > 0
 
-    def forward_begins(self) -> None:
-        """A watched module's forward begins; those of compiled models may be nested, since each is told of."""
-        if self._is_own_thread():
-            self._depth += 1
-            if self._depth == 1:
-                super().forward_begins()
+    def forward_begins(self, is_root: bool) -> bool | None:
+        """The outermost forward of any watched module begins a forward pass, be it a model's own or not."""
+        if not self._is_own_thread():
+            return None
+        self._depth += 1
+        return super().forward_begins(True) if self._depth == 1 else None
 
-    def forward_ended(self, output: Any) -> None:
-        """It has ended."""
-        if self._is_own_thread():
-            self._depth -= 1
-            if not self._depth:
-                super().forward_ended(output)
-                self._on_left()
+    def forward_ended(self, began: bool | None, output: Any) -> None:
+        """The outermost one ends what it began."""
+        if not self._is_own_thread():
+            return
+        self._depth -= 1
+        if not self._depth:
+            super().forward_ended(began, output)
+            self._on_left()
 
 
 class Carried:

@@ -162,20 +162,21 @@ class ScriptSession:
 
     def _hook_one(self, model: nn.Module, recorder: StepRecorder) -> None:
         """Report the forward of one model as a recorder's own hooks would."""
-        scopes: list[Scope] = []
+        opened: list[tuple[Scope, bool | None]] = []
         name = MODULE + (self._scene.roots.path_of(model) or "")
 
         def entered(module: nn.Module, args: Any, kwargs: Any) -> None:
             self._steps.inputs_come((args, kwargs))
-            recorder.forward_begins()
-            scopes.append(open_scope(name))
+            began = recorder.forward_begins(True)
+            opened.append((open_scope(name), began))
 
         self._module_hooks.callback(model.register_forward_pre_hook(entered, with_kwargs=True).remove)
 
         def left(module: nn.Module, args: Any, output: Any) -> None:
-            if scopes:
-                scopes.pop().__exit__(None, None, None)
-                recorder.forward_ended(output)
+            if opened:
+                scope, began = opened.pop()
+                scope.__exit__(None, None, None)
+                recorder.forward_ended(began, output)
 
         self._module_hooks.callback(model.register_forward_hook(left, always_call=True).remove)
 

@@ -15,6 +15,8 @@ from torch import nn
 from torch.autograd.profiler import profile, record_function
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
+from vramscope.recorders.window import ProfilerWindow
+
 _OPTIMIZER_STEP = "Optimizer.step#"  # torch/optim/optimizer.py, profile_hook_step
 
 
@@ -94,8 +96,8 @@ class OtherProfilers:
 
     @property
     def are_running(self) -> bool:
-        """Whether the script is using a profiler now."""
-        return bool(self._running) or torch._C._autograd._profiler_enabled()
+        """Whether the script is using a profiler now, ours not running."""
+        return bool(self._running) or ProfilerWindow.is_busy()
 
     def _preparing(self, original: Any) -> Any:
         def prepare(profiler: Any, *args: Any, **kwargs: Any) -> Any:

@@ -22,8 +22,6 @@ STAMP_PREFIX = "vramscope:"
 _NOT_ALONE = (
     "torch.profiler is already running in this process, and profilers do not nest: stop it, or profile outside it"
 )
-_PROFILER_STEP = "ProfilerStep"
-"""torch/profiler/profiler.py: counted while a ``torch.profiler.profile`` is between its start and its stop."""
 _ENDED_ALREADY = "when it's not running"
 """torch/csrc/autograd/profiler_kineto.cpp, ``disableProfiler``."""
 
@@ -31,9 +29,12 @@ _ENDED_ALREADY = "when it's not running"
 class ProfilerWindow:
     """Runs torch's profiler with allocation events on, and nothing else that costs time or holds tensors."""
 
-    _in_process: ClassVar[Lock] = Lock()  # torch crashes where two threads start profilers
+    _in_process: ClassVar[Lock] = Lock()
+    """Held by the window that runs: torch's profiler is the process's own, and crashes where two threads start one."""
 
-    def __init__(self) -> None:
+    def __init__(self, looks: bool = True) -> None:
+        """``looks``: whether to look for profilers that warm up, which takes a moment; else the caller knows of all."""
+        self._looks = looks
         # GPU allocators report to any profiler that asks for memory: tracing kernels too would cost time and memory
         self._profile = profiler.profile(use_device=None, profile_memory=True, use_kineto=True)
 
@@ -43,16 +44,28 @@ class ProfilerWindow:
         Raises:
             UnsupportedError: another profiler is active, on any thread; profilers of one process do not nest.
         """
-        if not self._in_process.acquire(blocking=False):
+        self._held = self._in_process  # a forked child gets another
+        if not self._held.acquire(blocking=False):
             raise UnsupportedError(_NOT_ALONE)
         try:
-            if _is_profiled():
+            if _one_runs() or (self._looks and _one_warms_up()):
                 raise UnsupportedError(_NOT_ALONE)
             with _quiet_stderr():
                 self._profile.__enter__()
         except BaseException:
-            self._in_process.release()
+            self._held.release()
             raise
+
+    @classmethod
+    def is_busy(cls) -> bool:
+        """Whether none can start now, as far as can be told at once."""
+        return cls._in_process.locked() or _one_runs()
+
+    @classmethod
+    def begin_in_child(cls) -> None:
+        """In a forked child: of the parent's threads only the one that forked goes on."""
+        cls._in_process = Lock()
+        profiler._set_is_profiler_enabled(torch._C._autograd._profiler_enabled())
 
     def stop(self) -> None:
         """End recording; `take_roots` may be called afterwards."""
@@ -60,11 +73,12 @@ class ProfilerWindow:
             with _quiet_stderr():
                 self._profile.__exit__(None, None, None)
         except RuntimeError as error:
-            # torch 2.11 refuses to end what another profiler has ended already; later versions end nothing quietly
+            # torch 2.11 refuses to end what another profiler, or thread, has ended already, and starts none after that;
+            # later versions end nothing quietly
             if _ENDED_ALREADY not in str(error):
                 raise
         finally:
-            self._in_process.release()
+            self._held.release()
 
     def take_roots(self) -> list[Any]:
         """The top-level nodes of the event tree, once: the window keeps no events, which are many."""
@@ -72,18 +86,24 @@ class ProfilerWindow:
         return [] if results is None else list(results.experimental_event_tree())
 
 
-def _is_profiled() -> bool:
-    """Whether a profiler runs on this thread or another, or warms up: torch crashes where a second one begins then."""
-    return (
-        torch._C._autograd._profiler_enabled()
-        or profiler._is_profiler_enabled
-        or (_PROFILER_STEP in profiler.KinetoStepTracker._step_dict and any(map(_warms_up, gc.get_objects())))
-    )
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=ProfilerWindow.begin_in_child)
 
 
-def _warms_up(item: Any) -> bool:
-    # by its type: an object's own `__class__` may run code
-    return issubclass(type(item), torch.profiler.profile) and item.current_action is ProfilerAction.WARMUP
+def _one_runs() -> bool:
+    """Whether a profiler runs, on this thread or another."""
+    return torch._C._autograd._profiler_enabled() or profiler._is_profiler_enabled
+
+
+def _one_warms_up() -> bool:
+    """Whether a profiler with a schedule has prepared what it will start with its next step; torch does not tell."""
+    kinds = {torch.profiler.profile, *torch.profiler.profile.__subclasses__()}
+    return any(_warms_up(item) for item in gc.get_objects() if type(item) in kinds)
+
+
+def _warms_up(other: torch.profiler.profile) -> bool:
+    prepared = other.profiler is not None and (other.acc_events or not other.profiler.profiling_start_time_ns)
+    return prepared and other.current_action is ProfilerAction.WARMUP
 
 
 @contextlib.contextmanager
