@@ -187,9 +187,13 @@ print(any(event.name == "aten::ones" for event in other.events()))
 def test_a_child_forked_from_another_thread_profiles_for_itself() -> None:
     code = """
 import multiprocessing, threading, torch, vramscope
+from vramscope.errors import UnsupportedError
 def attempt():
-    with vramscope.profile() as profile: torch.ones(1000)
-    print(profile.summary.peak.bytes, flush=True)
+    try:
+        with vramscope.profile() as profile: torch.ones(1000)
+        print(profile.summary.peak.bytes, flush=True)
+    except UnsupportedError as error:  # torch 2.11 takes the parent's profiler for running
+        print(error, flush=True)
 def fork():
     child = multiprocessing.get_context("fork").Process(target=attempt)
     child.start()
@@ -201,7 +205,9 @@ with vramscope.profile() as profile:
     thread.join()
 print(profile.summary.peak.bytes)
 """
-    assert python(code).split() == ["4000", "2000"]
+    child, parent = python(code).splitlines()
+    assert child == "4000" or "profile in a new process" in child
+    assert parent == "2000"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")

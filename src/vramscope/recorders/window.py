@@ -23,7 +23,7 @@ _NOT_ALONE = (
     "torch.profiler is already running in this process, and profilers do not nest: stop it, or profile outside it"
 )
 _ENDED_ALREADY = "when it's not running"
-"""torch/csrc/autograd/profiler_kineto.cpp, ``disableProfiler``."""
+"""torch/csrc/autograd/profiler_kineto.cpp, ``disableProfiler``; torch 2.11 may say so when another one starts."""
 
 
 class ProfilerWindow:
@@ -50,11 +50,23 @@ class ProfilerWindow:
         try:
             if _one_runs() or (self._looks and _one_warms_up()):
                 raise UnsupportedError(_NOT_ALONE)
-            with _quiet_stderr():
-                self._profile.__enter__()
+            self._enter()
         except BaseException:
             self._held.release()
             raise
+
+    def _enter(self) -> None:
+        try:
+            with _quiet_stderr():
+                self._profile.__enter__()
+        except RuntimeError as error:
+            if _ENDED_ALREADY not in str(error):
+                raise
+            # torch 2.11; later versions begin anew
+            raise UnsupportedError(
+                f"torch {torch.__version__} takes a profiler for running that is lost, on another thread or with a "
+                "fork, and starts no other: profile in a new process"
+            ) from error
 
     @classmethod
     def is_busy(cls) -> bool:
