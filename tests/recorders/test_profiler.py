@@ -111,6 +111,21 @@ def test_a_call_without_gradients_between_a_forward_and_its_loss_ends_nothing(pa
     assert_agrees(ledger)
 
 
+def test_a_forward_pass_whose_output_is_gone_does_not_last_into_inference():
+    model, x = linear(), torch.randn(4, 6)
+    with recording_of() as running:
+        running.recorder.watch(model)
+        model(x)
+        with torch.no_grad():
+            for _ in range(2):
+                kept = model(x)
+                sampled = torch.zeros(100)
+        del kept, sampled
+    ledger = running.ledger
+    assert phases(ledger) == [("forward", 0)] * 3
+    assert (ledger.is_category(Category.UNATTRIBUTED) & (ledger.blocks.size == 100 * FLOAT32)).sum() == 2
+
+
 def test_a_module_that_is_called_by_itself_begins_no_forward_pass():
     model, x = nn.Sequential(linear(), nn.ReLU()), torch.randn(4, 6)
     with recording_of() as running:

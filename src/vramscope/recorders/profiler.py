@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from threading import get_ident
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
@@ -83,6 +84,7 @@ class ProfilerRecorder:
         self._seeded = SeedWatch(self._devices)
         self._phases = Phases(self._phase_begins, self._phase_ends)
         self._thread = get_ident()
+        self._given: list[ref[Tensor]] = []  # what the forward pass that was found last has given
         self._running = False
         self._calls: CallObserver | None = None
         self._hooks: list[ModuleHooks | GradientHooks | OptimizerHooks | BackwardHook] = []
@@ -309,14 +311,23 @@ class ProfilerRecorder:
 
     def forward_begins(self, is_root: bool) -> bool | None:
         """A forward pass begins with a model's own forward; whether it did, None where that does not matter."""
-        return self._phases.forward_begins() if is_root and self._is_own_thread() else None
+        if not is_root or not self._is_own_thread():
+            return None
+        if self._given and not torch.is_grad_enabled() and all(tensor() is None for tensor in self._given):
+            self._phases.forward_ends()  # what the pass has given is gone, and no loss will be made of it
+        began = self._phases.forward_begins()
+        if began:
+            self._given = []
+        return began
 
     def forward_ended(self, began: bool | None, output: Any) -> None:
         """Without gradients there is no loss to wait for: the pass that began with this forward ends with it."""
         if began is None:
             return
         self.mark(label_kv_cache(output))
-        if began and not torch.is_grad_enabled():
+        if began and torch.is_grad_enabled():
+            self._given = [ref(tensor) for _, tensor in nested_tensors(output)]
+        elif began:
             self._phases.forward_ends()
 
     @contextmanager

@@ -23,7 +23,8 @@ Place = tuple[int, int]
 class StepRecorder(ProfilerRecorder):
     """Records a stretch of a script that ends at a step's end; it begins in the middle of the program's life.
 
-    A forward pass is the outermost forward of any watched model. What the stretch before left alive is carried over.
+    A forward pass begins with the outermost forward of any watched module. What the stretch before left alive is
+    carried over.
     """
 
     def __init__(self, device: torch.device, *, lines: bool, on_left: Callable[[], None], calls: CallObserver) -> None:
@@ -87,7 +88,7 @@ class StepRecorder(ProfilerRecorder):
         return super().forward_begins(True) if self._depth == 1 else None
 
     def forward_ended(self, began: bool | None, output: Any) -> None:
-        """The outermost one ends what it began."""
+        """It has ended; only the outermost one matters."""
         if not self._is_own_thread():
             return
         self._depth -= 1

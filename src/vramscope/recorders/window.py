@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch.autograd import profiler
 from torch.profiler import ProfilerAction
+from torch.profiler.profiler import _KinetoProfile
 
 from vramscope.errors import UnsupportedError
 
@@ -20,7 +21,8 @@ STAMP_PREFIX = "vramscope:"
 
 
 _NOT_ALONE = (
-    "torch.profiler is already running in this process, and profilers do not nest: stop it, or profile outside it"
+    "torch.profiler is already running in this process, on this thread or another, and profilers do not nest: "
+    "stop it, or profile outside it"
 )
 _ENDED_ALREADY = "when it's not running"
 """torch/csrc/autograd/profiler_kineto.cpp, ``disableProfiler``; torch 2.11 may say so when another one starts."""
@@ -42,7 +44,8 @@ class ProfilerWindow:
         """Begin recording on this thread.
 
         Raises:
-            UnsupportedError: another profiler is active, on any thread; profilers of one process do not nest.
+            UnsupportedError: another profiler is active, on any thread; profilers of one process do not nest. Or torch
+                still counts one that is lost.
         """
         self._held = self._in_process  # a forked child gets another
         if not self._held.acquire(blocking=False):
@@ -89,6 +92,7 @@ class ProfilerWindow:
             # later versions end nothing quietly
             if _ENDED_ALREADY not in str(error):
                 raise
+            profiler._set_is_profiler_enabled(False)
         finally:
             self._held.release()
 
@@ -109,13 +113,21 @@ def _one_runs() -> bool:
 
 def _one_warms_up() -> bool:
     """Whether a profiler with a schedule has prepared what it will start with its next step; torch does not tell."""
-    kinds = {torch.profiler.profile, *torch.profiler.profile.__subclasses__()}
-    return any(_warms_up(item) for item in gc.get_objects() if type(item) in kinds)
+    if not any(map(_warms_up, gc.get_objects())):
+        return False
+    gc.collect()  # it may be one that nobody has any more
+    return any(map(_warms_up, gc.get_objects()))
 
 
-def _warms_up(other: torch.profiler.profile) -> bool:
-    prepared = other.profiler is not None and (other.acc_events or not other.profiler.profiling_start_time_ns)
-    return prepared and other.current_action is ProfilerAction.WARMUP
+def _warms_up(item: Any) -> bool:
+    if not issubclass(type(item), _KinetoProfile):  # by its type: an object's `__class__` may run code
+        return False
+    state = vars(item)  # where its constructor failed, all may be missing
+    inner = state.get("profiler")
+    if inner is None or state.get("current_action", ProfilerAction.WARMUP) is not ProfilerAction.WARMUP:
+        return False
+    # one that goes on collecting keeps its first start: of two evils, being refused is the smaller
+    return bool(state.get("acc_events")) or not inner.profiling_start_time_ns
 
 
 @contextlib.contextmanager
