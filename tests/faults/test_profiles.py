@@ -14,6 +14,8 @@ import vramscope
 from vramscope.errors import UnsupportedError
 
 FLOAT32 = 4
+IS_OLD = torch.__version__.startswith("2.11.")
+"""Whether this torch takes a profiler for running that is lost."""
 
 
 def one_tensor() -> int:
@@ -64,12 +66,12 @@ thread.join()
 try:
     with vramscope.profile() as profile: torch.ones(1000)
     print(profile.summary.peak.bytes)
-except UnsupportedError as error:  # torch 2.11 takes the lost one for running
+except UnsupportedError as error:  # torch 2.11
     print(error)
 """
     lost, after = python(code).splitlines()
     assert "left on another thread" in lost
-    assert after == "4000" or "profile in a new process" in after
+    assert "profile in a new process" in after if IS_OLD else after == "4000"
 
 
 def test_profiles_of_two_threads_at_once_never_mix() -> None:
@@ -226,7 +228,7 @@ def attempt():
     try:
         with vramscope.profile() as profile: torch.ones(1000)
         print(profile.summary.peak.bytes, flush=True)
-    except UnsupportedError as error:  # torch 2.11 takes the parent's profiler for running
+    except UnsupportedError as error:  # torch 2.11
         print(error, flush=True)
 def fork():
     child = multiprocessing.get_context("fork").Process(target=attempt)
@@ -240,7 +242,7 @@ with vramscope.profile() as profile:
 print(profile.summary.peak.bytes)
 """
     child, parent = python(code).splitlines()
-    assert child == "4000" or "profile in a new process" in child
+    assert "profile in a new process" in child if IS_OLD else child == "4000"
     assert parent == "2000"
 
 

@@ -115,7 +115,6 @@ class Net(nn.Module):
         self.calls += 1
         if self.calls == 2:
             self.second.compile(backend="eager")
-            torch.compile(self.second, backend="eager")
         return self.second(torch.relu(self.first(x)))
 model = Net()
 optimizer = torch.optim.SGD(model.parameters(), 0.1)
@@ -139,17 +138,11 @@ for step in range(5):
     optimizer.step()
     del output, goal
 """
-IDLE_PROFILER = """
+IDLE_PROFILER = f"""
 import torch
-from torch import nn
-schedule = torch.profiler.schedule(wait=0, warmup=1, active=1)
-only_made = torch.profiler.profile(schedule=schedule)
-model = nn.Linear(64, 64)
-optimizer = torch.optim.SGD(model.parameters(), 0.1)
-for step in range(6):
-    optimizer.zero_grad()
-    model(torch.randn(32, 64)).square().mean().backward()
-    optimizer.step()
+idle = torch.profiler.profile(schedule=torch.profiler.schedule(wait=0, warmup=1, active=1))
+{TRAINING}
+for _ in train(6): pass
 """
 GENERATE = """
 import torch
