@@ -7,6 +7,10 @@ import pytest
 from tests.processes import unmeasured
 from tests.run.scripts import TRAINING, plainly, require_exact, run
 
+from vramscope.ledger.categories import Category
+from vramscope.ledger.ledger import Ledger
+from vramscope.recording.file import read_recording
+
 GAN = """
 import torch
 from torch import nn
@@ -78,6 +82,20 @@ for step in range(4):
         loss.backward()
         return loss
     optimizer.step(closure)
+"""
+TOLD = """
+import torch
+from torch import nn
+model = nn.Linear(64, 10)
+optimizer = torch.optim.SGD(model.parameters(), 0.1)
+told = []
+for step in range(6):
+    loss = model(torch.randn(32, 64)).square().mean()
+    optimizer.zero_grad()
+    told.append(len(model.weight._post_accumulate_grad_hooks or ()))
+    loss.backward()
+    optimizer.step()
+print(told)
 """
 SAME_PLACE = """
 import torch
@@ -266,6 +284,16 @@ def test_a_gan_has_one_step_for_both_optimizers(tmp_path) -> None:
     assert peak["optimizer_state"] == 2 * peak["parameters"] + 8 * 4
     assert peak["unattributed"] == 0
     assert {row["path"].partition(".")[0] for row in document["passes"]["training"]["modules"]} >= {"0", "Sequential"}
+
+
+def test_gradients_that_stay_are_told_of_in_the_first_step_of_a_window_only(tmp_path) -> None:
+    finished = run(tmp_path, TOLD, "-q")
+    assert finished.stdout.strip() == "[0, 1, 0, 0, 0, 0]"
+    require_exact(finished.document, "training")
+    ledger = Ledger(read_recording(finished.recording))
+    optimizers = ledger.periods.named("optimizer", ledger.steps)
+    gradients = [ledger.composition(phase.first - 1)[Category.GRADIENTS] for phase in optimizers]
+    assert gradients == [(64 * 10 + 10) * 4] * 3
 
 
 def test_accumulation_and_amp_inside_a_scope_of_the_scripts_own(tmp_path) -> None:

@@ -7,7 +7,7 @@ except to who asks for calls from outside any module.
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack
-from functools import partial, wraps
+from functools import wraps
 from itertools import chain, count
 from threading import get_ident
 from types import FrameType
@@ -157,25 +157,6 @@ def _gone() -> None:
     """What a reference to a dead model gives."""
 
 
-class GradientHooks:
-    """Calls back with each watched parameter's name and the parameter as soon as its gradient has been accumulated."""
-
-    def __init__(self, on_gradient: Callable[[str, Tensor], None]) -> None:
-        self._on_gradient = on_gradient
-        self._handles: list[torch.utils.hooks.RemovableHandle] = []
-
-    def watch(self, name: str, parameter: nn.Parameter) -> None:
-        """Watch a parameter, if it requires a gradient."""
-        if parameter.requires_grad and parameter.is_leaf:
-            self._handles.append(parameter.register_post_accumulate_grad_hook(partial(self._on_gradient, name)))
-
-    def remove(self) -> None:
-        """Take the hooks off the parameters."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
-
-
 class OptimizerHooks:
     """Calls back around every optimizer step of the process."""
 
@@ -215,7 +196,14 @@ class BackwardHook:
             setattr(torch.autograd, _ENGINE, self._original)
 
 
-def remove_all(hooks: Iterable[ModuleHooks | GradientHooks | OptimizerHooks | BackwardHook]) -> None:
+class Hooks(Protocol):
+    """Hooks of any kind."""
+
+    def remove(self) -> None:
+        """Take them away."""
+
+
+def remove_all(hooks: Iterable[Hooks]) -> None:
     """Remove every hook even if removing one fails."""
     with ExitStack() as stack:
         for hook in hooks:

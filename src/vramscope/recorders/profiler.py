@@ -23,13 +23,13 @@ from vramscope.recorders.devices import allocated_bytes, recorded_device, record
 from vramscope.recorders.environment import describe_device, describe_environment, device_memory
 from vramscope.recorders.failures import OutOfMemory, out_of_memory
 from vramscope.recorders.gpu import GpuRecorder
-from vramscope.recorders.hooks import BackwardHook, CallObserver, GradientHooks, ModuleHooks, OptimizerHooks, remove_all
+from vramscope.recorders.gradients import GradientLives, GradientWatch
+from vramscope.recorders.hooks import BackwardHook, CallObserver, Hooks, ModuleHooks, OptimizerHooks, remove_all
 from vramscope.recorders.labels import (
     Label,
     label_kv_cache,
     label_optimizer_state,
     label_tensor,
-    labels_of_gradient,
     nested_tensors,
 )
 from vramscope.recorders.lines import LineTracer
@@ -83,11 +83,12 @@ class ProfilerRecorder:
         self._unread: list[str] = []
         self._seeded = SeedWatch(self._devices)
         self._phases = Phases(self._phase_begins, self._phase_ends)
+        self._lives = GradientLives()
         self._thread = get_ident()
         self._given: list[ref[Tensor]] = []  # what the forward pass that was found last has given
         self._running = False
         self._calls: CallObserver | None = None
-        self._hooks: list[ModuleHooks | GradientHooks | OptimizerHooks | BackwardHook] = []
+        self._hooks: list[Hooks] = []
 
     # -- the run ----------------------------------------------------------------------------------------------------
 
@@ -103,9 +104,9 @@ class ProfilerRecorder:
             if self._gpu is not None:
                 self._gpu.start()
             self._module_hooks = ModuleHooks(Scope, MODULE, self, self._calls)
-            self._gradient_hooks = GradientHooks(self._on_gradient)
-            self._watched = WatchedModels(self._gradient_hooks.watch)
-            self._hooks = [self._module_hooks, self._gradient_hooks]
+            self._gradients = GradientWatch(self._lives, self._put_on_clock, self._could_not_look)
+            self._watched = WatchedModels(self._gradients.watch)
+            self._hooks = [self._module_hooks, self._gradients]
             self._hooks.append(OptimizerHooks(self._before_optimizer, self._after_optimizer))
             self._hooks.append(BackwardHook(self._around_backward))
             self._start_totals = self._gpu_totals()
@@ -174,7 +175,7 @@ class ProfilerRecorder:
             devices=tuple(self._device_row(device, tables, end_totals) for device in self._devices),
             environment=describe_environment(),
             workload={**(workload or {}), "modules": self._watched.module_types},
-            notes=(*notes, *self._remarks()),
+            notes=(*notes, *self._remarks(tables.accumulations)),
             complete=self._failure is None,
         )
         return recording if self._gpu is None else self._gpu.complete(recording)
@@ -205,11 +206,13 @@ class ProfilerRecorder:
                 rows.append((time_ns, strings.number(FailureCounter.ROUNDED), device, 1))
         return rows
 
-    def _remarks(self) -> list[str]:
-        """What the reader should know of labels that are missing."""
-        if not self._unread:
-            return []
-        return [f"{len(self._unread)} times objects could not be looked at, so labels are missing: {self._unread[0]}"]
+    def _remarks(self, accumulations: int) -> list[str]:
+        """What the reader should know of labels that are missing, where autograd accumulated so many gradients."""
+        remarks = self._gradients.remarks(accumulations)
+        if self._unread:
+            times = len(self._unread)
+            remarks.append(f"{times} times objects could not be looked at, so labels are missing: {self._unread[0]}")
+        return remarks
 
     def _gpu_totals(self) -> dict[torch.device, int]:
         return {device: allocated_bytes(device) for device in self._devices if device != _CPU}
@@ -243,9 +246,12 @@ class ProfilerRecorder:
         try:
             batch = [item.without_storage() for item in labels]
         except Exception as error:  # noqa: BLE001 - objects of the program may raise anything, and it must not meet that
-            self._unread.append(f"{type(error).__name__}: {error}")
+            self._could_not_look(error)
         else:
             self._put_on_clock(batch)
+
+    def _could_not_look(self, error: Exception) -> None:
+        self._unread.append(f"{type(error).__name__}: {error}")
 
     def _put_on_clock(self, batch: Sequence[Label]) -> None:
         if batch:
@@ -268,6 +274,8 @@ class ProfilerRecorder:
             if self._running:
                 self._sample()
             stamp(StampKind.STEP_END)
+        if self._running:
+            self._gradients.step_ended()
 
     def phase(self, name: str) -> AbstractContextManager[None]:
         """A phase, possibly inside another one (an optimizer that calls back for the loss).
@@ -342,7 +350,13 @@ class ProfilerRecorder:
         phase = self._phases.announced(PhaseName.BACKWARD, int(builds_graph)) if not announced and not nested else None
         with phase or nullcontext():
             self.mark(item for root in roots for item in label_tensor(MarkKind.ROOT_GRADIENT, "", root))
-            yield
+            try:
+                yield
+            finally:
+                if self._running and not nested:
+                    if announced:  # else the phase's end does it
+                        self.mark(self._watched.gradient_labels())
+                    self._gradients.pass_ended(self._watched.parameters(), self._watched.name_of)
 
     def _before_optimizer(self, optimizer: Optimizer) -> None:
         if self._is_own_thread():
@@ -357,17 +371,6 @@ class ProfilerRecorder:
     def _is_own_thread(self) -> bool:
         """Whether this is the thread that is recorded; autograd's own threads only run what it asked for."""
         return get_ident() == self._thread
-
-    def _on_gradient(self, name: str, parameter: Tensor) -> None:
-        gradient = parameter.grad
-        if gradient is None:  # another hook has taken it
-            return
-        try:
-            batch = labels_of_gradient(name, gradient)
-        except Exception as error:  # noqa: BLE001 - as in `mark`
-            self._unread.append(f"{type(error).__name__}: {error}")
-        else:
-            self._put_on_clock(batch)
 
 
 def _bookend() -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
+from vramscope.recorders.gradients import GradientLives
 from vramscope.recorders.hooks import CallObserver
 from vramscope.recorders.labels import Label
 from vramscope.recorders.profiler import ProfilerRecorder
@@ -24,11 +25,20 @@ class StepRecorder(ProfilerRecorder):
     """Records a stretch of a script that ends at a step's end; it begins in the middle of the program's life.
 
     A forward pass begins with the outermost forward of any watched module. What the stretch before left alive is
-    carried over.
+    carried over, and so is what it learnt of gradients.
     """
 
-    def __init__(self, device: torch.device, *, lines: bool, on_left: Callable[[], None], calls: CallObserver) -> None:
+    def __init__(
+        self,
+        device: torch.device,
+        *,
+        lines: bool,
+        lives: GradientLives,
+        on_left: Callable[[], None],
+        calls: CallObserver,
+    ) -> None:
         super().__init__(device, lines=lines)
+        self._lives = lives
         self._window = ProfilerWindow(looks=False)  # a session has seen every profiler of its script begin
         self._calls = calls
         self._on_left = on_left
@@ -69,6 +79,7 @@ class StepRecorder(ProfilerRecorder):
         self._phases.end_found()
         self._note_ended_seeds()
         stamp(StampKind.STEP_END)
+        self._gradients.step_ended()
 
     def close(self, workload: Mapping[str, Any], notes: Sequence[str] = ()) -> tuple[Recording, "Carried"]:
         """Stop, and give the Recording and what is alive at its end."""

@@ -13,6 +13,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from vramscope.recorders.buckets import bucket_sizes, with_buckets
+from vramscope.recorders.gradients import GradientLives
 from vramscope.recorders.hooks import CallObserver
 from vramscope.recorders.labels import Label, label_tensor, nested_tensors
 from vramscope.recorders.live import LiveBytes
@@ -69,6 +70,7 @@ class Stepping:
         self._waiting: StepKind | None = None
         self._expected = StepKind.INFERENCE
         self._carried: Carried | None = None
+        self._lives = GradientLives()  # of gradients, in the window that is open
         self._complete = 0  # steps that ended in the profiler that is running
         self._given: dict[int, StorageWeakRef] = {}  # by address, which may become another tensor's in the same step
         # names of the step that runs, or of the one before where that has just ended; keeps no tensor alive
@@ -198,10 +200,13 @@ class Stepping:
     def _start(self, kind: StepKind) -> None:
         if self._carried is None:
             self._store.begin_window()
+            self._lives = GradientLives()
         index = self.counts[kind]
         lines = self._growth[kind].wants(index)
         traced = lines and sys.gettrace() is None
-        recorder = StepRecorder(self._scene.device, lines=traced, on_left=self.settle, calls=self._observer)
+        recorder = StepRecorder(
+            self._scene.device, lines=traced, lives=self._lives, on_left=self.settle, calls=self._observer
+        )
         self._notes = (_TRACED,) if lines and sys.gettrace() is not None else ()
         self._others.ours = self._scopes.are_seen = True
         try:

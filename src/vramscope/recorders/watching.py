@@ -18,7 +18,7 @@ Places = dict[str, tuple[int, int]]
 class WatchedModels:
     """Parameters and buffers of the watched models, by name, each storage under the first path that holds it."""
 
-    def __init__(self, on_parameter: Callable[[str, nn.Parameter], None]) -> None:
+    def __init__(self, on_parameter: Callable[[str, Tensor], None]) -> None:
         self._on_parameter = on_parameter
         self._modules: list[tuple[ref[nn.Module], str, Places]] = []
         self._parameters: dict[int, tuple[ref[Tensor], str]] = {}
@@ -49,6 +49,10 @@ class WatchedModels:
         for name, parameter in self._named_parameters():
             if parameter.grad is not None:
                 yield from labels_of_gradient(name, parameter.grad)
+
+    def parameters(self) -> Iterator[Tensor]:
+        """The parameters that are watched and still there."""
+        return (parameter for _, parameter in self._named_parameters())
 
     def name_of(self, parameter: Tensor) -> str:
         """The name of a watched parameter, empty for any other tensor."""
