@@ -97,6 +97,18 @@ for step in range(6):
     optimizer.step()
 print(told)
 """
+LAZY = """
+import torch
+from torch import nn
+model = nn.Sequential(nn.LazyLinear(32), nn.ReLU(), nn.LazyLinear(5))
+optimizer = None
+for step in range(4):
+    loss = model(torch.randn(8, 16)).square().mean()
+    optimizer = optimizer or torch.optim.SGD(model.parameters(), 0.1)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
 SAME_PLACE = """
 import torch
 from torch import nn
@@ -286,9 +298,21 @@ def test_a_gan_has_one_step_for_both_optimizers(tmp_path) -> None:
     assert {row["path"].partition(".")[0] for row in document["passes"]["training"]["modules"]} >= {"0", "Sequential"}
 
 
-def test_gradients_that_stay_are_told_of_in_the_first_step_of_a_window_only(tmp_path) -> None:
-    finished = run(tmp_path, TOLD, "-q")
-    assert finished.stdout.strip() == "[0, 1, 0, 0, 0, 0]"
+def test_a_lazy_model_that_its_first_step_builds(tmp_path) -> None:
+    document = found(tmp_path, LAZY)
+    gradients = document["passes"]["training"]["phases"]["optimizer"]["by_category"]["gradients"]
+    assert gradients == (16 * 32 + 32 + 32 * 5 + 5) * 4
+    assert unattributed(document) == 0
+
+
+@pytest.mark.parametrize(
+    ("steps", "told"),
+    [("1:4", [1, 0, 0, 0, 0, 0]), ("0:3", [1, 0, 0, 0, 0, 0]), ("3:6", [0, 0, 1, 0, 0, 0])],
+    ids=["from the second on", "from the first on", "later"],
+)
+def test_gradients_that_stay_are_told_of_in_one_step_only(tmp_path, steps: str, told: list[int]) -> None:
+    finished = run(tmp_path, TOLD, "-q", "--steps", steps)
+    assert finished.stdout.strip() == str(told)
     require_exact(finished.document, "training")
     ledger = Ledger(read_recording(finished.recording))
     optimizers = ledger.periods.named("optimizer", ledger.steps)

@@ -184,6 +184,7 @@ class ScriptSession:
     def _compilation_begins(self) -> None:
         """From here on global module hooks would change what is compiled."""
         self._module_hooks.close()
+        self._steps.rehearse_no_more()
         if self._steps.recorder is not None:
             self._steps.recorder.leave_modules_alone()
 

@@ -17,6 +17,7 @@ from vramscope.recorders.gradients import GradientLives
 from vramscope.recorders.hooks import CallObserver
 from vramscope.recorders.labels import Label, label_tensor, nested_tensors
 from vramscope.recorders.live import LiveBytes
+from vramscope.recorders.rehearsal import Rehearsal
 from vramscope.recorders.scene import Scene
 from vramscope.recorders.script import Carried, StepRecorder
 from vramscope.recorders.storing import PartStore
@@ -71,6 +72,8 @@ class Stepping:
         self._expected = StepKind.INFERENCE
         self._carried: Carried | None = None
         self._lives = GradientLives()  # of gradients, in the window that is open
+        self._rehearsal: Rehearsal | None = None
+        self._rehearses = True
         self._complete = 0  # steps that ended in the profiler that is running
         self._given: dict[int, StorageWeakRef] = {}  # by address, which may become another tensor's in the same step
         # names of the step that runs, or of the one before where that has just ended; keeps no tensor alive
@@ -87,6 +90,8 @@ class Stepping:
         """Record from now on, before any step has shown itself."""
         if self._plan.wants(0):
             self._start(StepKind.TRAINING)
+        elif self._plan.wants(1):
+            self._rehearse()
 
     def step_ended(self, kind: StepKind) -> None:
         """A step is over; its profiler is exchanged as soon as torch's own hooks and scopes around its end are left."""
@@ -113,6 +118,11 @@ class Stepping:
             self.drop()
             self._observer.window_pauses()
 
+    def rehearse_no_more(self) -> None:
+        """Something is compiled, which must not see hooks that are gone in the next step."""
+        self._rehearses = False
+        self._end_rehearsal()
+
     def keep_failed(self, error: BaseException) -> bool:
         """Put on disk a step in which memory ran out, as far as it went; whether there was one."""
         recorder = self.recorder
@@ -125,6 +135,7 @@ class Stepping:
         """Stop recording and keep nothing of the step that is running."""
         recorder, self.recorder, self._carried = self.recorder, None, None
         self._scopes.are_seen = False
+        self._end_rehearsal()
         if recorder is not None:
             recorder.abandon()
 
@@ -136,11 +147,14 @@ class Stepping:
             self._finish(kind, self.recorder)
         else:
             self._count(kind, index)
+        rehearsed = self._end_rehearsal()
         if self._wants(kind, index + 1):
-            self._start_unless_busy(kind, index + 1)
+            self._start_unless_busy(kind, index + 1, rehearsed)
         else:
             self._carried = None
             self._observer.window_ends(kind)
+            if self._plan.wants(index + 2):
+                self._rehearse()
         self._forget_tensors()
 
     def _pass(self, kind: StepKind, recorder: StepRecorder) -> None:
@@ -189,18 +203,27 @@ class Stepping:
         """How the live bytes of steps are read that are only counted."""
         return {} if self._live is None else {"live_bytes": self._live.method}
 
-    def _start_unless_busy(self, kind: StepKind, index: int) -> None:
+    def _rehearse(self) -> None:
+        if self._rehearses:
+            self._rehearsal = Rehearsal(model for model, _ in self._scene.roots)
+
+    def _end_rehearsal(self) -> GradientLives | None:
+        """What the step that has ended has shown of gradients, if it was watched for that."""
+        rehearsal, self._rehearsal = self._rehearsal, None
+        return None if rehearsal is None else rehearsal.step_ended()
+
+    def _start_unless_busy(self, kind: StepKind, index: int, rehearsed: GradientLives | None) -> None:
         if self._others.are_running or self._scopes.hold_profiler:
             self.missing.append(f"{kind} step {index}")
             self._carried = None
             self._observer.window_pauses()
         else:
-            self._start(kind)
+            self._start(kind, rehearsed)
 
-    def _start(self, kind: StepKind) -> None:
+    def _start(self, kind: StepKind, rehearsed: GradientLives | None = None) -> None:
         if self._carried is None:
             self._store.begin_window()
-            self._lives = GradientLives()
+            self._lives = rehearsed or GradientLives()
         index = self.counts[kind]
         lines = self._growth[kind].wants(index)
         traced = lines and sys.gettrace() is None
@@ -227,6 +250,8 @@ class Stepping:
         """A model that was not known before."""
         if self.recorder is not None:
             self.recorder.watch(model, prefix)
+        elif self._rehearsal is not None:
+            self._rehearsal.watch(model)
 
     def inputs_come(self, nest: Any) -> None:
         """A model is called with these, or a loader gives them: inputs, except what a model of this step gave out."""
