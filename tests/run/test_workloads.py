@@ -109,6 +109,35 @@ for step in range(4):
     loss.backward()
     optimizer.step()
 """
+IN_BACKWARD = """
+import torch
+from torch import nn
+model = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
+optimizers = dict((parameter, torch.optim.AdamW([parameter])) for parameter in model.parameters())
+def step_now(parameter):
+    optimizers[parameter].step()
+    optimizers[parameter].zero_grad()
+for parameter in model.parameters():
+    parameter.register_post_accumulate_grad_hook(step_now)
+for step in range({steps}):
+    loss = model(torch.randn(32, 64)).square().mean()
+    loss.backward()
+    {after}
+print([len(parameter._post_accumulate_grad_hooks) for parameter in model.parameters()])
+"""
+SWAPPED = """
+import torch
+from torch import nn
+torch.__future__.set_swap_module_params_on_conversion(True)
+model = nn.Linear(4, 4)
+optimizer = torch.optim.SGD(model.parameters(), 0.1)
+for step in range(6):
+    optimizer.zero_grad()
+    model(torch.randn(3, 4)).sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    model.to(torch.float64).to(torch.float32)
+"""
 SAME_PLACE = """
 import torch
 from torch import nn
@@ -296,6 +325,32 @@ def test_a_gan_has_one_step_for_both_optimizers(tmp_path) -> None:
     assert peak["optimizer_state"] == 2 * peak["parameters"] + 8 * 4
     assert peak["unattributed"] == 0
     assert {row["path"].partition(".")[0] for row in document["passes"]["training"]["modules"]} >= {"0", "Sequential"}
+
+
+def test_optimizers_that_step_in_backward_hooks(tmp_path) -> None:
+    finished = run(tmp_path, IN_BACKWARD.format(steps=8, after="del loss"), "-q")
+    assert finished.stdout.strip() == "[1, 1, 1, 1]"  # the script's own
+    require_exact(finished.document, "training")
+    assert steps_of(finished.document) == [1, 2, 3]
+    ledger = Ledger(read_recording(finished.recording))
+    gradients = [
+        ledger.composition(event)[Category.GRADIENTS] for step in ledger.steps for event in range(step.first, step.last)
+    ]
+    # each goes before the next one comes: never more than the largest, (64, 128), and the bias with which it was made
+    assert (64 * 128) * 4 <= max(gradients) <= (64 * 128 + 128) * 4
+    assert unattributed(finished.document) == 0
+
+
+def test_a_leak_is_named_where_optimizers_step_in_backward_hooks(tmp_path) -> None:
+    script = "kept = []\n" + IN_BACKWARD.format(steps=74, after="kept.append(torch.zeros(1000))")
+    document = found(tmp_path, script)
+    assert document["windows"] > 1
+    (row,) = [row for row in document["growth"] if row["bytes_per_step"] == 4000]
+    assert "torch.zeros(1000)" in script.splitlines()[row["line"] - 1]
+
+
+def test_what_is_watched_can_still_be_swapped(tmp_path) -> None:
+    assert steps_of(found(tmp_path, SWAPPED)) == [1, 2, 3]
 
 
 def test_a_lazy_model_that_its_first_step_builds(tmp_path) -> None:

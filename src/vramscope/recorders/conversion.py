@@ -26,7 +26,6 @@ from vramscope.recording.recording import (
 
 NODE_PREFIX = "autograd::engine::evaluate_function: "
 """How torch names the engine's evaluation of one backward node (torch/csrc/autograd/engine.cpp)."""
-_ACCUMULATES = f"{NODE_PREFIX}torch::autograd::AccumulateGrad"
 _COMPILED_PREFIXES = ("## Call CompiledFxGraph", "Torch-Compiled Region", "CompiledFunction")
 _BOOKEND_BYTES = 1
 _FAILURE = "[OutOfMemory]"
@@ -65,8 +64,6 @@ class Tables:
     """When each sample of the devices was taken, by its number."""
     failures: list[int]
     """When allocations failed."""
-    accumulations: int
-    """How often autograd accumulated a parameter's gradient."""
 
 
 @dataclass
@@ -83,7 +80,6 @@ class TreeReader:
     """(time, scope) of allocations that found no memory."""
     workspaces: list[tuple[int, int, int, int]] = field(default_factory=list)
     """(time, address, device, size) of what was freed as a library's workspace."""
-    accumulations: int = 0
 
     def read(self, roots: Sequence[Any]) -> None:
         """Collect the rows of every tree, without recursion: trees can be deeper than Python's stack."""
@@ -128,7 +124,6 @@ class TreeReader:
                 self.stamps.append((node.start_time_ns, kind, argument, node.start_tid))
                 return None
             return self._append(node, parent, ScopeKind.MODULE, argument, UNKNOWN)
-        self.accumulations += name == _ACCUMULATES
         kind_of_scope, shown = _scope_kind(name, node.extra_fields.scope)
         is_call = kind_of_scope == ScopeKind.AUTOGRAD_NODE and not name.startswith(NODE_PREFIX)
         if is_call and self._is_node(parent):
@@ -223,8 +218,7 @@ def convert(
     marks = Marks.concatenate([_marks(stamps, mark_batches, strings, numbers), _workspaces(reader, strings)])
     samples = {int(argument): time_ns for time_ns, kind, argument, _ in stamps if kind == StampKind.SAMPLE}
     failures = sorted(time_ns for time_ns, _ in reader.failures if first < time_ns < last)
-    seed_ends, bookends = _seed_ends(stamps), sorted(reader.bookends)
-    return Tables(scopes, events, marks, bookends, seed_ends, samples, failures, reader.accumulations)
+    return Tables(scopes, events, marks, sorted(reader.bookends), _seed_ends(stamps), samples, failures)
 
 
 def _workspaces(reader: TreeReader, strings: StringTable) -> Marks:

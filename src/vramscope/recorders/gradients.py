@@ -1,9 +1,10 @@
-"""Gradients: labelled one by one as they are accumulated, where they do not outlast their backward pass."""
+"""Gradients: labelled one by one as they are accumulated, where they do not outlast their backward pass.
+
+Parameters are known by their ids: torch refuses to swap a tensor that somebody has a weak reference to.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import NamedTuple
-from weakref import ref
 
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
@@ -11,17 +12,8 @@ from torch.utils.hooks import RemovableHandle
 
 from vramscope.recorders.labels import Label, labels_of_gradient
 
-_Told = tuple[ref[Tensor], StorageWeakRef | None]
-"""A parameter, and where its gradient was when it was told of."""
-
-
-class PassEnd(NamedTuple):
-    """How a backward pass left the gradients of the parameters that are watched."""
-
-    known: int
-    """Of how many parameters gradients are there, or were told of."""
-    missing: list[Tensor]
-    """Parameters whose gradients, trusted to stay, are not there: taken, or not made by this pass."""
+Named = tuple[str, Tensor]
+"""A parameter with its name."""
 
 
 class GradientLives:
@@ -29,58 +21,54 @@ class GradientLives:
 
     Being told costs as much as a small module, and what outlasts the pass is found at its end without that. What
     somebody takes meanwhile (an optimizer that steps in a hook, a sharded model that reduces and frees) goes on being
-    told of, and so does what is ever found missing.
+    told of, and so does what is found missing, until it has lasted for another step.
     """
 
     def __init__(self) -> None:
-        self._told: dict[int, _Told] = {}  # in the backward pass that runs
-        self._lasted: dict[int, ref[Tensor]] = {}  # in all passes of the step that runs
-        self._lasting: dict[int, ref[Tensor]] = {}
-        self._taken: dict[int, ref[Tensor]] = {}
+        self._told: dict[int, StorageWeakRef | None] = {}  # in the backward pass that runs
+        self._lasted: set[int] = set()  # in all passes of the step that runs
+        self._lasting: set[int] = set()
+        self._taken: set[int] = set()
 
-    def lasts(self, parameter: Tensor) -> bool:
-        """Whether a parameter's gradients need not be told of."""
-        return _holds(self._lasting, parameter)
+    def lasts(self, parameter: int) -> bool:
+        """Whether the gradients of a parameter, given its id, need not be told of."""
+        return parameter in self._lasting
 
     def told(self, parameter: Tensor, gradient: Tensor) -> None:
-        """A gradient has just been accumulated."""
-        self._told[id(parameter)] = ref(parameter), _storage(gradient)
+        """A gradient has just been accumulated, on whichever thread."""
+        self._told[id(parameter)] = _storage(gradient)
 
-    def pass_ended(self, parameters: Iterable[Tensor]) -> PassEnd:
-        """A backward pass is over; ``parameters`` are all that are watched. Those it misses are told of from now on."""
-        known, missing = 0, []
-        for parameter in parameters:
-            if parameter.grad is not None or id(parameter) in self._told:
-                known += 1
-            elif self.lasts(parameter):
-                missing.append(parameter)
-        for parameter in missing:
-            self._take(parameter)
-        for weak, storage in self._told.values():
-            told = weak()
-            if told is not None:
-                self._judge(told, storage)
-        self._told.clear()
-        return PassEnd(known, missing)
+    def pass_ended(self, parameters: Iterable[Named]) -> list[Named]:
+        """A backward pass is over; ``parameters`` are all that are watched.
+
+        Returns:
+            those whose gradients were trusted to stay and are not there: taken, or not made by this pass.
+        """
+        told, self._told = self._told, {}
+        missing = []
+        for name, parameter in parameters:
+            number, gradient = id(parameter), parameter.grad
+            if number in told:
+                self._judge(number, told[number], gradient)
+            elif gradient is None and number in self._lasting:
+                self._lasting.remove(number)
+                missing.append((name, parameter))
+        return missing
 
     def step_ended(self) -> None:
         """A whole step is over: what outlasted all its backward passes is trusted to go on doing so."""
-        self._lasting.update(self._lasted)
+        self._lasting |= self._lasted - self._told.keys()  # of these a pass goes on, or ended where nobody saw it
         self._lasted.clear()
-        self._told.clear()  # by a backward pass whose end nobody saw
+        self._told = {}
 
-    def _judge(self, parameter: Tensor, storage: StorageWeakRef | None) -> None:
-        gradient = parameter.grad
+    def _judge(self, number: int, storage: StorageWeakRef | None, gradient: Tensor | None) -> None:
         there = _storage(gradient) if gradient is not None else None
-        if storage is None or there is None or storage.expired() or there.cdata != storage.cdata:
-            self._take(parameter)
-        elif not _holds(self._taken, parameter):
-            self._lasted[id(parameter)] = ref(parameter)
-
-    def _take(self, parameter: Tensor) -> None:
-        self._taken[id(parameter)] = ref(parameter)
-        self._lasted.pop(id(parameter), None)
-        self._lasting.pop(id(parameter), None)
+        if storage is None or there is None or there.cdata != storage.cdata:
+            self._taken.add(number)
+            self._lasted.discard(number)
+            self._lasting.discard(number)
+        elif number not in self._taken:
+            self._lasted.add(number)
 
 
 class GradientWatch:
@@ -101,52 +89,36 @@ class GradientWatch:
         self._lives = lives
         self._on_labels = on_labels
         self._on_error = on_error
-        self._handles: list[tuple[ref[Tensor], RemovableHandle]] = []
-        self._known = 0  # over all backward passes
-        self._missing: list[str] = []
+        self._handles: dict[int, RemovableHandle] = {}  # by the parameter's id
+        self._removed = False
 
     def watch(self, name: str, parameter: Tensor) -> None:
         """Watch a parameter, if it requires a gradient."""
-        if parameter.requires_grad and parameter.is_leaf and not self._lives.lasts(parameter):
-            handle = parameter.register_post_accumulate_grad_hook(partial(self._accumulated, name))
-            self._handles.append((ref(parameter), handle))
+        number = id(parameter)
+        if not parameter.requires_grad or not parameter.is_leaf or self._removed or self._lives.lasts(number):
+            return
+        if number in self._handles:  # of a parameter that is gone, or under another name
+            self._handles[number].remove()
+        self._handles[number] = parameter.register_post_accumulate_grad_hook(partial(self._accumulated, name))
 
-    def pass_ended(self, parameters: Iterable[Tensor], name_of: Callable[[Tensor], str]) -> None:
-        """A backward pass is over, and the gradients that are there have been labelled: find out whose are not."""
+    def pass_ended(self, parameters: Iterable[Named]) -> None:
+        """A backward pass is over: find out whose gradients have to be told of again."""
         try:
-            known, missing = self._lives.pass_ended(parameters)
+            for name, parameter in self._lives.pass_ended(parameters):
+                self.watch(name, parameter)
         except Exception as error:  # noqa: BLE001 - objects of the program may raise anything, and it must not meet that
             self._on_error(error)
-            return
-        self._known += known
-        for parameter in missing:
-            name = name_of(parameter)
-            self._missing.append(name)
-            self.watch(name, parameter)
 
     def step_ended(self) -> None:
         """A whole step has been seen: of the gradients that lasted in it none need be told of any more."""
         self._lives.step_ended()
-        watched, self._handles = self._handles, []
-        for weak, handle in watched:
-            parameter = weak()
-            if parameter is None or self._lives.lasts(parameter):
-                handle.remove()
-            else:
-                self._handles.append((weak, handle))
-
-    def remarks(self, accumulations: int) -> list[str]:
-        """What the reader should know of labels that are missing, where autograd accumulated so many gradients."""
-        if not self._missing or accumulations <= self._known:
-            return []
-        return [
-            f"gradients that had stayed until their backward pass was over were gone before that, {self._missing[0]}'s "
-            "first: those that something else went on holding count as activation_gradients"
-        ]
+        for number in [number for number in self._handles if self._lives.lasts(number)]:
+            self._handles.pop(number).remove()
 
     def remove(self) -> None:
-        """Take the hooks off the parameters."""
-        for _, handle in self._handles:
+        """Take the hooks off the parameters, for good."""
+        self._removed = True
+        for handle in self._handles.values():
             handle.remove()
         self._handles.clear()
 
@@ -163,13 +135,11 @@ class GradientWatch:
             self._on_labels(batch)
 
 
-def _holds(parameters: dict[int, ref[Tensor]], parameter: Tensor) -> bool:
-    known = parameters.get(id(parameter))
-    return known is not None and known() is parameter
-
-
 def _storage(gradient: Tensor) -> StorageWeakRef | None:
-    """Where a gradient's memory is; None for one that has no single place (sparse, wrapped)."""
+    """Where a gradient's memory is; None for one that has no single place (sparse, wrapped).
+
+    The reference keeps the storage's place, though not its memory: no other storage can be there meanwhile.
+    """
     if type(gradient) is not Tensor:
         return None
     try:

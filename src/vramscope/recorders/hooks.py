@@ -16,7 +16,7 @@ from weakref import ref
 
 import torch
 from torch import Tensor, nn
-from torch.compiler import is_compiling
+from torch.compiler import is_compiling, is_dynamo_compiling
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
@@ -95,7 +95,8 @@ class ModuleHooks:
         root = self._free_root(type(model).__name__) if root is None else root
         self._roots[root] = ref(model)
         for path, module in model.named_modules(prefix=root):
-            if self._known(module) is None:
+            known = self._names.get(id(module))
+            if known is None or known[0]() is not module:
                 self._names[id(module)] = (ref(module), self._prefix + path, path == root)
         return root
 
@@ -111,11 +112,13 @@ class ModuleHooks:
         self._opened.clear()
 
     def _before(self, module: nn.Module, args: Any) -> None:
-        if is_compiling():
+        if is_dynamo_compiling():
             return  # a constant to the compiler, which then drops the hook instead of breaking the graph
         opened = self._opened.setdefault(get_ident(), [])
-        known = self._known(module)
-        if known is None:
+        if not opened and is_compiling():
+            return  # exported without hooks; inside an open forward each end needs its beginning
+        known = self._names.get(id(module))
+        if known is None or known[0]() is not module:
             opened.append(None)
         else:
             _, name, is_root = known
@@ -127,12 +130,8 @@ class ModuleHooks:
         if self._calls is not None and len(opened) == 1:
             self._calls.call_begins(module, args, keywords_of(sys._getframe(1)))
 
-    def _known(self, module: nn.Module) -> tuple[ref[nn.Module], str, bool] | None:
-        known = self._names.get(id(module))
-        return known if known is not None and known[0]() is module else None
-
     def _after(self, module: nn.Module, args: Any, output: Any) -> None:
-        if is_compiling():
+        if is_dynamo_compiling():
             return
         opened = self._opened.get(get_ident())
         if not opened:
@@ -173,9 +172,14 @@ class OptimizerHooks:
 
 
 class BackwardHook:
-    """Wraps the one function through which ``Tensor.backward`` and ``autograd.grad`` enter the engine."""
+    """Wraps the one function through which ``Tensor.backward`` and ``autograd.grad`` enter the engine.
 
-    def __init__(self, around: Callable[[Iterable[Tensor], bool], AbstractContextManager[None]]) -> None:
+    Args:
+        around: makes a context, given the gradients that a pass starts from, whether it builds a graph of itself, and
+            whether it accumulates into ``.grad``.
+    """
+
+    def __init__(self, around: Callable[[Iterable[Tensor], bool, bool], AbstractContextManager[None]]) -> None:
         self._original = getattr(torch.autograd, _ENGINE)
         original = self._original
 
@@ -184,7 +188,8 @@ class BackwardHook:
             # args: root gradients, whether to keep the graph, whether to build a graph of the backward pass itself
             roots = args[0] if args else ()
             builds_graph = len(args) > 2 and bool(args[2])
-            with around([root for root in roots if isinstance(root, Tensor)], builds_graph):
+            accumulates = bool(kwargs.get("accumulate_grad", True))
+            with around([root for root in roots if isinstance(root, Tensor)], builds_graph, accumulates):
                 return original(t_outputs, *args, **kwargs)
 
         self._installed = run_backward

@@ -259,7 +259,7 @@ class HostRecorder:
         return found
 
     @contextmanager
-    def _around_backward(self, roots: Iterable[Tensor], builds_graph: bool) -> Iterator[None]:
+    def _around_backward(self, roots: Iterable[Tensor], builds_graph: bool, accumulates: bool) -> Iterator[None]:
         """A backward pass that nobody announced, such as a gradient penalty's, is a phase here as in the main run."""
         announced = self._phases[-1:] == [PhaseName.BACKWARD] and not builds_graph
         nested = torch._C._current_autograd_node() is not None

@@ -175,7 +175,7 @@ class ProfilerRecorder:
             devices=tuple(self._device_row(device, tables, end_totals) for device in self._devices),
             environment=describe_environment(),
             workload={**(workload or {}), "modules": self._watched.module_types},
-            notes=(*notes, *self._remarks(tables.accumulations)),
+            notes=(*notes, *self._remarks()),
             complete=self._failure is None,
         )
         return recording if self._gpu is None else self._gpu.complete(recording)
@@ -206,13 +206,11 @@ class ProfilerRecorder:
                 rows.append((time_ns, strings.number(FailureCounter.ROUNDED), device, 1))
         return rows
 
-    def _remarks(self, accumulations: int) -> list[str]:
-        """What the reader should know of labels that are missing, where autograd accumulated so many gradients."""
-        remarks = self._gradients.remarks(accumulations)
-        if self._unread:
-            times = len(self._unread)
-            remarks.append(f"{times} times objects could not be looked at, so labels are missing: {self._unread[0]}")
-        return remarks
+    def _remarks(self) -> list[str]:
+        """What the reader should know of labels that are missing."""
+        if not self._unread:
+            return []
+        return [f"{len(self._unread)} times objects could not be looked at, so labels are missing: {self._unread[0]}"]
 
     def _gpu_totals(self) -> dict[torch.device, int]:
         return {device: allocated_bytes(device) for device in self._devices if device != _CPU}
@@ -339,7 +337,7 @@ class ProfilerRecorder:
             self._phases.forward_ends()
 
     @contextmanager
-    def _around_backward(self, roots: Iterable[Tensor], builds_graph: bool) -> Iterator[None]:
+    def _around_backward(self, roots: Iterable[Tensor], builds_graph: bool, accumulates: bool) -> Iterator[None]:
         """A backward pass; the gradients it starts from belong to it although no node made them."""
         if not self._is_own_thread():
             yield
@@ -353,10 +351,10 @@ class ProfilerRecorder:
             try:
                 yield
             finally:
-                if self._running and not nested:
+                if self._running and accumulates and not nested:
                     if announced:  # else the phase's end does it
                         self.mark(self._watched.gradient_labels())
-                    self._gradients.pass_ended(self._watched.parameters(), self._watched.name_of)
+                    self._gradients.pass_ended(self._watched.named_parameters())
 
     def _before_optimizer(self, optimizer: Optimizer) -> None:
         if self._is_own_thread():

@@ -1,9 +1,9 @@
 """The step before a window: watched only for which gradients last, so that recorded steps need not be told of them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from threading import get_ident
-from weakref import ref
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -14,22 +14,29 @@ from vramscope.recorders.hooks import BackwardHook, remove_all
 
 
 class Rehearsal:
-    """Sees the backward passes of one step, of the models that are known by then, and records nothing."""
+    """Sees the backward passes of one step, of the models that are known by then, and records nothing.
 
-    def __init__(self, models: Iterable[nn.Module]) -> None:
+    Args:
+        models: those that are known already.
+        on_left: is told whenever a pass is over, also one in which the step has ended.
+    """
+
+    def __init__(self, models: Iterable[nn.Module], on_left: Callable[[], None]) -> None:
+        self._on_left = on_left
         self._thread = get_ident()
-        self._parameters: list[ref[Tensor]] = []
+        self._models: WeakSet[nn.Module] = WeakSet()
         self._lives = GradientLives()
         self._watch = GradientWatch(self._lives, lambda labels: None, lambda error: None)
         self._passes = BackwardHook(self._around_backward)
+        self._is_over = False
         for model in models:
             self.watch(model)
 
     def watch(self, model: nn.Module) -> None:
         """Look at one more model."""
+        self._models.add(model)
         for name, parameter in model.named_parameters():
             if not is_lazy(parameter):
-                self._parameters.append(ref(parameter))
                 self._watch.watch(name, parameter)
 
     def step_ended(self) -> GradientLives:
@@ -39,14 +46,16 @@ class Rehearsal:
         return self._lives
 
     def stop(self) -> None:
-        """Take the hooks away."""
+        """Take the hooks away, and mind no pass that goes on."""
+        self._is_over = True
         remove_all([self._watch, self._passes])
 
     @contextmanager
-    def _around_backward(self, roots: Iterable[Tensor], builds_graph: bool) -> Iterator[None]:
+    def _around_backward(self, roots: Iterable[Tensor], builds_graph: bool, accumulates: bool) -> Iterator[None]:
         try:
             yield
         finally:
             if get_ident() == self._thread and torch._C._current_autograd_node() is None:
-                alive = [parameter for parameter in (weak() for weak in self._parameters) if parameter is not None]
-                self._watch.pass_ended(alive, lambda parameter: "")
+                if accumulates and not self._is_over:
+                    self._watch.pass_ended(named for model in list(self._models) for named in model.named_parameters())
+                self._on_left()

@@ -1,11 +1,12 @@
 """Records one step of a script after another: each in a profiler of its own, so that each can be on disk as it ends."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from vramscope.recorders.gradients import GradientLives
@@ -44,6 +45,7 @@ class StepRecorder(ProfilerRecorder):
         self._on_left = on_left
         self._quiet = QuietAllocator()
         self._depth = 0
+        self._passes = 0
 
     def begin(self, models: Iterable[tuple[nn.Module, str]], seeds: Iterable[Label], before: "Carried | None") -> None:
         """Start, with the models found so far and what is alive already."""
@@ -88,8 +90,8 @@ class StepRecorder(ProfilerRecorder):
 
     @property
     def is_inside(self) -> bool:
-        """Whether a watched module's forward is running."""
-        return self._depth > 0
+        """Whether a watched module's forward or a backward pass is running."""
+        return self._depth > 0 or self._passes > 0
 
     def forward_begins(self, is_root: bool) -> bool | None:
         """The outermost forward of any watched module begins a forward pass, be it a model's own or not."""
@@ -106,6 +108,19 @@ class StepRecorder(ProfilerRecorder):
         if not self._depth:
             super().forward_ended(began, output)
             self._on_left()
+
+    @contextmanager
+    def _around_backward(self, roots: Iterable[Tensor], builds_graph: bool, accumulates: bool) -> Iterator[None]:
+        """A step that ends in it, by an optimizer that steps in a hook, ends with it."""
+        own = self._is_own_thread()
+        self._passes += own
+        try:
+            with super()._around_backward(roots, builds_graph, accumulates):
+                yield
+        finally:
+            self._passes -= own
+            if own:
+                self._on_left()
 
 
 class Carried:

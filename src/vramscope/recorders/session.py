@@ -247,12 +247,13 @@ class ScriptSession:
 
     def _scopes_closed(self) -> None:
         if not self.is_over:
-            self._settle()
+            self.scope_left()
         elif self._error and not self._scopes.are_in_optimizer:
             self._stop()
 
     @_harmless
-    def _settle(self) -> None:
+    def scope_left(self) -> None:
+        """A step that has ended in it can be put on disk, and the next one begin."""
         self._steps.settle()
 
     @_harmless

@@ -8,6 +8,7 @@ from collections.abc import Iterator, MutableMapping
 from enum import StrEnum
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils.weak import WeakTensorKeyDictionary
@@ -44,6 +45,9 @@ class WindowObserver(CallObserver, Protocol):
     def window_pauses(self) -> None:
         """No profiler runs for now, since the script runs its own; steps are still wanted."""
 
+    def scope_left(self) -> None:
+        """A forward, a backward pass or a scope is over, in which a step may have ended: time to `Stepping.settle`."""
+
     def window_ends(self, kind: StepKind) -> None:
         """Steps are only counted from now on; the last one was of this kind."""
 
@@ -74,6 +78,8 @@ class Stepping:
         self._lives = GradientLives()  # of gradients, in the window that is open
         self._rehearsal: Rehearsal | None = None
         self._rehearses = True
+        self._due: tuple[StepKind, GradientLives | None] | None = None
+        """What is to be recorded as soon as a backward pass is over: no profiler can start within one."""
         self._complete = 0  # steps that ended in the profiler that is running
         self._given: dict[int, StorageWeakRef] = {}  # by address, which may become another tensor's in the same step
         # names of the step that runs, or of the one before where that has just ended; keeps no tensor alive
@@ -99,7 +105,10 @@ class Stepping:
         self.settle()
 
     def settle(self) -> None:
-        """A scope or a module has been left: exchange the profiler if that was waited for."""
+        """A scope, a pass or a module has been left: exchange or start the profiler if that was waited for."""
+        if self._due is not None and not _in_backward():
+            (due, rehearsed), self._due = self._due, None
+            self._start_unless_busy(due, self.counts[due], rehearsed)
         recorder, kind = self.recorder, self._waiting
         if kind is None or self._scopes.are_in_optimizer or (recorder is not None and recorder.is_inside):
             return
@@ -135,6 +144,7 @@ class Stepping:
         """Stop recording and keep nothing of the step that is running."""
         recorder, self.recorder, self._carried = self.recorder, None, None
         self._scopes.are_seen = False
+        self._due = None
         self._end_rehearsal()
         if recorder is not None:
             recorder.abandon()
@@ -148,7 +158,13 @@ class Stepping:
         else:
             self._count(kind, index)
         rehearsed = self._end_rehearsal()
-        if self._wants(kind, index + 1):
+        self._due = None
+        if self._wants(kind, index + 1) and _in_backward():
+            self._due = kind, rehearsed
+            if rehearsed is None:
+                self._rehearse()  # which tells when the next pass is over
+                self._growth[kind].put_off()
+        elif self._wants(kind, index + 1):
             self._start_unless_busy(kind, index + 1, rehearsed)
         else:
             self._carried = None
@@ -205,7 +221,7 @@ class Stepping:
 
     def _rehearse(self) -> None:
         if self._rehearses:
-            self._rehearsal = Rehearsal(model for model, _ in self._scene.roots)
+            self._rehearsal = Rehearsal((model for model, _ in self._scene.roots), self._observer.scope_left)
 
     def _end_rehearsal(self) -> GradientLives | None:
         """What the step that has ended has shown of gradients, if it was watched for that."""
@@ -228,7 +244,7 @@ class Stepping:
         lines = self._growth[kind].wants(index)
         traced = lines and sys.gettrace() is None
         recorder = StepRecorder(
-            self._scene.device, lines=traced, lives=self._lives, on_left=self.settle, calls=self._observer
+            self._scene.device, lines=traced, lives=self._lives, on_left=self._observer.scope_left, calls=self._observer
         )
         self._notes = (_TRACED,) if lines and sys.gettrace() is not None else ()
         self._others.ours = self._scopes.are_seen = True
@@ -284,3 +300,8 @@ class Stepping:
     def _was_given(self, address: int) -> bool:
         storage = self._given.get(address)
         return storage is not None and not storage.expired()
+
+
+def _in_backward() -> bool:
+    """Whether autograd is running on this thread: a profiler that began or ended now would break its own hooks."""
+    return torch._C._current_autograd_node() is not None

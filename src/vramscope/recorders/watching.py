@@ -1,6 +1,7 @@
 """Watched models: what their modules hold, looked at again whenever it may have changed, and kept alive by nobody."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from itertools import chain
 from weakref import ref
 
 from torch import Tensor, nn
@@ -9,7 +10,7 @@ from torch.nn.parameter import is_lazy
 from vramscope.recorders.labels import Label, address_of, label_tensor, labels_of_gradient
 from vramscope.recording.recording import MarkKind
 
-_PLAIN = (Tensor, nn.Parameter)
+_PLAIN = frozenset((Tensor, nn.Parameter))
 """Types of tensors that hold their memory themselves, unless they are sparse."""
 Places = dict[str, tuple[int, int]]
 """Of a module's own parameters and buffers, by name: the tensor's id, and where its memory is."""
@@ -21,7 +22,10 @@ class WatchedModels:
     def __init__(self, on_parameter: Callable[[str, Tensor], None]) -> None:
         self._on_parameter = on_parameter
         self._modules: list[tuple[ref[nn.Module], str, Places]] = []
-        self._parameters: dict[int, tuple[ref[Tensor], str]] = {}
+        # by id: the module that holds it, under which key, and its name; torch refuses to swap a tensor that somebody
+        # has a weak reference to
+        self._parameters: dict[int, tuple[ref[nn.Module], str, str]] = {}
+        self._found: list[int] = []  # ids and addresses of all parameters and buffers when they were last looked at
         self.module_types: list[list[str]] = []
         """[path, class name] of every module that was ever watched, in the order of the model."""
 
@@ -33,43 +37,62 @@ class WatchedModels:
 
     def fresh_labels(self) -> Iterator[Label]:
         """Labels for the parameters and buffers that were not there, or were elsewhere, when this was last asked."""
+        if self._all_as_before():
+            return
         for weak, path, places in self._modules:
             module = weak()
             if module is None:
                 continue
             for name, parameter in module._parameters.items():
                 if parameter is not None and _moved(places, name, parameter) and not is_lazy(parameter):
-                    yield from self._label_parameter(_join(path, name), parameter)
+                    yield from self._label_parameter(weak, name, path, parameter)
             for name, buffer in module._buffers.items():
                 if buffer is not None and _moved(places, name, buffer):
                     yield from label_tensor(MarkKind.BUFFER, _join(path, name), buffer)
 
+    def _all_as_before(self) -> bool:
+        """Whether the same tensors lie where they lay, as is usual; phases wait for this, so in few operations."""
+        modules = [module for weak, _, _ in self._modules if (module := weak()) is not None]
+        held = chain.from_iterable(chain(module._parameters.values(), module._buffers.values()) for module in modules)
+        tensors = [tensor for tensor in held if tensor is not None]
+        if not _PLAIN.issuperset(map(type, tensors)):
+            return False
+        try:
+            found = [*map(id, tensors), *map(Tensor.data_ptr, tensors)]
+        except (RuntimeError, NotImplementedError):  # sparse
+            return False
+        as_before, self._found = found == self._found, found
+        return as_before
+
     def gradient_labels(self) -> Iterator[Label]:
         """Labels for the gradients that parameters hold now."""
-        for name, parameter in self._named_parameters():
-            if parameter.grad is not None:
-                yield from labels_of_gradient(name, parameter.grad)
-
-    def parameters(self) -> Iterator[Tensor]:
-        """The parameters that are watched and still there."""
-        return (parameter for _, parameter in self._named_parameters())
+        for name, parameter in self.named_parameters():
+            if (gradient := parameter.grad) is not None:
+                yield from labels_of_gradient(name, gradient)
 
     def name_of(self, parameter: Tensor) -> str:
-        """The name of a watched parameter, empty for any other tensor."""
-        known, name = self._parameters.get(id(parameter), (None, ""))
-        return name if known is not None and known() is parameter else ""
+        """The name of a parameter that a watched model holds, empty for any other tensor."""
+        known = self._parameters.get(id(parameter))
+        return known[-1] if known is not None and _held(known) is parameter else ""
 
-    def _label_parameter(self, name: str, parameter: nn.Parameter) -> Iterator[Label]:
+    def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
+        """The parameters that watched models hold, each once."""
+        for number, known in list(self._parameters.items()):
+            parameter = _held(known)
+            if parameter is not None and id(parameter) == number:
+                yield known[-1], parameter
+
+    def _label_parameter(self, holder: ref[nn.Module], key: str, path: str, parameter: nn.Parameter) -> Iterator[Label]:
         if not self.name_of(parameter):
-            self._parameters[id(parameter)] = (ref(parameter), name)
+            name = _join(path, key)
+            self._parameters[id(parameter)] = (holder, key, name)
             self._on_parameter(name, parameter)
         yield from label_tensor(MarkKind.PARAMETER, self.name_of(parameter), parameter)
 
-    def _named_parameters(self) -> Iterable[tuple[str, Tensor]]:
-        for weak, name in list(self._parameters.values()):
-            parameter = weak()
-            if parameter is not None:
-                yield name, parameter
+
+def _held(known: tuple[ref[nn.Module], str, str]) -> Tensor | None:
+    holder = known[0]()
+    return None if holder is None else holder._parameters.get(known[1])
 
 
 def _moved(places: Places, name: str, tensor: Tensor) -> bool:

@@ -45,6 +45,10 @@ class GrowthWatch:
         """Whether a step belongs to a window that growth has opened."""
         return index < self._until
 
+    def put_off(self) -> None:
+        """The window that has opened begins a step later."""
+        self._until += 1
+
     @property
     def is_over(self) -> bool:
         """Whether no further window will open."""
