@@ -413,6 +413,47 @@ def test_a_buffer_that_the_model_binds_anew_stays_a_buffer():
         assert ledger.composition(backward.last - 1)[Category.BUFFERS] == 8 * FLOAT32
 
 
+def most_gradients(ledger: Ledger) -> list[int]:
+    """The most bytes of gradients at any one time in each step."""
+    return [max(ledger.composition(e)[Category.GRADIENTS] for e in range(s.first, s.last)) for s in ledger.steps]
+
+
+def test_a_parameter_that_takes_the_place_of_another_one_has_its_gradients_labelled():
+    model, x = nn.Sequential(linear(), nn.Linear(5, 6)), torch.randn(4, 6)
+    held: list[Tensor | None] = []
+
+    def take_the_others(parameter: Tensor) -> None:
+        held.append(model[1].weight.grad)
+        model[1].weight.grad = None
+
+    model[0].weight.register_post_accumulate_grad_hook(take_the_others)  # the first layer's gradients come last
+    with recording_of(seeds=label_model(model)) as running:
+        running.recorder.watch(model)
+        for index in range(4):
+            with running.recorder.step(index):
+                model(x).sum().backward()
+                model.zero_grad()
+                held.clear()
+                values = model[1].weight.data.clone()
+                model[1].weight = None
+                model[1].weight = nn.Parameter(values)  # with the id of the one before, which is gone
+    assert len(set(most_gradients(running.ledger))) == 1
+
+
+def test_a_tied_parameter_keeps_its_name_where_its_first_holder_gets_another_one():
+    model, x = nn.Sequential(nn.Linear(6, 6, bias=False), nn.Linear(6, 6, bias=False)), torch.randn(4, 6)
+    model[1].weight = model[0].weight
+    with recording_of(seeds=label_model(model)) as running:
+        running.recorder.watch(model)
+        for index in range(3):
+            with running.recorder.step(index):
+                if index == 2:
+                    model[0].weight = nn.Parameter(model[0].weight.detach().clone())
+                model(x).sum().backward()
+                model.zero_grad()
+    assert most_gradients(running.ledger)[2] == 2 * 6 * 6 * FLOAT32
+
+
 @pytest.mark.filterwarnings("ignore:Lazy modules are a new feature")
 def test_a_lazy_models_parameters_are_parameters_once_they_are_there():
     with recording_of() as running:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
+from vramscope.recorders.failures import out_of_memory
 from vramscope.recorders.gradients import GradientLives
 from vramscope.recorders.hooks import CallObserver
 from vramscope.recorders.labels import Label
@@ -114,12 +115,16 @@ class StepRecorder(ProfilerRecorder):
         """A step that ends in it, by an optimizer that steps in a hook, ends with it."""
         own = self._is_own_thread()
         self._passes += own
+        ran_out = False
         try:
             with super()._around_backward(roots, builds_graph, accumulates):
                 yield
+        except Exception as error:
+            ran_out = out_of_memory(error) is not None
+            raise
         finally:
             self._passes -= own
-            if own:
+            if own and not ran_out:  # else the recording is to end with the failure in it
                 self._on_left()
 
 

@@ -106,6 +106,8 @@ class ScriptSession:
         missing = self._steps.missing
         if missing:
             notes.append(f"not recorded, because the script's own torch.profiler was running: {', '.join(missing)}")
+        if self._steps.late:
+            notes.append(f"not recorded, because it began within a backward pass: {', '.join(self._steps.late)}")
         self._stop()
         self._store.seal(notes, complete=not notes)
 
@@ -254,7 +256,8 @@ class ScriptSession:
     @_harmless
     def scope_left(self) -> None:
         """A step that has ended in it can be put on disk, and the next one begin."""
-        self._steps.settle()
+        if get_ident() == self._thread:
+            self._steps.settle()
 
     @_harmless
     def _other_profiler_starts(self) -> None:

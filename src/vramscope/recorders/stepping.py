@@ -4,7 +4,8 @@ import itertools
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterable, Iterator, MutableMapping
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -15,7 +16,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from vramscope.recorders.buckets import bucket_sizes, with_buckets
 from vramscope.recorders.gradients import GradientLives
-from vramscope.recorders.hooks import CallObserver
+from vramscope.recorders.hooks import BackwardHook, CallObserver
 from vramscope.recorders.labels import Label, label_tensor, nested_tensors
 from vramscope.recorders.live import LiveBytes
 from vramscope.recorders.rehearsal import Rehearsal
@@ -80,6 +81,7 @@ class Stepping:
         self._rehearses = True
         self._due: tuple[StepKind, GradientLives | None] | None = None
         """What is to be recorded as soon as a backward pass is over: no profiler can start within one."""
+        self._signal: BackwardHook | None = None
         self._complete = 0  # steps that ended in the profiler that is running
         self._given: dict[int, StorageWeakRef] = {}  # by address, which may become another tensor's in the same step
         # names of the step that runs, or of the one before where that has just ended; keeps no tensor alive
@@ -91,6 +93,8 @@ class Stepping:
         """What exchanging profilers and storing steps has taken."""
         self.missing: list[str] = []
         """Steps that were planned and could not be recorded, in words."""
+        self.late: list[str] = []
+        """Steps that were planned and had begun within a backward pass."""
 
     def begin_at_once(self) -> None:
         """Record from now on, before any step has shown itself."""
@@ -107,7 +111,8 @@ class Stepping:
     def settle(self) -> None:
         """A scope, a pass or a module has been left: exchange or start the profiler if that was waited for."""
         if self._due is not None and not _in_backward():
-            (due, rehearsed), self._due = self._due, None
+            due, rehearsed = self._due
+            self._no_longer_due()
             self._start_unless_busy(due, self.counts[due], rehearsed)
         recorder, kind = self.recorder, self._waiting
         if kind is None or self._scopes.are_in_optimizer or (recorder is not None and recorder.is_inside):
@@ -144,7 +149,7 @@ class Stepping:
         """Stop recording and keep nothing of the step that is running."""
         recorder, self.recorder, self._carried = self.recorder, None, None
         self._scopes.are_seen = False
-        self._due = None
+        self._no_longer_due()
         self._end_rehearsal()
         if recorder is not None:
             recorder.abandon()
@@ -161,9 +166,8 @@ class Stepping:
         self._due = None
         if self._wants(kind, index + 1) and _in_backward():
             self._due = kind, rehearsed
-            if rehearsed is None:
-                self._rehearse()  # which tells when the next pass is over
-                self._growth[kind].put_off()
+            if rehearsed is None:  # nobody will tell that this pass is over
+                self._wait_for_next_pass(kind, index + 1)
         elif self._wants(kind, index + 1):
             self._start_unless_busy(kind, index + 1, rehearsed)
         else:
@@ -218,6 +222,28 @@ class Stepping:
     def _method(self) -> dict[str, str]:
         """How the live bytes of steps are read that are only counted."""
         return {} if self._live is None else {"live_bytes": self._live.method}
+
+    def _wait_for_next_pass(self, kind: StepKind, index: int) -> None:
+        if self._signal is not None:
+            return  # it was there before this pass began
+        self._signal = BackwardHook(self._around_backward)
+        if self._growth[kind].wants(index):
+            self._growth[kind].put_off()
+        else:
+            self.late.append(f"{kind} step {index}")
+
+    @contextmanager
+    def _around_backward(self, roots: Iterable[Tensor], builds_graph: bool, accumulates: bool) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self._observer.scope_left()
+
+    def _no_longer_due(self) -> None:
+        self._due = None
+        if self._signal is not None:
+            self._signal.remove()
+            self._signal = None
 
     def _rehearse(self) -> None:
         if self._rehearses:

@@ -16,16 +16,19 @@ Places = dict[str, tuple[int, int]]
 """Of a module's own parameters and buffers, by name: the tensor's id, and where its memory is."""
 
 
+Holder = tuple[ref[nn.Module], str]
+"""A module and the key under which it has a parameter."""
+
+
 class WatchedModels:
     """Parameters and buffers of the watched models, by name, each storage under the first path that holds it."""
 
     def __init__(self, on_parameter: Callable[[str, Tensor], None]) -> None:
         self._on_parameter = on_parameter
         self._modules: list[tuple[ref[nn.Module], str, Places]] = []
-        # by id: the module that holds it, under which key, and its name; torch refuses to swap a tensor that somebody
-        # has a weak reference to
-        self._parameters: dict[int, tuple[ref[nn.Module], str, str]] = {}
-        self._found: list[int] = []  # ids and addresses of all parameters and buffers when they were last looked at
+        # by id, since torch refuses to swap a tensor that somebody has a weak reference to: name, and what holds it
+        self._parameters: dict[int, tuple[str, list[Holder]]] = {}
+        self._found: list[int] | None = None  # what `_tensors` gave when they were last looked at
         self.module_types: list[list[str]] = []
         """[path, class name] of every module that was ever watched, in the order of the model."""
 
@@ -37,7 +40,8 @@ class WatchedModels:
 
     def fresh_labels(self) -> Iterator[Label]:
         """Labels for the parameters and buffers that were not there, or were elsewhere, when this was last asked."""
-        if self._all_as_before():
+        found = self._tensors()
+        if found is not None and found == self._found:
             return
         for weak, path, places in self._modules:
             module = weak()
@@ -45,24 +49,23 @@ class WatchedModels:
                 continue
             for name, parameter in module._parameters.items():
                 if parameter is not None and _moved(places, name, parameter) and not is_lazy(parameter):
-                    yield from self._label_parameter(weak, name, path, parameter)
+                    yield from self._label_parameter((weak, name), path, parameter)
             for name, buffer in module._buffers.items():
                 if buffer is not None and _moved(places, name, buffer):
                     yield from label_tensor(MarkKind.BUFFER, _join(path, name), buffer)
+        self._found = found  # not before all labels are made
 
-    def _all_as_before(self) -> bool:
-        """Whether the same tensors lie where they lay, as is usual; phases wait for this, so in few operations."""
+    def _tensors(self) -> list[int] | None:
+        """Ids and addresses of all that is held, None where not all have one; phases wait for it, so it does little."""
         modules = [module for weak, _, _ in self._modules if (module := weak()) is not None]
         held = chain.from_iterable(chain(module._parameters.values(), module._buffers.values()) for module in modules)
         tensors = [tensor for tensor in held if tensor is not None]
         if not _PLAIN.issuperset(map(type, tensors)):
-            return False
+            return None
         try:
-            found = [*map(id, tensors), *map(Tensor.data_ptr, tensors)]
+            return [*map(id, tensors), *map(Tensor.data_ptr, tensors)]
         except (RuntimeError, NotImplementedError):  # sparse
-            return False
-        as_before, self._found = found == self._found, found
-        return as_before
+            return None
 
     def gradient_labels(self) -> Iterator[Label]:
         """Labels for the gradients that parameters hold now."""
@@ -72,27 +75,37 @@ class WatchedModels:
 
     def name_of(self, parameter: Tensor) -> str:
         """The name of a parameter that a watched model holds, empty for any other tensor."""
-        known = self._parameters.get(id(parameter))
-        return known[-1] if known is not None and _held(known) is parameter else ""
+        name, held = self._known(id(parameter))
+        return name if held is parameter else ""
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
         """The parameters that watched models hold, each once."""
-        for number, known in list(self._parameters.items()):
-            parameter = _held(known)
-            if parameter is not None and id(parameter) == number:
-                yield known[-1], parameter
+        for number in list(self._parameters):
+            name, held = self._known(number)
+            if held is not None:
+                yield name, held
 
-    def _label_parameter(self, holder: ref[nn.Module], key: str, path: str, parameter: nn.Parameter) -> Iterator[Label]:
-        if not self.name_of(parameter):
-            name = _join(path, key)
-            self._parameters[id(parameter)] = (holder, key, name)
-            self._on_parameter(name, parameter)
-        yield from label_tensor(MarkKind.PARAMETER, self.name_of(parameter), parameter)
+    def _known(self, number: int) -> tuple[str, Tensor | None]:
+        """The parameter with an id that a module still holds, and its name."""
+        name, holders = self._parameters.get(number, ("", []))
+        for weak, key in holders:
+            module = weak()
+            held = None if module is None else module._parameters.get(key)
+            if id(held) == number:
+                return name, held
+        return "", None
 
-
-def _held(known: tuple[ref[nn.Module], str, str]) -> Tensor | None:
-    holder = known[0]()
-    return None if holder is None else holder._parameters.get(known[1])
+    def _label_parameter(self, holder: Holder, path: str, parameter: nn.Parameter) -> Iterator[Label]:
+        """Label a parameter that is new here, or elsewhere than it was; it may have the id of one that is gone."""
+        name, held = self._known(id(parameter))
+        if held is None:
+            name = _join(path, holder[1])
+            self._parameters[id(parameter)] = (name, [])
+        holders = self._parameters[id(parameter)][1]
+        if holder not in holders:
+            holders.append(holder)
+        self._on_parameter(name, parameter)
+        yield from label_tensor(MarkKind.PARAMETER, name, parameter)
 
 
 def _moved(places: Places, name: str, tensor: Tensor) -> bool:
