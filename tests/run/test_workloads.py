@@ -350,6 +350,15 @@ def test_a_window_that_nothing_announced_begins_after_the_next_pass(tmp_path) ->
     assert document["notes"] == ["not recorded, because it began within a backward pass: training step 1"]
 
 
+def test_a_scope_of_the_scripts_own_tells_as_well_that_the_pass_is_over(tmp_path) -> None:
+    script = IN_BACKWARD.format(steps=8, after="with torch.profiler.record_function('end'): pass").replace(
+        "for step in", 'model = torch.compile(model, backend="aot_eager")\nfor step in'
+    )
+    document = found(tmp_path, script)
+    assert steps_of(document) == [1, 2, 3]
+    assert document["notes"] == []
+
+
 def test_a_leak_is_named_where_optimizers_step_in_backward_hooks(tmp_path) -> None:
     script = "kept = []\n" + IN_BACKWARD.format(steps=74, after="kept.append(torch.zeros(1000))")
     document = found(tmp_path, script)

@@ -110,7 +110,7 @@ class Stepping:
 
     def settle(self) -> None:
         """A scope, a pass or a module has been left: exchange or start the profiler if that was waited for."""
-        if self._due is not None and not _in_backward():
+        if self._due is not None and not self._scopes.are_in_optimizer and not _in_backward():
             due, rehearsed = self._due
             self._no_longer_due()
             self._start_unless_busy(due, self.counts[due], rehearsed)
@@ -163,11 +163,12 @@ class Stepping:
         else:
             self._count(kind, index)
         rehearsed = self._end_rehearsal()
-        self._due = None
+        if self._due is not None:
+            self._missed(kind, index)
         if self._wants(kind, index + 1) and _in_backward():
             self._due = kind, rehearsed
-            if rehearsed is None:  # nobody will tell that this pass is over
-                self._wait_for_next_pass(kind, index + 1)
+            if rehearsed is None:  # it may be that nobody else tells when a pass is over
+                self._signal = BackwardHook(self._around_backward)
         elif self._wants(kind, index + 1):
             self._start_unless_busy(kind, index + 1, rehearsed)
         else:
@@ -223,10 +224,9 @@ class Stepping:
         """How the live bytes of steps are read that are only counted."""
         return {} if self._live is None else {"live_bytes": self._live.method}
 
-    def _wait_for_next_pass(self, kind: StepKind, index: int) -> None:
-        if self._signal is not None:
-            return  # it was there before this pass began
-        self._signal = BackwardHook(self._around_backward)
+    def _missed(self, kind: StepKind, index: int) -> None:
+        """A step that was wanted is over, and no backward pass had ended before it began."""
+        self._no_longer_due()
         if self._growth[kind].wants(index):
             self._growth[kind].put_off()
         else:
