@@ -359,6 +359,7 @@ def test_a_scope_of_the_scripts_own_tells_as_well_that_the_pass_is_over(tmp_path
     assert document["notes"] == []
 
 
+@pytest.mark.usefixtures("without_coverage")
 def test_a_leak_is_named_where_optimizers_step_in_backward_hooks(tmp_path) -> None:
     script = "kept = []\n" + IN_BACKWARD.format(steps=74, after="kept.append(torch.zeros(1000))")
     document = found(tmp_path, script)
