@@ -225,6 +225,11 @@ def steady(ledger: Ledger) -> tuple[int, int]:
     return ledger.steps[1].first, ledger.steps[-1].last
 
 
+def most_gradients(ledger: Ledger) -> list[int]:
+    """The most bytes of gradients at any one time in each step."""
+    return [max(ledger.composition(e)[Category.GRADIENTS] for e in range(s.first, s.last)) for s in ledger.steps]
+
+
 def describe_blocks(ledger: Ledger, chosen: Any) -> str:
     """Blocks with size, phase of birth and ancestors: what a failing test should show."""
     lines = []

@@ -8,9 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from helpers import FLOAT32, Running, assert_agrees, recording_of
-from vramscope.ledger.categories import Category
-from vramscope.ledger.ledger import Ledger
+from helpers import FLOAT32, Running, assert_agrees, most_gradients, recording_of
 from vramscope.recorders.gradients import GradientLives
 from vramscope.recorders.labels import label_model
 
@@ -33,15 +31,6 @@ def watching(model: nn.Module) -> Iterator[Running]:
     with recording_of(seeds=label_model(model)) as running:
         running.recorder.watch(model)
         yield running
-
-
-def most_gradients(ledger: Ledger) -> list[int]:
-    """The most bytes of gradients at any one time in each step."""
-    most = []
-    for step in ledger.steps:
-        moments = range(step.first, step.last)
-        most.append(max(ledger.composition(moment)[Category.GRADIENTS] for moment in moments))
-    return most
 
 
 def take(parameter: Tensor) -> None:

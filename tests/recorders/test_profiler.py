@@ -18,6 +18,7 @@ from helpers import (
     MarkKind,
     assert_agrees,
     describe_blocks,
+    most_gradients,
     record_pass,
     recording_of,
     tensors_within,
@@ -411,11 +412,6 @@ def test_a_buffer_that_the_model_binds_anew_stays_a_buffer():
     ledger = running.ledger
     for backward in ledger.periods.named("backward", ledger.steps):
         assert ledger.composition(backward.last - 1)[Category.BUFFERS] == 8 * FLOAT32
-
-
-def most_gradients(ledger: Ledger) -> list[int]:
-    """The most bytes of gradients at any one time in each step."""
-    return [max(ledger.composition(e)[Category.GRADIENTS] for e in range(s.first, s.last)) for s in ledger.steps]
 
 
 def test_a_parameter_that_takes_the_place_of_another_one_has_its_gradients_labelled():

@@ -95,8 +95,7 @@ class ModuleHooks:
         root = self._free_root(type(model).__name__) if root is None else root
         self._roots[root] = ref(model)
         for path, module in model.named_modules(prefix=root):
-            known = self._names.get(id(module))
-            if known is None or known[0]() is not module:
+            if self._known(module) is None:
                 self._names[id(module)] = (ref(module), self._prefix + path, path == root)
         return root
 
@@ -117,8 +116,8 @@ class ModuleHooks:
         opened = self._opened.setdefault(get_ident(), [])
         if not opened and is_compiling():
             return  # exported without hooks; inside an open forward each end needs its beginning
-        known = self._names.get(id(module))
-        if known is None or known[0]() is not module:
+        known = self._known(module)
+        if known is None:
             opened.append(None)
         else:
             _, name, is_root = known
@@ -129,6 +128,10 @@ class ModuleHooks:
             opened.append((scope, observer, began))
         if self._calls is not None and len(opened) == 1:
             self._calls.call_begins(module, args, keywords_of(sys._getframe(1)))
+
+    def _known(self, module: nn.Module) -> tuple[ref[nn.Module], str, bool] | None:
+        known = self._names.get(id(module))
+        return known if known is not None and known[0]() is module else None
 
     def _after(self, module: nn.Module, args: Any, output: Any) -> None:
         if is_dynamo_compiling():

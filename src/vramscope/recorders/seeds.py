@@ -20,7 +20,6 @@ class SeedWatch:
         self._rows: list[tuple[int, int, int, int]] = []
         self._listed: set[int] = set()
         self._alive: dict[int, StorageWeakRef] = {}
-        self._handles: list[int] = []  # of these
 
     def know(self, blocks: Iterable[tuple[int, int, int, int]]) -> None:
         """Take note of all blocks (address, size, requested, device number) that a device's allocator has given out.
@@ -49,7 +48,7 @@ class SeedWatch:
             number = self._numbers[place] = len(self._rows)
             self._rows.append((label.address, label.size, label.size, device))
             if label.storage is not None:
-                self._keep_watch(number, StorageWeakRef(label.storage))
+                self._alive[number] = StorageWeakRef(label.storage)
 
     def carry(self, place: tuple[int, int], size: int, storage: StorageWeakRef | None) -> None:
         """Take note of a block by device number and address, unless it is known already."""
@@ -57,11 +56,7 @@ class SeedWatch:
             number = self._numbers[place] = len(self._rows)
             self._rows.append((place[1], size, size, place[0]))
             if storage is not None:
-                self._keep_watch(number, storage)
-
-    def _keep_watch(self, number: int, storage: StorageWeakRef) -> None:
-        self._alive[number] = storage
-        self._handles.append(storage.cdata)
+                self._alive[number] = storage
 
     def watched(self) -> dict[tuple[int, int], StorageWeakRef]:
         """The storages that are not known to be gone, by device number and address."""
@@ -70,13 +65,10 @@ class SeedWatch:
 
     def ended(self) -> list[int]:
         """The numbers of the storages that are gone since the last call."""
-        is_gone = torch.UntypedStorage._expired  # what `StorageWeakRef.expired` asks
-        if not any(map(is_gone, self._handles)):  # as is usual; phases wait for the answer, so in few operations
-            return []
+        is_gone = torch.UntypedStorage._expired  # what `StorageWeakRef.expired` asks; phases wait for the answer
         gone = [number for number, storage in self._alive.items() if is_gone(storage.cdata)]
         for number in gone:
             del self._alive[number]
-        self._handles = [storage.cdata for storage in self._alive.values()]
         return gone
 
     def rows(self, ends: Mapping[int, int]) -> Seeds:

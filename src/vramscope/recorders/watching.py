@@ -1,7 +1,6 @@
 """Watched models: what their modules hold, looked at again whenever it may have changed, and kept alive by nobody."""
 
 from collections.abc import Callable, Iterator
-from itertools import chain
 from weakref import ref
 
 from torch import Tensor, nn
@@ -10,12 +9,10 @@ from torch.nn.parameter import is_lazy
 from vramscope.recorders.labels import Label, address_of, label_tensor, labels_of_gradient
 from vramscope.recording.recording import MarkKind
 
-_PLAIN = frozenset((Tensor, nn.Parameter))
+_PLAIN = (Tensor, nn.Parameter)
 """Types of tensors that hold their memory themselves, unless they are sparse."""
 Places = dict[str, tuple[int, int]]
 """Of a module's own parameters and buffers, by name: the tensor's id, and where its memory is."""
-
-
 Holder = tuple[ref[nn.Module], str]
 """A module and the key under which it has a parameter."""
 
@@ -28,7 +25,6 @@ class WatchedModels:
         self._modules: list[tuple[ref[nn.Module], str, Places]] = []
         # by id, since torch refuses to swap a tensor that somebody has a weak reference to: name, and what holds it
         self._parameters: dict[int, tuple[str, list[Holder]]] = {}
-        self._found: list[int] | None = None  # what `_tensors` gave when they were last looked at
         self.module_types: list[list[str]] = []
         """[path, class name] of every module that was ever watched, in the order of the model."""
 
@@ -40,9 +36,6 @@ class WatchedModels:
 
     def fresh_labels(self) -> Iterator[Label]:
         """Labels for the parameters and buffers that were not there, or were elsewhere, when this was last asked."""
-        found = self._tensors()
-        if found is not None and found == self._found:
-            return
         for weak, path, places in self._modules:
             module = weak()
             if module is None:
@@ -53,19 +46,6 @@ class WatchedModels:
             for name, buffer in module._buffers.items():
                 if buffer is not None and _moved(places, name, buffer):
                     yield from label_tensor(MarkKind.BUFFER, _join(path, name), buffer)
-        self._found = found  # not before all labels are made
-
-    def _tensors(self) -> list[int] | None:
-        """Ids and addresses of all that is held, None where not all have one; phases wait for it, so it does little."""
-        modules = [module for weak, _, _ in self._modules if (module := weak()) is not None]
-        held = chain.from_iterable(chain(module._parameters.values(), module._buffers.values()) for module in modules)
-        tensors = [tensor for tensor in held if tensor is not None]
-        if not _PLAIN.issuperset(map(type, tensors)):
-            return None
-        try:
-            return [*map(id, tensors), *map(Tensor.data_ptr, tensors)]
-        except (RuntimeError, NotImplementedError):  # sparse
-            return None
 
     def gradient_labels(self) -> Iterator[Label]:
         """Labels for the gradients that parameters hold now."""
