@@ -110,18 +110,20 @@ class Stepping:
 
     def settle(self) -> None:
         """A scope, a pass or a module has been left: exchange or start the profiler if that was waited for."""
-        if self._due is not None and not self._scopes.are_in_optimizer and not _in_backward():
+        recorder, kind, begin = self.recorder, self._waiting, time.perf_counter()
+        if self._scopes.are_in_optimizer or (recorder is not None and recorder.is_inside):
+            return
+        if self._due is not None and not _in_backward():
             due, rehearsed = self._due
             self._no_longer_due()
             self._start_unless_busy(due, self.counts[due], rehearsed)
-        recorder, kind = self.recorder, self._waiting
-        if kind is None or self._scopes.are_in_optimizer or (recorder is not None and recorder.is_inside):
+        elif kind is None:
             return
-        self._waiting = None
-        begin = time.perf_counter()
-        if recorder is not None and self._scopes.hold_profiler:
+        elif recorder is not None and self._scopes.hold_profiler:
+            self._waiting = None
             self._pass(kind, recorder)
         else:
+            self._waiting = None
             self._turn(kind)
         self.reading_seconds += time.perf_counter() - begin
 
