@@ -89,7 +89,11 @@ def _convert(roots: Any, strings: Any, devices: Any, batches: Any, frames: Any) 
 
 
 def as_gpu(roots: Sequence[Any]) -> list[Any]:
-    """Copies of the profiler's trees whose allocations, but for the recorder's own, are those of a GPU."""
+    """Copies of the profiler's trees whose allocations, but for the recorder's own, are those of a GPU.
+
+    An event of a GPU that lies in no scope is missing, as from torch's own trees (``materializeOpEvents`` in
+    torch/csrc/autograd/profiler_kineto.cpp).
+    """
     found: list[Any] = []
     copies = [_copied(root, found) for root in roots]
     sizes: dict[int, int] = {}
@@ -103,7 +107,7 @@ def as_gpu(roots: Sequence[Any]) -> list[Any]:
             own.alloc_size = -sizes.pop(own.ptr, 0)  # 0, a free of something older, is no event
         total += own.alloc_size
         own.total_allocated, own.total_reserved = total, RESERVED
-    return copies
+    return [copy for copy in copies if copy.tag != _EventType.Allocation]
 
 
 def _copied(root: Any, found: list[Any]) -> Any:

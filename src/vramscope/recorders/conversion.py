@@ -117,6 +117,8 @@ class TreeReader:
                 return None
             if kind == StampKind.LOSS:
                 return self._append(node, parent, ScopeKind.USER, LOSS_SCOPE, UNKNOWN)
+            if kind == StampKind.RECORDING:
+                return parent
             if kind == StampKind.WORKSPACES:
                 self._add_workspaces(node)
                 return parent

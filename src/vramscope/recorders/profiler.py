@@ -98,6 +98,8 @@ class ProfilerRecorder:
         self._seeded.watch(seeds)
         self._thread = get_ident()
         self._window.start()
+        # what a GPU's allocator reports outside every scope is missing from the tree (torch's materializeOpEvents)
+        self._around = open_scope(label(StampKind.RECORDING))
         self._running = True
         atexit.register(self.abandon)  # torch crashes in a process that ends while its profiler runs
         try:
@@ -142,6 +144,8 @@ class ProfilerRecorder:
             remove_all(self._hooks)
         finally:
             self._hooks = []
+            if self._is_own_thread():
+                self._around.__exit__(None, None, None)
             self._window.stop()
 
     def finish(self, workload: Mapping[str, Any] | None = None, notes: Sequence[str] = ()) -> Recording:

@@ -15,6 +15,7 @@ from vramscope.recorders.window import STAMP_PREFIX
 class StampKind(StrEnum):
     """What a stamp announces; the text after it is the argument: a number, and for a phase its name after a blank."""
 
+    RECORDING = "recording"
     STEP_BEGIN = "step+"
     STEP_END = "step-"
     PHASE_BEGIN = "phase+"
