@@ -6,12 +6,14 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from vramscope.predict.autocast import CastCache, autocast_kernels
 from vramscope.predict.cuda_kernels import cuda_kernels
-from vramscope.predict.cuda_rules import COARSE_EFFICIENT_BACKWARD, cuda_rules
+from vramscope.predict.cuda_rules import cuda_rules
 from vramscope.predict.gpus import find_gpu
 from vramscope.recorders.virtual import VirtualRecorder
 
 GPU = find_gpu("a100-80gb")
+WORKSPACE = GPU.cublas_workspace_bytes
 ROWS = [4, 24, 100]
 """Rows of the matrices below, each [rows, 10]."""
 
@@ -107,15 +109,117 @@ def test_a_mask_of_odd_length_is_padded_for_the_efficient_kernel(length):
     assert born(make, run)[2:4] == [4 * (length - 3) ** 2, 4 * (length - 3) * length]
 
 
-@pytest.mark.parametrize(("dtype", "said"), [(torch.float32, False), (torch.float16, True)])
-def test_the_blocks_of_16_bit_efficient_attention_are_said_to_be_the_smallest(dtype, said):
-    gpu = find_gpu("v100-16gb")  # which has no flash attention
-    recorder = VirtualRecorder(cuda_rules(gpu), keep_real=False, kernels=cuda_kernels(gpu))
-    recorder.start()
-    query = torch.empty(1, 2, 16, 16, dtype=dtype, requires_grad=True)
-    with recorder.phase("forward"):
-        functional.scaled_dot_product_attention(query, query, query).backward(torch.empty_like(query))
-    assert (COARSE_EFFICIENT_BACKWARD in recorder.finish().notes) is said
+@pytest.mark.parametrize("length", [16, 40, 128])
+def test_the_seed_of_efficient_attention_is_not_on_the_gpu(length):
+    def run(x):
+        functional.scaled_dot_product_attention(x, x, x)
+
+    # the result, and float32 logarithms of the sums of 2 heads, their rows padded to 32
+    sums = 2 * -(-length // 32) * 32 * 4
+    assert born(lambda: torch.empty(1, 2, length, 16, requires_grad=True), run) == [2 * length * 16 * 4, sums]
+
+
+@pytest.mark.parametrize("length", [16, 40, 128])
+def test_attention_by_matrix_products_adds_its_mask_in_place(length):
+    def make():
+        query = torch.empty(1, 2, length, 16, dtype=torch.bfloat16, requires_grad=True)
+        return query, torch.zeros(length, length, dtype=torch.bfloat16)
+
+    def run(made):
+        functional.scaled_dot_product_attention(made[0], made[0], made[0], made[1])
+
+    part, scores = 2 * length * 16 * 4, 2 * length * length * 4
+    # in float32: query, key and value, query and key scaled, their products; the softmax, which elements are masked,
+    # which rows, and a zero. The weights in 16 bits, which are returned too; the result, and that in 16 bits
+    found = [size for size in born(make, run, find_gpu("t4-16gb")) if size != WORKSPACE]
+    assert found == [*[part] * 5, scores, scores, scores // 4, 2 * length, 4, scores // 2, part, part // 2]
+
+
+@pytest.mark.parametrize("rows", ROWS)
+def test_a_softmax_goes_back_by_a_product(rows):
+    def run(x):
+        torch.softmax(x, -1).backward(torch.empty_like(x))
+
+    # result, its gradient; the gradient of the input and the product of gradient and result; 40 bytes a row each
+    assert born(matrix(rows), run) == [40 * rows] * 4
+
+
+# -- autocast ---------------------------------------------------------------------------------------------------------
+
+
+def under_autocast(function):
+    def run(made):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            function(made)
+
+    return run
+
+
+def test_autocast_has_an_answer_for_every_operator_that_cuda_casts():
+    names = {name for name, _ in autocast_kernels(CastCache())}
+    has = torch._C._dispatch_has_kernel_for_dispatch_key
+    every = [name for name in torch._C._dispatch_get_all_op_names() if name.startswith("aten::")]
+    cuda = {name.removeprefix("aten::") for name in every if has(name, "AutocastCUDA")}
+    cpu = {name.removeprefix("aten::") for name in every if has(name, "AutocastCPU")}
+    assert cpu - cuda <= names
+    # what is left to the CPU's own, or is cuDNN's, or goes by names of dimensions
+    left = {name for name in cuda - names if "imname" not in name and not name.startswith(("cudnn", "_cudnn"))}
+    assert left - {"norm.names_ScalarOpt_dim"} <= {
+        *("_convolution.deprecated", "addbmm", "addmm", "baddbmm", "bmm", "conv1d", "conv2d", "conv3d", "conv_tbc"),
+        *("conv_transpose1d", "conv_transpose2d.input", "conv_transpose3d.input", "linalg_vecdot", "linear", "matmul"),
+        *("mm", "prelu", "scaled_dot_product_attention", "linalg_matrix_sqrth"),
+    }
+
+
+@pytest.mark.parametrize("rows", ROWS)
+def test_cross_entropy_reads_16_bit_numbers(rows):
+    """The CPU's autocast casts what cross entropy is given; CUDA's does not, and the logarithms stay in 16 bits."""
+
+    def make():
+        return torch.empty(rows, 10, dtype=torch.bfloat16), torch.zeros(rows, dtype=torch.long)
+
+    sizes = born(make, under_autocast(lambda made: functional.cross_entropy(*made)))
+    assert sizes[:2] == [20 * rows, 40 * rows]  # logarithms in 16 bits, and in float32 for the loss
+
+
+@pytest.mark.parametrize("rows", ROWS)
+def test_what_the_cpus_autocast_alone_casts_is_left_as_it_is(rows):
+    def make():
+        return torch.empty(rows, 10, dtype=torch.bfloat16), torch.empty(rows, 10)
+
+    assert born(make, under_autocast(lambda made: torch.cat([made[0], made[0]]))) == [40 * rows]
+    assert born(make, under_autocast(lambda made: torch.stack([made[1], made[1]]))) == [80 * rows]
+
+
+@pytest.mark.parametrize("rows", ROWS)
+def test_autocast_casts_for_einsum_once(rows):
+    def make():
+        return nn.Parameter(torch.empty(10, 10)), torch.empty(rows, 10)
+
+    def run(made):
+        for _ in range(2):
+            torch.einsum("ri,io->ro", made[1], made[0])
+
+    sizes = [size for size in born(make, under_autocast(run)) if size != WORKSPACE]
+    # in 16 bits: the input and the result each time, and the parameter once, however often it is used
+    assert sizes.count(200) == (3 if rows == 10 else 1)
+    assert sizes.count(20 * rows) == 4
+
+
+def test_autocast_takes_the_widest_type_of_several():
+    def make():
+        return torch.empty(6, 10, dtype=torch.bfloat16), torch.empty(6, 10)
+
+    assert born(make, under_autocast(lambda made: torch.atan2(made[0], made[1]))) == [240, 240]
+    assert born(make, under_autocast(lambda made: torch.atan2(made[0], made[0]))) == [120]
+
+
+def test_binary_cross_entropy_is_refused_as_on_cuda():
+    def run(x):
+        functional.binary_cross_entropy(x, x)
+
+    with pytest.raises(RuntimeError, match="binary_cross_entropy_with_logits"):
+        born(lambda: torch.empty(4, 10), under_autocast(run))
 
 
 @pytest.mark.parametrize("length", [16, 40, 128])

@@ -10,6 +10,7 @@ from vramscope.allocator.settings import parse_settings
 from vramscope.ledger.categories import Category
 from vramscope.ledger.ledger import Ledger
 from vramscope.ledger.summary import summarize_ledger
+from vramscope.predict import cuda_rules
 from vramscope.predict.estimate import gpu_use, predict_passes
 from vramscope.predict.gpus import find_gpu
 from vramscope.workloads.workload import WorkloadOptions
@@ -106,9 +107,46 @@ def test_foreach_adamw_takes_four_more_bytes_per_parameter():
     assert temporaries == parameters
 
 
-def test_step_counters_stay_on_the_host():
-    states = summarize_ledger(predict("mlp", batch=1)).optimizer_state
-    assert set(states) == {"exp_avg", "exp_avg_sq"}
+@pytest.mark.parametrize(
+    ("optimizer", "on_the_gpu"),
+    [
+        ("adamw", {"exp_avg", "exp_avg_sq"}),  # torch.tensor(0.0)
+        ("adadelta", {"square_avg", "acc_delta"}),  # torch.zeros(()) without a device
+        ("rmsprop", {"square_avg"}),
+        ("rprop", {"prev", "step_size"}),
+        ("adagrad", {"sum"}),  # made with the optimizer, before the first step
+    ],
+)
+def test_state_is_where_the_optimizer_puts_it(optimizer, on_the_gpu):
+    summary = summarize_ledger(predict("mlp", batch=1, optimizer=optimizer))
+    assert set(summary.optimizer_state) == on_the_gpu
+    held = summary.peak.requested_by_category
+    assert held[Category.OPTIMIZER_STATE] == len(on_the_gpu) * held[Category.PARAMETERS]
+
+
+def test_fused_counters_are_on_the_gpu():
+    """``device=p.device`` in torch/optim/adam.py."""
+    assert "step" in summarize_ledger(predict("mlp", batch=1, optimizer="adamw", fused=True)).optimizer_state
+
+
+@pytest.mark.parametrize("name", ["inference", "training"])
+def test_a_counter_of_batches_moves_to_the_gpu_with_its_model(tmp_path, name):
+    """``torch.tensor(0)`` in nn/modules/batchnorm.py: made on the host, it is a buffer like any other."""
+    path = tmp_path / "norm.py"
+    path.write_text(
+        "import torch\nfrom torch import nn\nfrom vramscope import Workload\n"
+        "def build():\n    return Workload(nn.Sequential(nn.BatchNorm2d(7)), torch.randn(2, 7, 8, 8))\n"
+    )
+    held = summarize_ledger(predict(f"{path}:build", name)).peak.requested_by_category
+    assert held[Category.BUFFERS] == 7 * 4 + 7 * 4 + 8
+
+
+@pytest.mark.parametrize(("torch_release", "sizes"), [((2, 11), [8_519_680, 1_048_576]), ((2, 12), [8_519_680])])
+def test_cublaslt_had_a_workspace_of_its_own(monkeypatch, torch_release, sizes):
+    monkeypatch.setattr(cuda_rules, "TORCH", torch_release)
+    ledger = predict("mlp", "inference", batch=1)
+    born = ledger.recording.events.requested[ledger.recording.events.size > 0].tolist()
+    assert [size for size in born if size in (8_519_680, 1_048_576)] == sizes
 
 
 def test_each_thread_has_a_cublas_workspace():

@@ -4,12 +4,8 @@ import pytest
 import torch
 
 from vramscope.predict.attention import Attention, AttentionBackend, attention_backend
-from vramscope.predict.cuda_rules import (
-    efficient_backward_scratch,
-    embedding_backward_scratch,
-    flash_backward_scratch,
-    index_put_scratch,
-)
+from vramscope.predict.attention_kernels import efficient_backward_scratch, flash_backward_scratch
+from vramscope.predict.cuda_rules import embedding_backward_scratch, index_put_scratch
 from vramscope.predict.gpus import find_gpu
 from vramscope.predict.limits import window_matrix_bytes
 from vramscope.predict.norms import group_norm_backward_scratch, group_norm_scratch, layer_norm_backward_scratch
@@ -99,19 +95,43 @@ def test_flash_attention_backward(query, key_heads, expected):
     assert flash_backward_scratch(query, key, element_bytes=2) == expected
 
 
+TILE = 64 * 64 * 4 + 16
+"""Bytes of a tile of 64 queries by 64 columns in float32, and its header."""
+WIDE, TALL = 128 * 128 * 4 + 16, 128 * 64 * 4 + 16
+
+
 @pytest.mark.parametrize(
-    ("query", "element_bytes", "expected"),
+    ("gpu", "query", "element_bytes", "expected"),
     [
-        # one head: 1*1*10 sums, their 8 addends each, nothing to reorder
-        ((1, 1, 10, 8), 4, (320, 40)),
-        # 2 * 3 * 16 sums of 32, and their copy
-        ((2, 3, 16, 32), 4, (12288, 384, 384)),
-        # 16 bits: 5 * 17 sums; the query's gradient 5 * 64 * 64 in float32
-        ((1, 5, 17, 40), 2, (340, 81920)),
+        # one head: 1*1*10 sums, their 8 addends each, nothing to reorder; one tile
+        ("a100-80gb", (1, 1, 10, 8), 4, (320, 40, TILE)),
+        # 2 * 3 * 16 sums of 32, and their copy; a tile for each head
+        ("a100-80gb", (2, 3, 16, 32), 4, (12288, 384, 384, 6 * TILE)),
+        # heads of more than 64 in float32: 128 queries a tile since Ampere, 64 before; 2 columns each
+        ("a100-80gb", (1, 1, 130, 72), 4, (37440, 520, 2 * 2 * TALL)),
+        ("t4-16gb", (1, 1, 130, 72), 4, (37440, 520, 3 * 2 * TILE)),
+        # 16 bits: 5 * 17 sums, which the kernel makes of its own
+        ("v100-16gb", (1, 5, 17, 40), 2, (340, 5 * TILE)),
+        ("a100-80gb", (1, 1, 130, 128), 2, (520, 2 * WIDE)),
+        ("t4-16gb", (1, 1, 130, 128), 2, (520, 2 * 2 * TALL)),
+        # a kernel of its own for heads up to 96 where shared memory is small
+        ("rtx4090-24gb", (1, 1, 64, 96), 2, (256, 2 * TALL)),
+        ("h100-80gb", (1, 1, 64, 96), 2, (256, WIDE)),
+        # heads of more than 128: the gradients of key and value too, 256 wide for each of 3 blocks of 64 keys
+        ("a100-80gb", (1, 1, 192, 136), 2, (768, 2 * 3 * TALL + 3 * 64 * 2 * 256 * 4)),
+        # 300 heads are more than 200: their keys are not shared out
+        ("a100-80gb", (1, 300, 192, 136), 2, (230400, 300 * (2 * 3 * TALL + 64 * 2 * 256 * 4))),
+        # before Volta float32 needs no tiles
+        ("p100-16gb", (1, 1, 10, 8), 4, (320, 40)),
     ],
 )
-def test_efficient_attention_backward(query, element_bytes, expected):
-    assert efficient_backward_scratch(query, element_bytes) == expected
+def test_efficient_attention_backward(gpu, query, element_bytes, expected):
+    assert efficient_backward_scratch(find_gpu(gpu), query, query, query[3], element_bytes) == expected
+
+
+def test_dropout_has_no_kernel_for_narrow_heads():
+    query = (1, 1, 64, 96)
+    assert efficient_backward_scratch(find_gpu("rtx4090-24gb"), query, query, 96, 2, dropout=True) == (256, WIDE)
 
 
 @pytest.mark.parametrize(

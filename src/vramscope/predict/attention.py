@@ -143,9 +143,49 @@ def run_attention(
         return aten._scaled_dot_product_efficient_attention(
             query, key, value, _aligned(mask, query, key), trains, dropout_p, is_causal, scale=scale
         )[0]
-    return aten._scaled_dot_product_attention_math(
-        query, key, value, mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
-    )[0]
+    return _math(query, key, value, mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
+
+
+def _math(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    dropout_p: float,
+    is_causal: bool,
+    *,
+    scale: float | None,
+    enable_gqa: bool,
+) -> Tensor:
+    """Attention by matrix products, in float32 for 16-bit numbers; every tensor lives on to the end, as in C++.
+
+    Torch's own, ``_scaled_dot_product_attention_math`` in attention.cpp, would add the mask to a copy where tensors are
+    fake.
+    """
+    dtype = query.dtype
+    wide = dtype in _HALVES and not torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
+    wide_query, wide_key, wide_value = (part.to(torch.float32) if wide else part for part in (query, key, value))
+    factor = abs(scale if scale is not None else query.shape[-1] ** -0.5) ** 0.5
+    scaled = wide_query * (-factor if scale is not None and scale < 0 else factor)
+    if is_causal:
+        mask = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool, device=query.device).tril()
+        mask = _numbers(mask, scaled)
+    if enable_gqa:
+        wide_key, wide_value = _repeated(wide_key, query), _repeated(wide_value, query)
+    weights = torch.matmul(scaled, wide_key.transpose(-2, -1) * factor)
+    if mask is not None:
+        weights.add_(mask)
+    weights = aten._safe_softmax(weights, -1)
+    if dropout_p > 0:
+        weights = torch.dropout(weights, dropout_p, True)
+    returned_too = weights.to(dtype)  # noqa: F841 - C++ returns it, and makes it first
+    return torch.matmul(weights, wide_value).to(dtype)
+
+
+def _repeated(part: Tensor, query: Tensor) -> Tensor:
+    """Heads of key or value, repeated where several of the query share one, as ``enable_gqa`` asks for."""
+    shared = query.shape[-3] // part.shape[-3]
+    return part if shared == 1 else part.repeat_interleave(shared, -3)
 
 
 def _describe(

@@ -1,10 +1,11 @@
-"""What autocast runs in float32 on CUDA, beyond what it does on the CPU.
+"""What autocast does on CUDA and the CPU's does not, and the other way round.
 
-Source: ``AT_FORALL_FP32``, ``AT_FORALL_FP32_SET_OPT_DTYPE`` and ``AT_FORALL_DIFFERENT_REDISPATCH_SIGNATURE`` in
-aten/src/ATen/autocast_mode.h. What autocast runs in 16 bits is the same on both.
+Source: ``AT_FORALL_LOWER_PRECISION_FP``, ``AT_FORALL_FP32``, ``AT_FORALL_FP32_SET_OPT_DTYPE``,
+``AT_FORALL_DIFFERENT_REDISPATCH_SIGNATURE`` and ``AT_FORALL_PROMOTE`` in aten/src/ATen/autocast_mode.h.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -22,8 +23,21 @@ _BY_ARGUMENT = (
     *("soft_margin_loss", "triplet_margin_loss", "multi_margin_loss", "binary_cross_entropy_with_logits", "dist"),
     *("pdist", "cdist", "renorm", "logsumexp", "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d"),
     *("upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d", "upsample_bicubic2d"),
+    *("_upsample_nearest_exact1d", "_upsample_nearest_exact2d", "_upsample_nearest_exact3d"),
+    *("_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa"),
 )
 """The arguments are cast to float32."""
+_IN_16_BITS = (
+    *("_convolution", "convolution", "addmv", "addr", "einsum", "mv", "chain_matmul", "linalg_multi_dot"),
+    *("_thnn_fused_lstm_cell", "_thnn_fused_gru_cell", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"),
+    "_scaled_dot_product_flash_attention",
+)
+"""The arguments are cast to 16 bits. What the CPU's autocast casts too is left to it."""
+_BY_WIDEST = (
+    *("addcdiv", "addcmul", "atan2", "bilinear", "cross", "dot", "vdot", "grid_sampler", "index_put", "tensordot"),
+    "scatter_add",
+)
+"""The arguments are cast to the widest type among them, and to 16 bits at least."""
 _BY_DTYPE = (
     *("prod", "prod.dim_int", "softmax.int", "log_softmax.int", "cumprod", "cumsum", "linalg_vector_norm"),
     *("linalg_matrix_norm", "linalg_matrix_norm.str_ord", "sum", "sum.dim_IntList"),
@@ -38,14 +52,73 @@ _APPENDED_DTYPE: Mapping[str, tuple[str, tuple[Any, ...]]] = {
 Kernel = Callable[..., Any]
 
 
-def autocast_kernels() -> Iterator[tuple[str, Kernel]]:
-    """Operators by name, and what stands for each under autocast."""
+def autocast_kernels(cache: "CastCache") -> Iterator[tuple[str, Kernel]]:
+    """Operators by name, and what stands for each under autocast: the CPU's own are left out unless CUDA has them."""
+    known = _known_to("AutocastCUDA")
+    for name in sorted(_known_to("AutocastCPU") - known):
+        yield name, torch.library.fallthrough_kernel
+    for name, kernel in _replaced(cache):
+        if name in known:
+            yield name, kernel
+
+
+def _replaced(cache: "CastCache") -> Iterator[tuple[str, Kernel]]:
     for name in _BY_ARGUMENT:
-        yield name, _cast_arguments(_overload(name))
+        yield name, _cast_arguments(_overload(name), _float32)
+    for name in _IN_16_BITS:
+        yield name, _cast_arguments(_overload(name), cache.in_16_bits)
+    for name in _BY_WIDEST:
+        yield name, _promote(_overload(name), cache)
     for name in _BY_DTYPE:
         yield name, _ask_for_float32(_overload(name))
     for name, (with_dtype, defaults) in _APPENDED_DTYPE.items():
         yield name, _append_dtype(_overload(name), _overload(with_dtype), defaults)
+    yield "binary_cross_entropy", _banned
+
+
+class CastCache:
+    """Parameters in 16 bits, kept until the outermost autocast ends (``cached_cast`` in autocast_mode.cpp).
+
+    Torch's own cache, which its kernels for the CPU go on using, cannot be reached from Python.
+    """
+
+    def __init__(self) -> None:
+        self._casts: dict[int, tuple[Tensor, Tensor]] = {}
+
+    @contextmanager
+    def emptied_with_torchs(self) -> Iterator[None]:
+        """Until left, this cache is emptied whenever torch's own is."""
+        empty = torch.clear_autocast_cache
+
+        def empty_both() -> None:
+            self._casts.clear()
+            empty()
+
+        torch.clear_autocast_cache = empty_both
+        try:
+            yield
+        finally:
+            torch.clear_autocast_cache = empty
+            self._casts.clear()
+
+    def in_16_bits(self, value: Any) -> Any:
+        """A floating point tensor in autocast's type, and so within lists of tensors; all else as it is."""
+        if isinstance(value, list | tuple):
+            return [self.in_16_bits(part) for part in value]
+        wanted = torch.get_autocast_dtype("cpu")
+        lasts = isinstance(value, Tensor) and value.requires_grad and value.is_leaf and not value._is_view()
+        if not lasts or value.dtype != torch.float32 or not torch.is_autocast_cache_enabled():
+            return _cast(value, wanted)
+        if id(value) not in self._casts:
+            self._casts[id(value)] = value, _cast(value, wanted)
+        return self._casts[id(value)][1]
+
+
+def _known_to(key: str) -> set[str]:
+    """The operators that a dispatch key has kernels for, without their namespace."""
+    names = (name for name in torch._C._dispatch_get_all_op_names() if name.startswith("aten::"))
+    has = torch._C._dispatch_has_kernel_for_dispatch_key
+    return {name.removeprefix("aten::") for name in names if has(name, key)}
 
 
 def _overload(name: str) -> OpOverload:
@@ -58,12 +131,29 @@ def _without_autocast() -> Any:
     return torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU))
 
 
-def _cast_arguments(operator: OpOverload) -> Kernel:
+def _cast_arguments(operator: OpOverload, cast: Callable[[Any], Any]) -> Kernel:
     def kernel(*args: Any, **kwargs: Any) -> Any:
         with _without_autocast():
-            return operator(*map(_float32, args), **{key: _float32(value) for key, value in kwargs.items()})
+            return operator(*map(cast, args), **{key: cast(value) for key, value in kwargs.items()})
 
     return kernel
+
+
+def _promote(operator: OpOverload, cache: CastCache) -> Kernel:
+    def kernel(*args: Any, **kwargs: Any) -> Any:
+        given = (*args, *kwargs.values())
+        parts = [part for value in given for part in (value if isinstance(value, list | tuple) else [value])]
+        is_wide = any(isinstance(part, Tensor) and part.dtype == torch.float32 for part in parts)
+        return _cast_arguments(operator, _float32 if is_wide else cache.in_16_bits)(*args, **kwargs)
+
+    return kernel
+
+
+def _banned(*args: Any, **kwargs: Any) -> Any:
+    raise RuntimeError(
+        "torch.nn.functional.binary_cross_entropy and torch.nn.BCELoss are unsafe to autocast on CUDA: use "
+        "binary_cross_entropy_with_logits or BCEWithLogitsLoss on what comes before the sigmoid"
+    )
 
 
 def _ask_for_float32(operator: OpOverload) -> Kernel:
@@ -95,4 +185,11 @@ def _eligible(value: Any) -> bool:
 
 
 def _float32(value: Any) -> Any:
-    return value.to(torch.float32) if isinstance(value, Tensor) and value.dtype in _HALVES else value
+    return _cast(value, torch.float32)
+
+
+def _cast(value: Any, dtype: torch.dtype) -> Any:
+    """A floating point tensor in another type, and so within lists of tensors; all else as it is."""
+    if isinstance(value, list | tuple):
+        return [_cast(part, dtype) for part in value]
+    return value.to(dtype) if _eligible(value) and value.dtype != dtype else value

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch._ops import OpOverload
 
 from vramscope.predict.attention import run_attention
-from vramscope.predict.autocast import autocast_kernels
+from vramscope.predict.autocast import CastCache, autocast_kernels
 from vramscope.predict.gpus import Gpu
 from vramscope.recorders.virtual_mode import Rule, VirtualMode
 
@@ -29,6 +29,7 @@ Kernel = Callable[..., Any]
 def cuda_kernels(gpu: Gpu) -> Iterator[None]:
     """Let operators that are made of others be made as on this GPU, for tensors that lie on the CPU."""
     library = torch.library.Library("aten", "IMPL")
+    cache = CastCache()
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings(
@@ -36,9 +37,10 @@ def cuda_kernels(gpu: Gpu) -> Iterator[None]:
             )  # that kernels are replaced
             for operator, kernel in composite_kernels(gpu).items():
                 library.impl(operator, kernel, "AutogradCPU")
-            for name, kernel in autocast_kernels():
+            for name, kernel in autocast_kernels(cache):
                 library.impl(name, kernel, "AutocastCPU")
-        yield
+        with cache.emptied_with_torchs():
+            yield
     finally:
         library._destroy()
 

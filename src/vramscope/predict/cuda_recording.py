@@ -18,7 +18,7 @@ from vramscope.recording.recording import (
     ScopeKind,
 )
 
-_LIVES_ON = (MarkKind.PARAMETER, MarkKind.BUFFER, MarkKind.INPUT)
+_LIVES_ON = (MarkKind.PARAMETER, MarkKind.BUFFER, MarkKind.INPUT, MarkKind.OPTIMIZER_STATE)
 
 
 @dataclass
@@ -46,7 +46,7 @@ def on_cuda(recording: Recording, gpu: Gpu, settings: AllocatorSettings | None =
     """The recording on a GPU, whose memory is not bounded here.
 
     What the model is built from stays on the host: only parameters, buffers and inputs move, in the order in which they
-    were made, as ``module.to("cuda")`` moves them.
+    were made, as ``module.to("cuda")`` moves them; state that an optimizer makes when it is made (Adagrad) follows.
 
     Args:
         recording: of fake tensors, by CUDA's rules.

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
+from vramscope.predict.attention_kernels import attention_rules
 from vramscope.predict.cuda_kernels import composite_rules
 from vramscope.predict.gpus import Gpu
 from vramscope.predict.norms import norm_rules
@@ -21,11 +22,9 @@ from vramscope.recorders.substitutes import SUBSTITUTES
 from vramscope.recorders.virtual_mode import Rule, VirtualMode
 
 aten = torch.ops.aten
-FLOAT_BYTES, INDEX_BYTES = 4, 8
-COARSE_EFFICIENT_BACKWARD = (
-    "memory-efficient attention in 16 bits: its backward's scratch is counted with the smallest blocks of its kernels, "
-    "64 rows by 32 columns: a lower bound"
-)
+INDEX_BYTES = 8
+LT_WORKSPACE_BYTES = 1024**2
+TORCH = tuple(map(int, torch.__version__.split(".")[:2]))
 _MATRIX_PRODUCTS = (
     aten.mm.default,
     aten.addmm.default,
@@ -50,11 +49,12 @@ def cuda_rules(gpu: Gpu) -> Mapping[OpOverload, Rule]:
         **dict.fromkeys((aten.sum.dim_IntList, aten.sum.default, aten.mean.dim, aten.mean.default), reduces(gpu)),
         **norm_rules(gpu),
         **dict.fromkeys((aten._softmax.default, aten._log_softmax.default), softmax),
+        aten._safe_softmax.default: safe_softmax,
+        aten._softmax_backward_data.default: softmax_backward,
         aten.index_put.default: index_put,
         aten._index_put_impl_.default: index_put,
         aten.embedding_dense_backward.default: embedding_backward,
-        aten._scaled_dot_product_flash_attention_backward.default: flash_attention_backward,
-        aten._scaled_dot_product_efficient_attention_backward.default: efficient_attention_backward,
+        **attention_rules(gpu),
         aten.lift_fresh.default: on_the_host,
     }
 
@@ -98,13 +98,15 @@ class CublasWorkspaces:
     """One workspace per thread's handle, taken at the thread's first matrix product and never given back.
 
     Source: ``getCurrentCUDABlasHandle`` and ``getWorkspaceMap`` in aten/src/ATen/cuda/CublasHandlePool.cpp. Forward
-    runs on
-    the program's thread, backward on one of the engine's.
+    runs on the program's thread, backward on one of the engine's. Before torch 2.12 cuBLASLt, which adds the bias of a
+    linear layer, takes 1 MiB of its own besides (``getCUDABlasLtWorkspace`` there).
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, lt_size: int | None = None) -> None:
         self._size = size
+        self._lt_size = lt_size if lt_size is not None else LT_WORKSPACE_BYTES if TORCH < (2, 12) else 0
         self._threads: set[bool] = set()
+        self._lt_threads: set[bool] = set()
 
     def rule(self, mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """A matrix product: the result first, then the handle that computes it."""
@@ -113,6 +115,9 @@ class CublasWorkspaces:
         if in_engine() not in self._threads:
             self._threads.add(in_engine())
             mode.memory.library_workspace(self._size)
+        if self._lt_size and in_engine() not in self._lt_threads and func is aten.addmm.default and args[0].dim() == 1:
+            self._lt_threads.add(in_engine())
+            mode.memory.library_workspace(self._lt_size)
         mode.memory.pass_through(copies)
         return result
 
@@ -148,6 +153,31 @@ def softmax(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: 
     if args[2]:
         return mode.run(aten.empty_like.default, args[0], dtype=torch.float32)
     return mode.run(func, *args, **kwargs)
+
+
+def safe_softmax(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """A softmax, and scratch while rows that are masked as a whole become zeros in place.
+
+    Source: ``_safe_softmax`` in aten/src/ATen/native/transformers/attention.cpp: which elements are masked, which rows,
+    and the zero.
+    """
+    given, dim = args[:2]
+    result = mode.run(aten.empty_like.default, given, dtype=kwargs.get("dtype") or given.dtype)
+    elements = given.numel()
+    mode.memory.pass_through((elements, elements // max(given.shape[dim], 1), result.element_size()))
+    return result
+
+
+def softmax_backward(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """The gradient of a softmax's input, and the product of gradient and result on the way.
+
+    Source: ``softmax_backward_cuda_out`` in aten/src/ATen/native/cuda/SoftMax.cu.
+    """
+    result = mode.run(func, *args, **kwargs)
+    gradient, output = args[:2]
+    element_bytes = torch.promote_types(gradient.dtype, output.dtype).itemsize
+    mode.memory.pass_through((gradient.numel() * element_bytes,))
+    return result
 
 
 def index_put_scratch(indices: int) -> tuple[int, ...]:
@@ -187,65 +217,4 @@ def embedding_backward(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...
     """The gradient of ``nn.Embedding``'s weight."""
     result = mode.run(func, *args, **kwargs)
     mode.memory.pass_through(embedding_backward_scratch(args[1].numel(), args[1].element_size()))
-    return result
-
-
-def flash_backward_scratch(
-    query: tuple[int, int, int, int], key: tuple[int, int, int, int], element_bytes: int
-) -> tuple[int, ...]:
-    """Bytes of flash attention's backward scratch; shapes are [batch, heads, length, head size].
-
-    Source: ``mha_bwd`` in aten/src/ATen/native/transformers/cuda/flash_attn/flash_api.cpp: ``softmax_d`` [batch,
-    heads, length up to 128] and ``dq_accum`` [batch, length up to 128, heads, head size up to 32], both float32; where
-    heads of the query share one of the key, the gradients of key and value for every query head.
-    """
-    batch, heads, length, head_size = query
-    rounded = -(-length // 128) * 128
-    width = -(-head_size // 32) * 32
-    expanded = (batch * heads * key[2] * head_size * element_bytes,) * 2 if heads != key[1] else ()
-    return batch * heads * rounded * FLOAT_BYTES, batch * rounded * heads * width * FLOAT_BYTES, *expanded
-
-
-def flash_attention_backward(
-    mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> Any:
-    """Flash attention's backward: the three gradients, and scratch while it runs."""
-    gradient, query, key = args[:3]
-    result = mode.run(func, *args, **kwargs)
-    scratch = flash_backward_scratch(query.shape, key.shape, query.element_size())
-    mode.memory.pass_through((*_copy(gradient), *scratch))
-    return result
-
-
-def _copy(gradient: Tensor) -> tuple[int, ...]:
-    """Both attention kernels want [batch, length, heads, head size] in this order, and copy what comes otherwise."""
-    return () if gradient.transpose(1, 2).is_contiguous() else (gradient.numel() * gradient.element_size(),)
-
-
-def efficient_backward_scratch(query: tuple[int, int, int, int], element_bytes: int) -> tuple[int, ...]:
-    """Bytes of memory-efficient attention's backward scratch; the shape is [batch, heads, length, head size].
-
-    Source: ``_efficient_attention_backward`` in aten/src/ATen/native/transformers/cuda/attention_backward.cu and
-    ``kKernelComputesDelta``, ``workspace_elements_gq`` in mem_eff_attention/kernel_backward.h. In float32, ``delta`` is
-    ``(grad_out * out).sum(-1)`` made contiguous by head: the product, its sums and their copy. The 16-bit kernels
-    compute it themselves, and accumulate the query's gradient in float32, in blocks of at least 64 by 32.
-    """
-    batch, heads, length, head_size = query
-    sums = batch * heads * length * FLOAT_BYTES
-    if element_bytes < FLOAT_BYTES:
-        rows, columns = -(-length // 64) * 64, -(-head_size // 32) * 32
-        return sums, batch * heads * rows * columns * FLOAT_BYTES
-    copies = (sums,) if heads > 1 and length > 1 else ()
-    return sums * head_size, sums, *copies
-
-
-def efficient_attention_backward(
-    mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> Any:
-    """Memory-efficient attention's backward: the gradients, and scratch while it runs."""
-    gradient, query = args[:2]
-    if query.element_size() < FLOAT_BYTES:
-        mode.note(COARSE_EFFICIENT_BACKWARD)
-    result = mode.run(func, *args, **kwargs)
-    mode.memory.pass_through((*_copy(gradient), *efficient_backward_scratch(query.shape, query.element_size())))
     return result

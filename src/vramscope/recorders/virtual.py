@@ -13,13 +13,14 @@ from typing import Any
 from torch import nn
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.optim import Optimizer
 
 from vramscope.recorders.conversion import StringTable, Tables, convert
 from vramscope.recorders.cpu_rules import CPU_RULES
 from vramscope.recorders.labels import Label, nested_tensors
 from vramscope.recorders.profiler import ProfilerRecorder
 from vramscope.recorders.virtual_memory import VirtualMemory
-from vramscope.recorders.virtual_mode import Rule, VirtualMode
+from vramscope.recorders.virtual_mode import Rule, VirtualMode, WithoutDevice
 from vramscope.recorders.virtual_patches import patched_torch
 from vramscope.recorders.virtual_reader import VirtualReader, with_totals
 from vramscope.recording.recording import MarkKind, Recording, Source
@@ -30,7 +31,8 @@ class VirtualRecorder(ProfilerRecorder):
 
     Args:
         rules: by operator, where its results do not tell what it allocates.
-        keep_real: whether real blocks that torch makes on the way count: numbers wrapped as tensors, in host memory.
+        keep_real: whether what lies in host memory counts: numbers that torch wraps as real tensors on the way, and
+            what an optimizer makes without naming a device.
         kernels: lets torch's operators be made of others as on another device, while it is entered.
     """
 
@@ -49,6 +51,7 @@ class VirtualRecorder(ProfilerRecorder):
         self._memory = VirtualMemory()
         self._mode = VirtualMode(self._memory, rules)
         self._modes = ExitStack()
+        self._optimizer = ExitStack()
 
     def start(self, seeds: Iterable[Label] = ()) -> None:
         """Begin: from here on every new tensor is fake."""
@@ -60,12 +63,12 @@ class VirtualRecorder(ProfilerRecorder):
 
     def watch(self, model: nn.Module, root: str | None = None) -> None:
         """Label the model, whose tensors count from now on if an earlier run in this process made them."""
-        self._memory.see([*model.parameters(), *model.buffers()])
+        self._memory.move_here([*model.parameters(), *model.buffers()])
         super().watch(model, root)
 
     def mark_inputs(self, tensors: Any) -> None:
         """Label inputs, which count from now on if an earlier run in this process made them."""
-        self._memory.see([tensor for _, tensor in nested_tensors(tensors)])
+        self._memory.move_here(tensor for _, tensor in nested_tensors(tensors))
         super().mark_inputs(tensors)
 
     def abandon(self) -> None:
@@ -84,7 +87,17 @@ class VirtualRecorder(ProfilerRecorder):
         events, device = with_totals(recording.events, recording.devices[0])
         return replace(recording, events=events, devices=(device,))
 
+    def _before_optimizer(self, optimizer: Optimizer) -> None:
+        super()._before_optimizer(optimizer)
+        if not self._keep_real:
+            self._optimizer.enter_context(WithoutDevice(self._memory))
+
+    def _after_optimizer(self, optimizer: Optimizer) -> None:
+        self._optimizer.close()
+        super()._after_optimizer(optimizer)
+
     def _leave_modes(self) -> None:
+        self._optimizer.close()
         self._modes.close()
         self._memory.close()
 

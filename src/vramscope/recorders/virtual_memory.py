@@ -1,7 +1,7 @@
 """Births and deaths of fake storages, put on the profiler's clock as they happen."""
 
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -42,6 +42,8 @@ class VirtualMemory:
         self._stamp = _RecordFunctionFast(label(StampKind.VIRTUAL))
         self._hidden = _RecordFunctionFast(label(StampKind.HIDDEN))
         self._alive: dict[int, tuple[weakref.ref[torch.UntypedStorage], int]] = {}
+        self._elsewhere: set[int] = set()
+        self._all_elsewhere = False
         self._held_back: list[VirtualEvent] | None = None
         self._scratch = _SCRATCH_BASE
         self.workspaces: list[tuple[int, int]] = []
@@ -108,14 +110,34 @@ class VirtualMemory:
         """A block that a library takes and keeps."""
         self.workspaces.append((self._scratch_block(size), size))
 
+    @contextmanager
+    def elsewhere(self) -> Iterator[None]:
+        """Leave out what is born meanwhile, unless it is moved here."""
+        self._all_elsewhere = True
+        try:
+            yield
+        finally:
+            self._all_elsewhere = False
+
     def ignore(self, tensor: Tensor) -> None:
-        """Leave a tensor's storage out of the recording."""
-        storage = tensor.untyped_storage()
+        """Leave a tensor's storage out of the recording, unless it is moved here."""
+        self._ignore_storage(tensor.untyped_storage())
+
+    def _ignore_storage(self, storage: torch.UntypedStorage) -> None:
         address = address_of(storage)
+        self._elsewhere.add(address)
         self._alive[address] = (weakref.ref(storage, lambda _: self._forget(address)), storage.nbytes())
 
     def _forget(self, address: int) -> None:
-        self._alive.pop(address, None)
+        if address in self._elsewhere:
+            self._elsewhere.remove(address)
+            self._alive.pop(address, None)
+
+    def move_here(self, tensors: Iterable[Tensor]) -> None:
+        """Note the birth of every storage that was not there before, or was ignored, as when a model is moved."""
+        for part in (part for tensor in tensors for part in plain_tensors(tensor)):
+            self._forget(address_of(part.untyped_storage()))
+            self.see(part)
 
     def _scratch_block(self, size: int) -> int:
         if size <= 0:
@@ -142,6 +164,9 @@ class VirtualMemory:
             if known[1] == size:
                 return
             self._note(VirtualEvent(address, -known[1]))  # resized in place
+        elif self._all_elsewhere:
+            self._ignore_storage(storage)
+            return
         self._alive[address] = (weakref.ref(storage, lambda _: self._end(address)), size)
         self._newest = address
         self._note(VirtualEvent(address, size, replaces))

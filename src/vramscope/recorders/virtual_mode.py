@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._device import _device_constructors
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vramscope.recorders.virtual_memory import VirtualMemory
@@ -88,3 +90,22 @@ class VirtualMode(TorchDispatchMode):
             known = has(func.name(), _COMPOSITE) and not has(func.name(), _CPU)
             self._composite[func] = known
         return known
+
+
+class WithoutDevice(TorchFunctionMode):
+    """Leaves out tensors made without a device: on a GPU's machine they lie in host memory, as step counters do."""
+
+    def __init__(self, memory: VirtualMemory) -> None:
+        super().__init__()
+        self._memory = memory
+        self._makes = _device_constructors()
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Call a function; whether it names a device is seen nowhere below."""
+        kwargs = kwargs or {}
+        if func not in self._makes or kwargs.get("device") is not None:
+            return func(*args, **kwargs)
+        with self._memory.elsewhere():
+            return func(*args, **kwargs)

@@ -1,0 +1,157 @@
+"""What the kernels of attention allocate besides their results: flash and memory-efficient, forward and backward."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+
+from vramscope.predict.gpus import Gpu
+from vramscope.recorders.virtual_mode import Rule, VirtualMode
+
+aten = torch.ops.aten
+FLOAT_BYTES = 4
+_TILE_HEADER = 16
+_MOST_SPLIT_HEADS = 200
+_ENOUGH_HEADS = 256
+_NARROW_KERNEL_ON = ((8, 6), (8, 9))
+Shape = tuple[int, int, int, int]
+"""Batch, heads, length and head size."""
+
+
+def attention_rules(gpu: Gpu) -> Mapping[OpOverload, Rule]:
+    """The rules of a GPU for attention, by operator."""
+    return {
+        aten._scaled_dot_product_flash_attention_backward.default: flash_attention_backward,
+        aten._scaled_dot_product_efficient_attention.default: efficient_attention,
+        aten._scaled_dot_product_efficient_attention_backward.default: efficient_attention_backward(gpu),
+    }
+
+
+def flash_backward_scratch(query: Shape, key: Shape, element_bytes: int) -> tuple[int, ...]:
+    """Bytes of flash attention's backward scratch; shapes are [batch, heads, length, head size].
+
+    Source: ``mha_bwd`` in aten/src/ATen/native/transformers/cuda/flash_attn/flash_api.cpp: ``softmax_d`` [batch,
+    heads, length up to 128] and ``dq_accum`` [batch, length up to 128, heads, head size up to 32], both float32; where
+    heads of the query share one of the key, the gradients of key and value for every query head.
+    """
+    batch, heads, length, head_size = query
+    rounded = -(-length // 128) * 128
+    width = -(-head_size // 32) * 32
+    expanded = (batch * heads * key[2] * head_size * element_bytes,) * 2 if heads != key[1] else ()
+    return batch * heads * rounded * FLOAT_BYTES, batch * rounded * heads * width * FLOAT_BYTES, *expanded
+
+
+def flash_attention_backward(
+    mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Any:
+    """Flash attention's backward: the three gradients, and scratch while it runs."""
+    gradient, query, key = args[:3]
+    result = mode.run(func, *args, **kwargs)
+    scratch = flash_backward_scratch(query.shape, key.shape, query.element_size())
+    mode.memory.pass_through((*_copy(gradient), *scratch))
+    return result
+
+
+def _copy(gradient: Tensor) -> tuple[int, ...]:
+    """Both attention kernels want [batch, length, heads, head size] in this order, and copy what comes otherwise."""
+    return () if gradient.transpose(1, 2).is_contiguous() else (gradient.numel() * gradient.element_size(),)
+
+
+def efficient_attention(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Memory-efficient attention: seed and offset of the dropout, its last two results, lie in host memory.
+
+    Source: ``_efficient_attention_forward`` in aten/src/ATen/native/transformers/cuda/attention.cu.
+    """
+    *results, seed, offset = mode.describe(func, *args, **kwargs)
+    mode.memory.see(results)
+    mode.memory.ignore(seed)
+    mode.memory.ignore(offset)
+    return *results, seed, offset
+
+
+@dataclass(frozen=True)
+class _Kernel:
+    """One kernel of memory-efficient attention's backward.
+
+    It works in tiles of ``rows`` queries by ``columns`` of the head, and in blocks of ``keys`` keys, which it may share
+    out among thread blocks. ``accumulates`` says whether the gradients of key and value are gathered in scratch too.
+    """
+
+    rows: int
+    columns: int
+    accumulates: bool = False
+    splits: bool = True
+    keys: int = 64
+
+    def scratch_bytes(self, query: Shape, key: Shape, value_size: int) -> int:
+        """Bytes of the workspace: tiles of the query's gradient with a header each, in float32."""
+        batch, heads, length, head_size = query
+        tiles = -(-length // self.rows) * -(-head_size // self.columns)
+        own = tiles * (self.rows * self.columns * FLOAT_BYTES + _TILE_HEADER)
+        if self.accumulates:
+            widths = sum(-(-size // self.rows) * self.rows for size in (head_size, value_size))
+            own += self._shares(batch * heads, key[2]) * self.keys * widths * FLOAT_BYTES
+        return batch * heads * -(-own // _TILE_HEADER) * _TILE_HEADER
+
+    def _shares(self, heads: int, length: int) -> int:
+        """Among how many thread blocks the keys are shared out."""
+        blocks = -(-length // self.keys)
+        if not self.splits or (heads >= _ENOUGH_HEADS and blocks <= 2):
+            return 1
+        return max(min(blocks, _MOST_SPLIT_HEADS // heads), 1)
+
+
+def _kernel(gpu: Gpu, head_size: int, half: bool, dropout: bool) -> _Kernel | None:
+    """The first of torch's list that takes heads of this size, which is the larger of key's and value's; None has none.
+
+    Source: cutlassB.h in aten/src/ATen/native/transformers/cuda/mem_eff_attention/kernels.
+    """
+    if gpu.capability < (7, 0):
+        return _Kernel(64, 64, accumulates=head_size > 64, splits=False) if half else None
+    if head_size <= 64 or (not half and gpu.capability < (8, 0)):
+        return _Kernel(64, 64)
+    if not half or gpu.capability < (8, 0):
+        return _Kernel(128, 64, accumulates=half and head_size > 128)
+    if head_size > 128:
+        return _Kernel(128, 64, accumulates=True)
+    narrow = gpu.capability in _NARROW_KERNEL_ON and head_size <= 96 and not dropout
+    return _Kernel(128, 64 if narrow else 128)
+
+
+def efficient_backward_scratch(
+    gpu: Gpu, query: Shape, key: Shape, value_size: int, element_bytes: int, dropout: bool = False
+) -> tuple[int, ...]:
+    """Bytes of memory-efficient attention's backward scratch.
+
+    In float32, ``delta`` is ``(grad_out * out).sum(-1)`` made contiguous by head: the product, its sums and their copy.
+    The 16-bit kernels compute it themselves. Then comes the kernel's own workspace.
+
+    Source: ``_efficient_attention_backward`` in aten/src/ATen/native/transformers/cuda/attention_backward.cu;
+    ``kKernelComputesDelta`` and ``workspace_size`` in mem_eff_attention/kernel_backward.h.
+    """
+    batch, heads, length, _ = query
+    half = element_bytes < FLOAT_BYTES
+    sums = batch * heads * length * FLOAT_BYTES
+    copies = (sums,) if heads > 1 and length > 1 else ()
+    delta = (sums,) if half else (sums * value_size, sums, *copies)
+    kernel = _kernel(gpu, max(query[3], value_size), half, dropout)
+    return delta if kernel is None else (*delta, kernel.scratch_bytes(query, key, value_size))
+
+
+def efficient_attention_backward(gpu: Gpu) -> Rule:
+    """Memory-efficient attention's backward: the gradients, and scratch while it runs."""
+
+    def rule(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        gradient, query, key, value = args[:4]
+        dropout = args[9] > 0
+        result = mode.run(func, *args, **kwargs)
+        scratch = efficient_backward_scratch(
+            gpu, query.shape, key.shape, value.shape[-1], query.element_size(), dropout
+        )
+        mode.memory.pass_through((*_copy(gradient), *scratch))
+        return result
+
+    return rule
