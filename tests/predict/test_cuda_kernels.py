@@ -55,21 +55,24 @@ def test_inference_drops_nothing_out(rows):
 
 
 @pytest.mark.parametrize("rows", ROWS)
-def test_softmax_in_float32_reads_16_bit_numbers(rows):
-    # 4 bytes an element, and no float32 copy of the input
+@pytest.mark.parametrize(("dtype", "converted"), [(torch.float16, []), (torch.bfloat16, [40])])
+def test_softmax_in_float32_reads_float16_as_it_is(rows, dtype, converted):
+    # 4 bytes an element, and a float32 copy of the input where it is bfloat16
     for function in (torch.softmax, torch.log_softmax):
-        assert born(matrix(rows, torch.bfloat16), lambda x, f=function: f(x, -1, dtype=torch.float32)) == [40 * rows]
+        found = born(matrix(rows, dtype), lambda x, f=function: f(x, -1, dtype=torch.float32))
+        assert found == [size * rows for size in (*converted, 40)]
 
 
 @pytest.mark.parametrize("rows", ROWS)
 @pytest.mark.parametrize(
     ("function", "elements"),
-    # the cast input of 10 float32 numbers a row, and a result of as many; sums and softmax read 16-bit numbers
+    # the cast input of 10 float32 numbers a row, and a result of as many; sums read 16-bit numbers
     [
         (torch.exp, [40, 40]),
         (lambda x: x.pow(2), [40, 40]),
         (torch.rsqrt, [40, 40]),
-        (lambda x: torch.softmax(x, -1), [40]),
+        (lambda x: torch.softmax(x, -1), [40, 40]),
+        (lambda x: x.cumsum(-1), [40, 40]),
         (lambda x: x.sum(-1), [4]),
         (lambda x: x.norm(2, -1), [4]),
         (torch.relu, [20]),
@@ -142,6 +145,43 @@ def test_a_softmax_goes_back_by_a_product(rows):
 
     # result, its gradient; the gradient of the input and the product of gradient and result; 40 bytes a row each
     assert born(matrix(rows), run) == [40 * rows] * 4
+
+
+@pytest.mark.parametrize("rows", ROWS)
+def test_indices_that_lie_apart_are_copied(rows):
+    def make():
+        return torch.empty(50, 3), torch.zeros(1, 7, dtype=torch.long).expand(rows, 7)
+
+    # 8 bytes an index, and 3 float32 numbers for each
+    assert born(make, lambda made: functional.embedding(made[1], made[0])) == [56 * rows, 84 * rows]
+
+
+@pytest.mark.parametrize("indices", [3072, 4000, 20_000])
+def test_the_gradient_of_an_embedding_sorts_many_indices(indices):
+    """The sizes are those that torch 2.13 asks CUDA's allocator for, but for CUB's, which are counted as one byte."""
+
+    def make():
+        return torch.empty(50_000, 6, requires_grad=True), torch.zeros(indices, dtype=torch.long)
+
+    def run(made):
+        functional.embedding(made[1], made[0]).backward(torch.empty(indices, 6))
+
+    table, index, partial = 50_000 * 6 * 4, indices * 8, indices // 10 + indices
+    sorting = [index, index, index, 1, table, index, 8, index, 1, 8, index, index, 8, partial * 8, partial * 24]
+    # the result, its gradient, and then
+    assert born(make, run)[2:] == ([table] if indices == 3072 else sorting)
+
+
+@pytest.mark.parametrize("rows", ROWS)
+@pytest.mark.parametrize(("dtype", "element_bytes"), [(torch.float32, 4), (torch.bfloat16, 2), (torch.float16, 2)])
+def test_grouped_products_are_of_any_type(rows, dtype, element_bytes):
+    """Fake tensors alone want bfloat16; on GPUs without grouped kernels, and in other types, torch makes do."""
+
+    def make():
+        offsets = torch.tensor([rows // 2, rows], dtype=torch.int32)
+        return torch.empty(rows, 16, dtype=dtype), torch.empty(2, 16, 32, dtype=dtype), offsets
+
+    assert born(make, lambda made: torch._grouped_mm(made[0], made[1], offs=made[2])) == [32 * rows * element_bytes]
 
 
 # -- autocast ---------------------------------------------------------------------------------------------------------

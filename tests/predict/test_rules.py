@@ -5,7 +5,8 @@ import torch
 
 from vramscope.predict.attention import Attention, AttentionBackend, attention_backend
 from vramscope.predict.attention_kernels import efficient_backward_scratch, flash_backward_scratch
-from vramscope.predict.cuda_rules import embedding_backward_scratch, index_put_scratch
+from vramscope.predict.cuda_rules import index_put_scratch
+from vramscope.predict.embedding import partial_sums
 from vramscope.predict.gpus import find_gpu
 from vramscope.predict.limits import window_matrix_bytes
 from vramscope.predict.norms import group_norm_backward_scratch, group_norm_scratch, layer_norm_backward_scratch
@@ -22,12 +23,12 @@ def test_index_put_sorts(indices, expected):
 
 
 @pytest.mark.parametrize(
-    ("indices", "index_bytes", "expected"),
-    # up to 3072 indices without sorting; then three blocks of indices, one byte for the sort
-    [(3072, 8, ()), (3073, 8, (24584, 24584, 24584, 1)), (4000, 4, (16000, 16000, 16000, 1))],
+    ("indices", "weights", "expected"),
+    # a sum for every ten rows, and one more for each weight that can occur
+    [(4000, 100, 500), (4000, 100_000, 4400), (20_000, 500, 2500)],
 )
-def test_embedding_backward_sorts_many_indices(indices, index_bytes, expected):
-    assert embedding_backward_scratch(indices, index_bytes) == expected
+def test_embedding_gradients_are_summed_in_parts(indices, weights, expected):
+    assert partial_sums(indices, weights) == expected
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from vramscope.recorders.virtual_mode import Rule, VirtualMode
 aten = torch.ops.aten
 FLOAT_BYTES = 4
 _TILE_HEADER = 16
+_GENERATOR_BYTES = 16
 _MOST_SPLIT_HEADS = 200
 _ENOUGH_HEADS = 256
 _NARROW_KERNEL_ON = ((8, 6), (8, 9))
@@ -24,10 +25,26 @@ Shape = tuple[int, int, int, int]
 def attention_rules(gpu: Gpu) -> Mapping[OpOverload, Rule]:
     """The rules of a GPU for attention, by operator."""
     return {
+        aten._scaled_dot_product_flash_attention.default: flash_attention,
         aten._scaled_dot_product_flash_attention_backward.default: flash_attention_backward,
         aten._scaled_dot_product_efficient_attention.default: efficient_attention,
         aten._scaled_dot_product_efficient_attention_backward.default: efficient_attention_backward(gpu),
     }
+
+
+def flash_attention(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Flash attention: where it drops out, the state of the generator is made twice.
+
+    Source: ``mha_fwd`` in aten/src/ATen/native/transformers/cuda/flash_attn/flash_api.cpp.
+    """
+    results = mode.run(func, *args, **kwargs)
+    if _dropout(args, 3, kwargs) > 0:
+        mode.memory.pass_through((_GENERATOR_BYTES,))
+    return results
+
+
+def _dropout(args: tuple[Any, ...], place: int, kwargs: Mapping[str, Any]) -> float:
+    return float(args[place] if len(args) > place else kwargs.get("dropout_p", 0.0))
 
 
 def flash_backward_scratch(query: Shape, key: Shape, element_bytes: int) -> tuple[int, ...]:
@@ -146,7 +163,7 @@ def efficient_attention_backward(gpu: Gpu) -> Rule:
 
     def rule(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         gradient, query, key, value = args[:4]
-        dropout = args[9] > 0
+        dropout = _dropout(args, 9, kwargs) > 0
         result = mode.run(func, *args, **kwargs)
         scratch = efficient_backward_scratch(
             gpu, query.shape, key.shape, value.shape[-1], query.element_size(), dropout

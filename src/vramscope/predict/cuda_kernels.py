@@ -21,7 +21,6 @@ from vramscope.predict.gpus import Gpu
 from vramscope.recorders.virtual_mode import Rule, VirtualMode
 
 aten = torch.ops.aten
-_HALVES = (torch.float16, torch.bfloat16)
 Kernel = Callable[..., Any]
 
 
@@ -106,7 +105,10 @@ def rms_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = None,
 
 
 def _softmax(operator: OpOverload, input: Tensor, dim: int, dtype: torch.dtype | None = None) -> Any:
-    """A float32 softmax of 16-bit numbers reads them as they are (``softmax``, aten/src/ATen/native/SoftMax.cpp)."""
-    if input.dtype in _HALVES and dtype == torch.float32:
+    """A float32 softmax of float16 numbers reads them as they are; bfloat16 is converted first.
+
+    Source: ``softmax`` in aten/src/ATen/native/SoftMax.cpp.
+    """
+    if input.dtype == torch.float16 and dtype == torch.float32:
         return operator(input, dim, True)
     return operator(input if dtype is None else input.to(dtype), dim, False)

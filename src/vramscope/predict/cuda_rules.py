@@ -13,6 +13,7 @@ from torch._ops import OpOverload
 
 from vramscope.predict.attention_kernels import attention_rules
 from vramscope.predict.cuda_kernels import composite_rules
+from vramscope.predict.embedding import embedding_rules
 from vramscope.predict.gpus import Gpu
 from vramscope.predict.norms import norm_rules
 from vramscope.predict.reductions import Reduction, reduction_scratch
@@ -50,10 +51,11 @@ def cuda_rules(gpu: Gpu) -> Mapping[OpOverload, Rule]:
         **norm_rules(gpu),
         **dict.fromkeys((aten._softmax.default, aten._log_softmax.default), softmax),
         aten._safe_softmax.default: safe_softmax,
+        **dict.fromkeys((aten.cumsum.default, aten.cumprod.default), cumulative),
         aten._softmax_backward_data.default: softmax_backward,
         aten.index_put.default: index_put,
         aten._index_put_impl_.default: index_put,
-        aten.embedding_dense_backward.default: embedding_backward,
+        **embedding_rules(),
         **attention_rules(gpu),
         aten.lift_fresh.default: on_the_host,
     }
@@ -168,6 +170,17 @@ def safe_softmax(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwa
     return result
 
 
+def cumulative(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Cumulative sums and products in another type: the result, then the input in that type.
+
+    Source: ``impl_func_cum_ops`` in aten/src/ATen/native/ReduceOps.cpp.
+    """
+    result = mode.run(func, *args, **kwargs)
+    if result.dtype != args[0].dtype:
+        mode.memory.pass_through((result.numel() * result.element_size(),))
+    return result
+
+
 def softmax_backward(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """The gradient of a softmax's input, and the product of gradient and result on the way.
 
@@ -199,22 +212,4 @@ def index_put(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs
         positions = max((index.numel() for index in args[1] if isinstance(index, Tensor)), default=0)
         wrapped, *rest = index_put_scratch(positions)
         mode.memory.pass_through(rest, before=wrapped)
-    return result
-
-
-def embedding_backward_scratch(indices: int, index_bytes: int) -> tuple[int, ...]:
-    """Bytes of the blocks that the gradient of an embedding takes besides itself, for ``indices`` tokens.
-
-    Source: ``embedding_dense_backward_cuda`` in aten/src/ATen/native/cuda/Embedding.cu: up to 3072 indices a kernel
-    works without sorting; beyond, sorted and original indices, the range, and CUB's temporary storage.
-    """
-    if indices <= 3072:
-        return ()
-    return (*(indices * index_bytes for _ in range(3)), 1)
-
-
-def embedding_backward(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """The gradient of ``nn.Embedding``'s weight."""
-    result = mode.run(func, *args, **kwargs)
-    mode.memory.pass_through(embedding_backward_scratch(args[1].numel(), args[1].element_size()))
     return result

@@ -65,6 +65,21 @@ def in_place(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs:
     return mode.run(func, *args, **kwargs)
 
 
+def grouped_mm(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Grouped matrix products of any type, which fakes know for bfloat16 alone; others are made one after another.
+
+    Source: ``_grouped_mm_cuda`` in aten/src/ATen/native/cuda/GroupedBlas.cpp, and its fallback.
+    """
+    first, second, *rest = args
+    if first.dtype == torch.bfloat16:
+        return mode.run(func, *args, **kwargs)
+    named = {name: value for name, value in kwargs.items() if name != "out_dtype"}
+    with mode.memory.hide():
+        alike = [torch.empty_strided(part.shape, part.stride(), dtype=torch.bfloat16) for part in (first, second)]
+    result = mode.describe(func, *alike, *rest, **named)
+    return mode.run(aten.new_empty.default, first, result.shape, dtype=kwargs.get("out_dtype") or first.dtype)
+
+
 ARTEFACTS: Mapping[OpOverload, Rule] = {
     aten.add.Tensor: add,
     aten.index_put.default: in_place,
@@ -75,4 +90,5 @@ ARTEFACTS: Mapping[OpOverload, Rule] = {
     aten.masked_scatter.default: in_place,
     aten.select_scatter.default: in_place,
     aten.slice_scatter.default: in_place,
+    aten._grouped_mm.default: grouped_mm,
 }
