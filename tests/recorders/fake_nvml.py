@@ -78,6 +78,7 @@ class FakeCuda:
         self.reserved, self.has_context = reserved, has_context
         facts = SimpleNamespace(uuid=UUID, pci_domain_id=0, pci_bus_id=0x17, pci_device_id=0)
         patch.setattr(torch.cuda, "get_device_properties", lambda device: facts)
+        patch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
         patch.setattr(torch.cuda, "memory_reserved", lambda device: self.reserved)
         patch.setattr(torch.cuda, "mem_get_info", lambda device: (70 * GIB, 80 * GIB))
         patch.setattr(torch._C, "_cuda_hasPrimaryContext", lambda index: self.has_context, raising=False)

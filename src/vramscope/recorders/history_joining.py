@@ -14,13 +14,12 @@ from vramscope.allocator.moment import Evidence, Layout, look_at
 from vramscope.allocator.replay import pass_until, replay
 from vramscope.allocator.snapshot.model import Action, Snapshot, Trace
 from vramscope.errors import VramscopeError
-from vramscope.recorders.conversion import WORKSPACE
 from vramscope.recorders.counters import with_counters
 from vramscope.recorders.line_joining import places
 from vramscope.recorders.stacks import with_stacks
-from vramscope.recorders.workspaces import workspace_marks
+from vramscope.recorders.workspaces import with_workspaces
 from vramscope.recording.counters import FailureCounter, LayoutCounter
-from vramscope.recording.recording import UNKNOWN, Integers, Marks, Recording, ScopeKind
+from vramscope.recording.recording import UNKNOWN, Integers, Recording, ScopeKind
 
 _CUDA = "cuda:"
 _MOST_LAYOUTS = 8
@@ -56,9 +55,7 @@ def with_history(recording: Recording, snapshot: Snapshot, workspace_bytes: Mapp
     """
     joined = [device for device in _devices(recording, snapshot) if len(device.rows)]
     recording = _with_requests(recording, joined)
-    recording = replace(recording, strings=tuple(dict.fromkeys((*recording.strings, WORKSPACE))))
-    marks = [workspace_marks(recording, device.number, workspace_bytes) for device in joined]
-    recording = replace(recording, marks=Marks.concatenate([recording.marks, *marks]))
+    recording = with_workspaces(recording, workspace_bytes)
     for device in joined:
         recording = _with_failures(recording, device)
         recording = _with_layouts(recording, snapshot, device)

@@ -3,12 +3,13 @@
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from vramscope.recorders.conversion import WORKSPACE
-from vramscope.recording.recording import MarkKind, Marks, Recording, ScopeKind
+from vramscope.recording.recording import UNKNOWN, MarkKind, Marks, Recording, ScopeKind
 
 _CONFIGURED = re.compile(r":(\d+):(\d+)")
 _KIB = 1024
@@ -33,20 +34,26 @@ def workspace_sizes(devices: Mapping[str, int]) -> dict[str, int]:
     }
 
 
-def workspace_marks(recording: Recording, device: int, sizes: Mapping[str, int]) -> Marks:
-    """Marks for the blocks of a device that can only be workspaces of cuBLAS.
+def with_workspaces(recording: Recording, sizes: Mapping[str, int]) -> Recording:
+    """The recording with marks for the blocks that can only be workspaces of cuBLAS.
 
     A matrix product allocates its result first; what it allocates afterwards, in exactly a workspace's size, and does
-    not free itself, is the workspace of its thread and stream.
+    not free itself, is the workspace of its thread and stream. What was asked for is known from the allocator's history
+    and, of older blocks, from its snapshot; without them the block's own size stands for it.
 
     Args:
-        recording: with requests; its strings hold `WORKSPACE`.
-        device: by number.
+        recording: of the profiler's events.
         sizes: of `workspace_sizes`.
     """
-    wanted = sizes.get(recording.devices[device].name, 0)
-    older = _older(recording, device) if wanted == _DEFAULT_BYTES else Marks.from_rows([])
-    return Marks.concatenate([older, _made(recording, device, wanted)])
+    recording = replace(recording, strings=tuple(dict.fromkeys((*recording.strings, WORKSPACE))))
+    marks = [recording.marks]
+    for number, device in enumerate(recording.devices):
+        wanted = sizes.get(device.name, 0)
+        if wanted == _DEFAULT_BYTES:
+            marks.append(_older(recording, number))
+        if wanted:
+            marks.append(_made(recording, number, wanted))
+    return replace(recording, marks=Marks.concatenate(marks))
 
 
 def _older(recording: Recording, device: int) -> Marks:
@@ -74,9 +81,10 @@ def _made(recording: Recording, device: int, wanted: int) -> Marks:
     name = recording.strings.index(WORKSPACE)
     seen: set[int] = set()
     freed = {(int(product[row]), int(events.address[row])) for row in np.flatnonzero(mine & (events.size < 0))}
+    asked = np.where(events.requested == UNKNOWN, events.size, events.requested)
     for row in np.flatnonzero(mine & (events.size > 0)).tolist():
         scope, address = int(product[row]), int(events.address[row])
-        if scope in seen and events.requested[row] == wanted and (scope, address) not in freed:
+        if scope in seen and asked[row] == wanted and (scope, address) not in freed:
             moment, size = int(events.time_ns[row]), int(events.size[row])
             rows.append((moment, address, MarkKind.LIBRARY_WORKSPACE, name, 0, size, device))
         seen.add(scope)

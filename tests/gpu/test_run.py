@@ -1,0 +1,55 @@
+"""`run` on a GPU: scripts nobody adapted, their backward passes on threads of autograd's own."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.command import vramscope
+from helpers import assert_agrees
+from vramscope.ledger.ledger import Ledger
+from vramscope.recording.file import read_recording
+
+PLAIN = """
+import torch
+from torch import nn
+from torch.nn import functional
+model = nn.Sequential(nn.Linear(256, 512), nn.GELU(), nn.Linear(512, 10)).cuda()
+optimizer = torch.optim.AdamW(model.parameters())
+for step in range(8):
+    x, labels = torch.randn(64, 256, device="cuda"), torch.randint(10, (64,), device="cuda")
+    with torch.autocast("cuda", torch.bfloat16):
+        loss = functional.cross_entropy(model(x), labels)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+IN_HOOKS = """
+import torch
+from torch import nn
+model = nn.Sequential(nn.Linear(256, 512), nn.GELU(), nn.Linear(512, 10)).cuda()
+of = {parameter: torch.optim.AdamW([parameter]) for parameter in model.parameters()}
+def step(parameter):
+    of[parameter].step()
+    of[parameter].zero_grad()
+for parameter in model.parameters():
+    parameter.register_post_accumulate_grad_hook(step)
+for step in range(8):
+    model(torch.randn(64, 256, device="cuda")).square().mean().backward()
+"""
+
+
+@pytest.mark.parametrize("source", [PLAIN, IN_HOOKS], ids=["plain", "in hooks"])
+def test_steps_are_recorded_exactly(tmp_path: Path, source: str) -> None:
+    (tmp_path / "train.py").write_text(source, encoding="utf-8")
+    finished = vramscope("run", "-o", "out", "train.py", cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    document: Any = json.loads((tmp_path / "out" / "run.json").read_text())
+    one = document["passes"]["training"]
+    assert one["allocator"]["max_disagreement_bytes"] == 0
+    assert sum(one["peak"]["by_category"].values()) == one["peak"]["bytes"]
+    assert one["peak"]["by_category"]["optimizer_state"] >= 2 * one["peak"]["by_category"]["parameters"] - 4096
+    ledger = Ledger(read_recording(tmp_path / "out" / "run.vram"))
+    assert_agrees(ledger)
+    assert len(ledger.steps) == 3
