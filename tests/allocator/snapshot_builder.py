@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from vramscope.allocator import invariants
+from vramscope.allocator.addresses import AddressSource, MadeUpAddresses
 from vramscope.allocator.blocks import DEFAULT_POOL, Block, PoolId
 from vramscope.allocator.demand import Demand, demand_of
 from vramscope.allocator.replay import replay
+from vramscope.allocator.rules import Choice
 from vramscope.allocator.settings import AllocatorSettings, parse_settings
 from vramscope.allocator.simulator import SimulatedOutOfMemory, Simulator
 from vramscope.allocator.snapshot.model import Snapshot
@@ -32,6 +34,14 @@ LINE: Frames = [{"name": "main", "filename": "train.py", "line": 7}]
 EMPTY_CACHE: Frames = [{"name": "empty_cache", "filename": "torch/cuda/memory.py", "line": 226}, *LINE]
 
 
+class Falling(MadeUpAddresses):
+    """Every new segment lies below the one before, as where a driver fills its address space from above."""
+
+    def segment(self, size: int) -> int:
+        self._next -= size
+        return self._next
+
+
 class Program:
     """A program whose allocator writes a history; ``snapshot()`` is what `_dump_snapshot` would pickle.
 
@@ -39,12 +49,18 @@ class Program:
     """
 
     def __init__(
-        self, settings: str = "", capacity: int | None = None, allowed: int | None = None, names_pools: bool = False
+        self,
+        settings: str = "",
+        capacity: int | None = None,
+        allowed: int | None = None,
+        names_pools: bool = False,
+        addresses: AddressSource | None = None,
+        choice: Choice = Choice.LOWEST,
     ) -> None:
         self.names_pools = names_pools
         self.settings_text = settings
         self.settings: AllocatorSettings = parse_settings(settings)
-        self.simulator = Simulator(self.settings, capacity_bytes=capacity, allowed_bytes=allowed)
+        self.simulator = Simulator(self.settings, capacity, allowed, addresses, choice)
         self.trace: list[dict[str, Any]] = []
         self._frames: dict[int, Frames] = {}
         self._time = 1_000_000

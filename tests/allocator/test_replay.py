@@ -2,11 +2,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from snapshot_builder import GENUINE, KIB, MIB, Program, load, training_step
+from snapshot_builder import GENUINE, KIB, MIB, Falling, Program, load, training_step
 
 from vramscope.allocator.demand import demand_of
 from vramscope.allocator.invariants import check
 from vramscope.allocator.replay import pass_until, replay
+from vramscope.allocator.rules import Choice
 from vramscope.allocator.snapshot.reader import read_snapshot
 from vramscope.allocator.start_state import rebuild
 from vramscope.allocator.what_if import run_from_recorded_layout
@@ -51,6 +52,20 @@ class TestRecordings:
         replayed = replay(snapshot, 0)
         for entry in (-1, len(snapshot.traces[0]) // 2, len(snapshot.traces[0]) - 1):
             check(pass_until(snapshot, replayed, entry).simulator)
+
+
+@pytest.mark.parametrize("choice", Choice)
+def test_a_trace_shows_how_its_torch_chose_among_equals(tmp_path: Path, choice: Choice) -> None:
+    program = Program(addresses=Falling(), choice=choice)
+    for _ in range(3):
+        blocks = [program.malloc(4 * MIB) for _ in range(10)]
+        for index in (2, 9, 4, 7):
+            program.free(blocks[index])
+    snapshot = load(program.snapshot(), tmp_path)
+    replayed = replay(snapshot, 0)
+    assert replayed.exact
+    assert replayed.choice is choice
+    check(pass_until(snapshot, replayed, len(snapshot.traces[0]) - 1).simulator)
 
 
 def test_a_block_from_before_keeps_the_size_that_the_file_states(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """Traces worked out by hand from the rules; offsets are counted from the first segment's address."""
 
 import pytest
+from snapshot_builder import Falling
 
 from vramscope.allocator.addresses import FIRST_ADDRESS as BASE
 from vramscope.allocator.addresses import RESERVATION
 from vramscope.allocator.invariants import InvariantError, check
+from vramscope.allocator.rules import Choice
 from vramscope.allocator.settings import MIB, parse_settings
 from vramscope.allocator.simulator import SimulatedOutOfMemory, Simulator
 
@@ -31,6 +33,37 @@ def test_the_smallest_free_block_that_fits_is_taken_the_lowest_among_equals() ->
     assert simulator.malloc(1500) == addresses[4]
     assert simulator.malloc(1024) == addresses[6]
     assert simulator.malloc(512) == addresses[2] + 1536  # the rest of a split block, the smallest free one
+    check(simulator)
+
+
+@pytest.mark.parametrize(
+    ("choice", "taken"),
+    # of the older segment the third and the last of five blocks, of the newer one, which lies lower, the first. What is
+    # left of a segment when all others are split off is the oldest block
+    [
+        (Choice.LOWEST, ["newer 0", "older 2", "older 4"]),
+        (Choice.OLDEST_SEGMENT, ["older 2", "older 4", "newer 0"]),
+        (Choice.OLDEST_BLOCK, ["older 4", "older 2", "newer 0"]),
+    ],
+)
+def test_every_torch_chooses_among_equals_in_its_own_way(choice: Choice, taken: list[str]) -> None:
+    simulator = Simulator(addresses=Falling(), choice=choice)
+    names = {simulator.malloc(4 * MIB): f"{segment} {place}" for segment in ("older", "newer") for place in range(5)}
+    assert simulator.totals.reserved == 2 * 20 * MIB
+    for address, name in names.items():
+        if name in taken:
+            simulator.free(address)
+    assert [names[simulator.malloc(4 * MIB)] for _ in taken] == taken
+    check(simulator)
+
+
+def test_a_block_that_joined_another_is_as_old_as_the_one_freed_last() -> None:
+    """``try_merge_blocks`` lets the block that is being freed live on."""
+    simulator = Simulator(choice=Choice.OLDEST_BLOCK)
+    blocks = [simulator.malloc(4 * MIB) for _ in range(5)]  # the second to fifth oldest, and what is left: the oldest
+    for index in (0, 1, 3, 4):
+        simulator.free(blocks[index])
+    assert simulator.malloc(8 * MIB) == blocks[3]
     check(simulator)
 
 

@@ -6,6 +6,7 @@ from typing import TypeAlias
 from sortedcontainers import SortedDict, SortedList
 
 PoolId: TypeAlias = tuple[int, int]
+_ADDRESS_BITS = 64
 DEFAULT_POOL: PoolId = (0, 0)
 """The pool of ordinary allocations; CUDA graphs and ``torch.cuda.MemPool`` have ids of their own."""
 
@@ -14,8 +15,8 @@ class Block:
     """A run of bytes of one segment (``struct Block`` in c10/cuda/CUDACachingAllocator.cpp).
 
     ``previous`` and ``next`` are its neighbours in the segment. A block is in use (``allocated``), waiting for other
-    streams (``pending``), free, or address space without memory (not ``mapped``). Mutable, because the simulator
-    moves millions.
+    streams (``pending``), free, or address space without memory (not ``mapped``). ``order`` is its segment's, 0 where
+    that does not matter. Mutable, because the simulator moves millions.
     """
 
     __slots__ = (
@@ -25,6 +26,7 @@ class Block:
         "expandable",
         "mapped",
         "next",
+        "order",
         "pending",
         "pool",
         "previous",
@@ -51,6 +53,7 @@ class Block:
         self.next: Block | None = None
         self.stream_uses: frozenset[int] = frozenset()
         self.birth_count = 0
+        self.order = 0
 
     @property
     def end(self) -> int:
@@ -67,12 +70,18 @@ class Block:
         """Whether it is only a part of its segment (``Block::is_split``)."""
         return self.previous is not None or self.next is not None
 
+    @property
+    def rank(self) -> int:
+        """What decides between free blocks of one size: the lower one is taken."""
+        return self.order << _ADDRESS_BITS | self.address
+
     def age(self) -> int:
         """Searches of its pool since it became free (``Block::gc_count``)."""
         return self.pool.searches - self.birth_count
 
     def insert_after(self, following: "Block") -> None:
-        """Link ``following`` behind this block."""
+        """Link ``following``, a part of the same segment, behind this block."""
+        following.order = self.order
         following.previous, following.next = self, self.next
         if self.next is not None:
             self.next.previous = following
@@ -102,7 +111,7 @@ class Reservation:
 class Pool:
     """The free blocks of one pool in the order in which they are tried (``struct BlockPool``).
 
-    ``free`` holds per stream a sorted list of (size, address, block); ``unmapped`` one of (address, block).
+    ``free`` holds per stream a sorted list of (size, rank, block); ``unmapped`` one of (address, block).
     """
 
     __slots__ = ("free", "id", "searches", "small", "unmapped")
@@ -121,11 +130,11 @@ class Pool:
         blocks = self.free.get(block.stream)
         if blocks is None:
             blocks = self.free[block.stream] = SortedList()
-        blocks.add((block.size, block.address, block))
+        blocks.add((block.size, block.rank, block))
 
     def remove(self, block: Block) -> None:
         """Take a free block out; its size must still be the one it was put in with."""
-        self.free[block.stream].remove((block.size, block.address, block))
+        self.free[block.stream].remove((block.size, block.rank, block))
 
     def insert_unmapped(self, block: Block) -> None:
         """Put in a run of addresses without memory."""
@@ -142,5 +151,5 @@ class Pool:
         return (block for _, block in self.unmapped.get(stream, ()))
 
     def free_blocks(self) -> list[Block]:
-        """All free blocks in the order (stream, size, address)."""
+        """All free blocks in the order (stream, size, rank)."""
         return [block for blocks in self.free.values() for _, _, block in blocks]

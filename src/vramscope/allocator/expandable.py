@@ -88,7 +88,7 @@ def reserve(simulator: "Simulator", pool: Pool, stream: int, where: tuple[int, i
     address, size = where
     block = Block(address, size, stream, pool, Reservation(address, page))
     block.mapped = False
-    simulator.segments[address] = block
+    simulator.register(block)
     pool.insert_unmapped(block)
     return block
 

@@ -78,7 +78,7 @@ def _check_lists(simulator: Simulator, blocks: list[Block]) -> None:
     for pool in simulator.pools.values():
         for stream, entries in pool.free.items():
             _require(list(entries) == sorted(entries, key=lambda entry: entry[:2]), "a free list is out of order")
-            _require(all(e[:2] == (e[2].size, e[2].address) and e[2].stream == stream for e in entries), "stale entry")
+            _require(all(e[:2] == (e[2].size, e[2].rank) and e[2].stream == stream for e in entries), "stale entry")
 
 
 def _require(holds: bool, what: str) -> None:

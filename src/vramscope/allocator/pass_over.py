@@ -34,10 +34,17 @@ class Pass:
         start: its state before the first entry.
         learning: whether a first mismatch may raise `MismatchError`.
         furthest: the entry that an earlier lesson explained; an explanation must get further than that.
+        choice: which free block is taken.
     """
 
     def __init__(
-        self, snapshot: Snapshot, device: int, start: StartState, learning: bool = False, furthest: int = -1
+        self,
+        snapshot: Snapshot,
+        device: int,
+        start: StartState,
+        learning: bool = False,
+        furthest: int = -1,
+        choice: rules.Choice = rules.Choice.LOWEST,
     ) -> None:
         """Ready for the first entry."""
         self.trace = snapshot.traces[device]
@@ -45,7 +52,7 @@ class Pass:
         bases = range_bases(snapshot, device, start)
         self.addresses = RecordedAddresses(self._room)
         self._range_bases = sorted(bases.values())
-        self.simulator = Simulator(snapshot.settings, addresses=self.addresses)
+        self.simulator = Simulator(snapshot.settings, addresses=self.addresses, choice=choice)
         self.simulator.ordinary_pools = ordinary_pools(snapshot, device)
         seed(self.simulator, start, bases)
         self.matched = 0

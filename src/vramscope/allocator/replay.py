@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vramscope.allocator import rules
 from vramscope.allocator.pass_over import MismatchError, Pass
 from vramscope.allocator.snapshot.model import Action, BlockState, Snapshot
 from vramscope.allocator.start_state import StartState, rebuild
@@ -37,6 +38,8 @@ class Replay:
     reserved: Integers
     block_size: Integers
     marks: tuple[str, ...]
+    choice: rules.Choice = rules.Choice.LOWEST
+    """Which of several free blocks of one size is taken, by all that the trace shows."""
 
     @property
     def deduced(self) -> int:
@@ -71,15 +74,29 @@ def replay(snapshot: Snapshot, device: int) -> Replay:
 
     An allocation that lands elsewhere is counted and moved to the recorded address, so that one surprise does not
     spoil what follows. A first surprise that the unknown slack of a block explains teaches that slack, and the replay
-    restarts.
+    restarts. A file does not say which torch has written it: of the ways in which free blocks of one size have been
+    chosen among, that counts by which most allocations land where they did.
     """
     start = rebuild(snapshot, device)
+    best: Replay | None = None
+    for choice in rules.Choice:
+        found = _replay(snapshot, device, start, choice)
+        if best is None or found.matched > best.matched:
+            best = found
+        if best.matched == best.allocations:
+            break
+    assert best is not None
+    return best
+
+
+def _replay(snapshot: Snapshot, device: int, start: StartState, choice: rules.Choice) -> Replay:
     lessons: dict[int, int] = {}
     furthest = -1
     while True:
         learning = len(lessons) < _MOST_LESSONS
         try:
-            return _replay_once(snapshot, device, start.with_slack(lessons, snapshot.settings), learning, furthest)
+            taught = start.with_slack(lessons, snapshot.settings)
+            return _replay_once(snapshot, device, taught, learning, furthest, choice)
         except MismatchError as surprise:
             lessons[surprise.address] = surprise.slack
             furthest = surprise.entry
@@ -87,7 +104,7 @@ def replay(snapshot: Snapshot, device: int) -> Replay:
 
 def pass_until(snapshot: Snapshot, replayed: Replay, entry: int) -> Pass:
     """The replay as it stands after a trace entry (-1: at the start)."""
-    run = Pass(snapshot, replayed.device, replayed.start)
+    run = Pass(snapshot, replayed.device, replayed.start, choice=replayed.choice)
     for index, row in enumerate(run.trace.rows(entry + 1)):
         run.apply(index, row)
     return run
@@ -98,15 +115,17 @@ def passes_at(snapshot: Snapshot, replayed: Replay, entries: list[int]) -> Itera
     wanted = set(entries)
     if not wanted:
         return
-    run = Pass(snapshot, replayed.device, replayed.start)
+    run = Pass(snapshot, replayed.device, replayed.start, choice=replayed.choice)
     for index, row in enumerate(run.trace.rows(entries[-1] + 1)):
         run.apply(index, row)
         if index in wanted:
             yield run
 
 
-def _replay_once(snapshot: Snapshot, device: int, start: StartState, learning: bool, furthest: int) -> Replay:
-    run = Pass(snapshot, device, start, learning, furthest)
+def _replay_once(
+    snapshot: Snapshot, device: int, start: StartState, learning: bool, furthest: int, choice: rules.Choice
+) -> Replay:
+    run = Pass(snapshot, device, start, learning, furthest, choice)
     totals = run.simulator.totals
     before = (totals.allocated, totals.active, totals.reserved)
     after: list[tuple[int, int, int, int]] = []
@@ -135,6 +154,7 @@ def _replay_once(snapshot: Snapshot, device: int, start: StartState, learning: b
         reserved=columns[:, 2].copy(),
         block_size=columns[:, 3].copy(),
         marks=marks,
+        choice=choice,
     )
 
 

@@ -1,8 +1,10 @@
 """The caching allocator's placement rules, one small pure function each.
 
 All sizes are bytes. Every rule names the function of PyTorch it restates; those without a file live in
-``c10/cuda/CUDACachingAllocator.cpp`` (unchanged from torch 2.10 to 2.15).
+``c10/cuda/CUDACachingAllocator.cpp`` (unchanged from torch 2.10 to 2.15, but for `Choice`).
 """
+
+from enum import Enum, auto
 
 from vramscope.allocator.settings import MIB, AllocatorSettings
 
@@ -16,6 +18,18 @@ MIN_LARGE_SEGMENT_REQUEST = 10 * MIB
 """``kMinLargeAlloc``: from here on a request gets a segment of its own size."""
 ROUND_LARGE = 2 * MIB
 """``kRoundLarge``: the granularity of segments made for one request."""
+
+
+class Choice(Enum):
+    """Which of several free blocks of one size is taken. With addresses that rise, all come to nearly the same."""
+
+    LOWEST = auto()
+    """The one at the lowest address: up to torch 2.11 (``BlockComparatorSize``)."""
+    OLDEST_SEGMENT = auto()
+    """That of the oldest segment, there the lowest: since torch 2.13 (``BlockComparatorSizeCounterAddress``)."""
+    OLDEST_BLOCK = auto()
+    """The oldest block: torch 2.12 (``BlockComparatorRegistrationCounter``). Of two parts the upper is the old one."""
+
 
 _FIRST_INTERVAL_BITS = 20  # the list of divisions begins at 1 MiB, c10/core/AllocatorConfig.cpp
 

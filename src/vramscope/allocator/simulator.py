@@ -54,6 +54,7 @@ class Simulator:
         capacity_bytes: what the driver can give at most; None for no bound.
         allowed_bytes: the process's own limit (``set_per_process_memory_fraction``), which garbage collection needs.
         addresses: where new segments lie; made up where None.
+        choice: which of several free blocks of one size is taken.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Simulator:
         capacity_bytes: int | None = None,
         allowed_bytes: int | None = None,
         addresses: AddressSource | None = None,
+        choice: rules.Choice = rules.Choice.LOWEST,
     ) -> None:
         """An allocator that holds nothing yet."""
         self.settings = settings or AllocatorSettings()
@@ -77,6 +79,8 @@ class Simulator:
         """The first block of every segment and address range, by address."""
         self.in_use: dict[int, Block] = {}
         self._captures: list[PoolId] = []
+        self._choice = choice
+        self._made = 0
 
     # -- what a program does -------------------------------------------------------------------------------------------
 
@@ -178,11 +182,12 @@ class Simulator:
 
     def make_free(self, block: Block) -> Block:
         """Merge a block that nobody holds with its free neighbours, previous first, and cache the result."""
-        previous, following = block.previous, block.next
+        previous, following, order = block.previous, block.next, block.order
         if previous is not None and previous.is_free:
             previous.pool.remove(previous)
             previous.absorb_next()
             block = previous
+            block.order = order
         if following is not None and following.is_free:
             following.pool.remove(following)
             block.absorb_next()
@@ -192,9 +197,19 @@ class Simulator:
     def add_segment(self, address: int, size: int, stream: int, pool: Pool) -> Block:
         """Take a new segment from the driver; its one block is not in the pool yet."""
         block = Block(address, size, stream, pool)
-        self.segments[address] = block
+        self.register(block)
         self.grow_reserved(size)
         return block
+
+    def register(self, block: Block) -> None:
+        """Take note of the first block of a new segment or address range."""
+        self.segments[block.address] = block
+        if self._choice is not rules.Choice.LOWEST:
+            block.order = self._next_order()
+
+    def _next_order(self) -> int:
+        self._made += 1
+        return self._made
 
     def grow_reserved(self, size: int) -> None:
         """Count memory taken from the driver."""
@@ -272,4 +287,6 @@ class Simulator:
         rest = Block(block.address + size, block.size - size, block.stream, block.pool, block.expandable)
         block.size = size
         block.insert_after(rest)
+        if self._choice is rules.Choice.OLDEST_BLOCK:  # it is the rest that goes on as the old block
+            block.order = self._next_order()
         block.pool.insert(rest)
