@@ -127,5 +127,5 @@ class Report:
         return 1 if failed else 0
 
     def _write(self) -> None:
-        text = json.dumps(self._results, indent=1, default=str)
+        text = json.dumps(self._results, indent=1, default=str).replace(f"{ROOT_OF_TESTS.parent}/", "")
         (self.folder / "results.json").write_text(text + "\n", encoding="utf-8")

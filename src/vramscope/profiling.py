@@ -34,9 +34,8 @@ class Profile:
     """A recording in progress, and its ledger afterwards.
 
     Memory that is older than the block is known as far as the model, the optimizer and the inputs hold it. Forward
-    passes,
-    backward passes and optimizer steps are found by themselves; `step` groups them, and `phase` overrides what is
-    found.
+    passes, backward passes and optimizer steps are found by themselves; `step` groups them, and `phase` overrides what
+    is found.
     """
 
     def __init__(

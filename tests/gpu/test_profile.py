@@ -94,8 +94,9 @@ def test_running_out_of_memory_is_explained(capsys: pytest.CaptureFixture[str], 
 def test_source_lines_come_from_the_allocators_history() -> None:
     with vramscope.profile(device=GPU) as profile:
         kept = torch.empty(3 << 20, dtype=torch.uint8, device=GPU)
-    sites = {(Path(site.file).name, site.bytes_at_peak) for site in profile.summary.sites}
-    assert (Path(__file__).name, kept.numel()) in sites
+    own = [site.bytes_at_peak for site in profile.summary.sites if Path(site.file).name == Path(__file__).name]
+    # a block of the cache may be larger by up to 1 MiB, which is not split off
+    assert len(own) == 1 and kept.numel() <= own[0] < kept.numel() + (1 << 20)
 
 
 def test_a_history_of_the_programs_own_is_left_alone() -> None:

@@ -6,7 +6,7 @@ import torch
 from vramscope.predict.attention import Attention, AttentionBackend, attention_backend
 from vramscope.predict.attention_kernels import efficient_backward_scratch, flash_backward_scratch
 from vramscope.predict.cuda_rules import index_put_scratch
-from vramscope.predict.embedding import partial_sums
+from vramscope.predict.embedding import partial_sums, sums_in_place
 from vramscope.predict.gpus import find_gpu
 from vramscope.predict.limits import window_matrix_bytes
 from vramscope.predict.norms import group_norm_backward_scratch, group_norm_scratch, layer_norm_backward_scratch
@@ -20,6 +20,22 @@ from vramscope.predict.reductions import Reduction, reduction_scratch
 )
 def test_index_put_sorts(indices, expected):
     assert index_put_scratch(indices) == expected
+
+
+@pytest.mark.parametrize(
+    ("gpu", "indices", "weights", "expected"),
+    # A100: 432 rows, T4: 160; and a sum for every ten indices and every row, against four times the rows
+    [
+        ("a100-80gb", 20_000, 431, True),
+        ("a100-80gb", 20_000, 432, False),
+        ("t4-16gb", 20_000, 159, True),
+        ("t4-16gb", 20_000, 160, False),
+        ("a100-80gb", 4000, 133, True),
+        ("a100-80gb", 4000, 134, False),
+    ],
+)
+def test_few_rows_are_summed_in_place(gpu, indices, weights, expected):
+    assert sums_in_place(indices, weights, find_gpu(gpu)) is expected
 
 
 @pytest.mark.parametrize(
@@ -104,26 +120,26 @@ WIDE, TALL = 128 * 128 * 4 + 16, 128 * 64 * 4 + 16
 @pytest.mark.parametrize(
     ("gpu", "query", "element_bytes", "expected"),
     [
-        # one head: 1*1*10 sums, their 8 addends each, nothing to reorder; one tile
-        ("a100-80gb", (1, 1, 10, 8), 4, (320, 40, TILE)),
-        # 2 * 3 * 16 sums of 32, and their copy; a tile for each head
-        ("a100-80gb", (2, 3, 16, 32), 4, (12288, 384, 384, 6 * TILE)),
+        # one head: 1*1*10 sums, their 8 addends each, nothing to reorder; then the sums and one tile
+        ("a100-80gb", (1, 1, 10, 8), 4, ((320,), (40, TILE))),
+        # 2 * 3 * 16 sums of 32; then their copy, and a tile for each head
+        ("a100-80gb", (2, 3, 16, 32), 4, ((12288, 384), (384, 6 * TILE))),
         # heads of more than 64 in float32: 128 queries a tile since Ampere, 64 before; 2 columns each
-        ("a100-80gb", (1, 1, 130, 72), 4, (37440, 520, 2 * 2 * TALL)),
-        ("t4-16gb", (1, 1, 130, 72), 4, (37440, 520, 3 * 2 * TILE)),
+        ("a100-80gb", (1, 1, 130, 72), 4, ((37440,), (520, 2 * 2 * TALL))),
+        ("t4-16gb", (1, 1, 130, 72), 4, ((37440,), (520, 3 * 2 * TILE))),
         # 16 bits: 5 * 17 sums, which the kernel makes of its own
-        ("v100-16gb", (1, 5, 17, 40), 2, (340, 5 * TILE)),
-        ("a100-80gb", (1, 1, 130, 128), 2, (520, 2 * WIDE)),
-        ("t4-16gb", (1, 1, 130, 128), 2, (520, 2 * 2 * TALL)),
+        ("v100-16gb", (1, 5, 17, 40), 2, ((340, 5 * TILE),)),
+        ("a100-80gb", (1, 1, 130, 128), 2, ((520, 2 * WIDE),)),
+        ("t4-16gb", (1, 1, 130, 128), 2, ((520, 2 * 2 * TALL),)),
         # a kernel of its own for heads up to 96 where shared memory is small
-        ("rtx4090-24gb", (1, 1, 64, 96), 2, (256, 2 * TALL)),
-        ("h100-80gb", (1, 1, 64, 96), 2, (256, WIDE)),
+        ("rtx4090-24gb", (1, 1, 64, 96), 2, ((256, 2 * TALL),)),
+        ("h100-80gb", (1, 1, 64, 96), 2, ((256, WIDE),)),
         # heads of more than 128: the gradients of key and value too, 256 wide for each of 3 blocks of 64 keys
-        ("a100-80gb", (1, 1, 192, 136), 2, (768, 2 * 3 * TALL + 3 * 64 * 2 * 256 * 4)),
+        ("a100-80gb", (1, 1, 192, 136), 2, ((768, 2 * 3 * TALL + 3 * 64 * 2 * 256 * 4),)),
         # 300 heads are more than 200: their keys are not shared out
-        ("a100-80gb", (1, 300, 192, 136), 2, (230400, 300 * (2 * 3 * TALL + 64 * 2 * 256 * 4))),
+        ("a100-80gb", (1, 300, 192, 136), 2, ((230400, 300 * (2 * 3 * TALL + 64 * 2 * 256 * 4)),)),
         # before Volta float32 needs no tiles
-        ("p100-16gb", (1, 1, 10, 8), 4, (320, 40)),
+        ("p100-16gb", (1, 1, 10, 8), 4, ((320, 40),)),
     ],
 )
 def test_efficient_attention_backward(gpu, query, element_bytes, expected):
@@ -132,7 +148,7 @@ def test_efficient_attention_backward(gpu, query, element_bytes, expected):
 
 def test_dropout_has_no_kernel_for_narrow_heads():
     query = (1, 1, 64, 96)
-    assert efficient_backward_scratch(find_gpu("rtx4090-24gb"), query, query, 96, 2, dropout=True) == (256, WIDE)
+    assert efficient_backward_scratch(find_gpu("rtx4090-24gb"), query, query, 96, 2, dropout=True) == ((256, WIDE),)
 
 
 @pytest.mark.parametrize(

@@ -51,12 +51,16 @@ class Attention:
 
 
 def attention_backend(gpu: Gpu, attention: Attention) -> AttentionBackend:
-    """The first of torch's order that takes these tensors: cuDNN on Hopper and Blackwell, flash, efficient, math."""
-    if _prefers_cudnn(gpu) and _cudnn_takes(attention):
+    """The first of torch's order that takes these tensors: cuDNN on Hopper and Blackwell, flash, efficient, math.
+
+    One that the program has switched off (``torch.nn.attention.sdpa_kernel``) is passed over.
+    """
+    allowed = torch.backends.cuda
+    if allowed.cudnn_sdp_enabled() and _prefers_cudnn(gpu) and _cudnn_takes(attention):
         return AttentionBackend.CUDNN
-    if _flash_takes(gpu, attention):
+    if allowed.flash_sdp_enabled() and _flash_takes(gpu, attention):
         return AttentionBackend.FLASH
-    if _efficient_takes(gpu, attention):
+    if allowed.mem_efficient_sdp_enabled() and _efficient_takes(gpu, attention):
         return AttentionBackend.EFFICIENT
     return AttentionBackend.MATH
 

@@ -65,15 +65,15 @@ def flash_attention_backward(
     mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Any:
     """Flash attention's backward: the three gradients, and scratch while it runs."""
-    gradient, query, key = args[:3]
+    gradient, query, key, _, output = args[:5]
     result = mode.run(func, *args, **kwargs)
     scratch = flash_backward_scratch(query.shape, key.shape, query.element_size())
-    mode.memory.pass_through((*_copy(gradient), *scratch))
+    mode.memory.pass_through((*_copy(gradient), *_copy(output), *scratch))
     return result
 
 
 def _copy(gradient: Tensor) -> tuple[int, ...]:
-    """Both attention kernels want [batch, length, heads, head size] in this order, and copy what comes otherwise."""
+    """Attention's kernels want [batch, length, heads, head size] in this order, and copy what comes otherwise."""
     return () if gradient.transpose(1, 2).is_contiguous() else (gradient.numel() * gradient.element_size(),)
 
 
@@ -140,11 +140,11 @@ def _kernel(gpu: Gpu, head_size: int, half: bool, dropout: bool) -> _Kernel | No
 
 def efficient_backward_scratch(
     gpu: Gpu, query: Shape, key: Shape, value_size: int, element_bytes: int, dropout: bool = False
-) -> tuple[int, ...]:
-    """Bytes of memory-efficient attention's backward scratch.
+) -> tuple[tuple[int, ...], ...]:
+    """Bytes of memory-efficient attention's backward scratch, by what is there together.
 
     In float32, ``delta`` is ``(grad_out * out).sum(-1)`` made contiguous by head: the product, its sums and their copy.
-    The 16-bit kernels compute it themselves. Then comes the kernel's own workspace.
+    What remains of them is there beside the kernel's own workspace. The 16-bit kernels compute it themselves.
 
     Source: ``_efficient_attention_backward`` in aten/src/ATen/native/transformers/cuda/attention_backward.cu;
     ``kKernelComputesDelta`` and ``workspace_size`` in mem_eff_attention/kernel_backward.h.
@@ -153,9 +153,12 @@ def efficient_backward_scratch(
     half = element_bytes < FLOAT_BYTES
     sums = batch * heads * length * FLOAT_BYTES
     copies = (sums,) if heads > 1 and length > 1 else ()
-    delta = (sums,) if half else (sums * value_size, sums, *copies)
     kernel = _kernel(gpu, max(query[3], value_size), half, dropout)
-    return delta if kernel is None else (*delta, kernel.scratch_bytes(query, key, value_size))
+    own = () if kernel is None else (kernel.scratch_bytes(query, key, value_size),)
+    if half:
+        return ((sums, *own),)
+    made = (sums * value_size, sums, *copies)
+    return (made,) if kernel is None else (made[:-1], (made[-1], *own))
 
 
 def efficient_attention_backward(gpu: Gpu) -> Rule:
@@ -168,7 +171,8 @@ def efficient_attention_backward(gpu: Gpu) -> Rule:
         scratch = efficient_backward_scratch(
             gpu, query.shape, key.shape, value.shape[-1], query.element_size(), dropout
         )
-        mode.memory.pass_through((*_copy(gradient), *scratch))
+        for together in scratch:
+            mode.memory.pass_through((*_copy(gradient), *together))
         return result
 
     return rule

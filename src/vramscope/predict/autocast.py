@@ -30,9 +30,11 @@ _BY_ARGUMENT = (
 _IN_16_BITS = (
     *("_convolution", "convolution", "addmv", "addr", "einsum", "mv", "chain_matmul", "linalg_multi_dot"),
     *("_thnn_fused_lstm_cell", "_thnn_fused_gru_cell", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"),
-    "_scaled_dot_product_flash_attention",
+    *("_scaled_dot_product_flash_attention", "scaled_dot_product_attention", "_convolution.deprecated", "conv1d"),
+    *("conv2d", "conv3d", "conv_tbc", "conv_transpose1d", "conv_transpose2d.input", "conv_transpose3d.input"),
+    *("addbmm", "addmm", "baddbmm", "bmm", "linalg_vecdot", "linear", "matmul", "mm", "prelu"),
 )
-"""The arguments are cast to 16 bits. What the CPU's autocast casts too is left to it."""
+"""The arguments are cast to 16 bits."""
 _BY_WIDEST = (
     *("addcdiv", "addcmul", "atan2", "bilinear", "cross", "dot", "vdot", "grid_sampler", "index_put", "tensordot"),
     "scatter_add",
@@ -77,9 +79,10 @@ def _replaced(cache: "CastCache") -> Iterator[tuple[str, Kernel]]:
 
 
 class CastCache:
-    """Parameters in 16 bits, kept until the outermost autocast ends (``cached_cast`` in autocast_mode.cpp).
+    """Parameters in 16 bits, kept until the outermost autocast ends, except in inference mode.
 
-    Torch's own cache, which its kernels for the CPU go on using, cannot be reached from Python.
+    Source: ``cached_cast`` in aten/src/ATen/autocast_mode.cpp. Torch's own cache cannot be filled from Python, and its
+    kernels for the CPU must not fill it besides: all that cast to 16 bits are replaced.
     """
 
     def __init__(self) -> None:
@@ -107,11 +110,16 @@ class CastCache:
             return [self.in_16_bits(part) for part in value]
         wanted = torch.get_autocast_dtype("cpu")
         lasts = isinstance(value, Tensor) and value.requires_grad and value.is_leaf and not value._is_view()
-        if not lasts or value.dtype != torch.float32 or not torch.is_autocast_cache_enabled():
+        if not lasts or value.dtype != torch.float32 or not _may_cache():
             return _cast(value, wanted)
         if id(value) not in self._casts:
-            self._casts[id(value)] = value, _cast(value, wanted)
+            with torch.enable_grad():  # the first use may be without gradients, the next one with them
+                self._casts[id(value)] = value, _cast(value, wanted)
         return self._casts[id(value)][1]
+
+
+def _may_cache() -> bool:
+    return torch.is_autocast_cache_enabled() and not torch.is_inference_mode_enabled()
 
 
 def _known_to(key: str) -> set[str]:
@@ -133,8 +141,11 @@ def _without_autocast() -> Any:
 
 def _cast_arguments(operator: OpOverload, cast: Callable[[Any], Any]) -> Kernel:
     def kernel(*args: Any, **kwargs: Any) -> Any:
+        # the last argument is cast first, as the compilers of torch's Linux builds evaluate arguments
+        named = {key: cast(kwargs[key]) for key in reversed(kwargs)}
+        given = [cast(value) for value in reversed(args)]
         with _without_autocast():
-            return operator(*map(cast, args), **{key: cast(value) for key, value in kwargs.items()})
+            return operator(*reversed(given), **named)
 
     return kernel
 

@@ -55,7 +55,7 @@ def cuda_rules(gpu: Gpu) -> Mapping[OpOverload, Rule]:
         aten._softmax_backward_data.default: softmax_backward,
         aten.index_put.default: index_put,
         aten._index_put_impl_.default: index_put,
-        **embedding_rules(),
+        **embedding_rules(gpu),
         **attention_rules(gpu),
         aten.lift_fresh.default: on_the_host,
     }

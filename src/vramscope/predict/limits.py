@@ -13,7 +13,13 @@ from vramscope.units import format_size
 aten = torch.ops.aten
 _RECURRENT = "what cuDNN keeps of recurrent layers for backward beside their outputs counts as 0: a lower bound"
 _ATTENTION = "workspaces of cuDNN attention count as 0: a lower bound"
+_FAST_PATH = (
+    "nn.MultiheadAttention's and nn.TransformerEncoderLayer's fused operator for inference: what it takes beside its "
+    "result counts as 0: a lower bound"
+)
 _SAID_OF = {
+    aten._native_multi_head_attention.default: _FAST_PATH,
+    aten._transformer_encoder_layer_fwd.default: _FAST_PATH,
     aten.mkldnn_rnn_layer.default: _RECURRENT,
     aten._cudnn_rnn.default: _RECURRENT,
     aten._scaled_dot_product_cudnn_attention.default: _ATTENTION,
@@ -22,7 +28,7 @@ _SAID_OF = {
 
 
 class Limits:
-    """Watches for operators whose workspace only cuDNN knows.
+    """Watches for operators whose workspace only cuDNN knows, or that nobody has described yet.
 
     cuDNN's algorithms and their workspaces are not public. What is known is one of them: the explicit matrix product
     writes out every window of a whole batch (CUDNN_CONVOLUTION_FWD_ALGO_GEMM in NVIDIA's documentation, "im2col" in

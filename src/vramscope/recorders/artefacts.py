@@ -70,14 +70,16 @@ def grouped_mm(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwarg
 
     Source: ``_grouped_mm_cuda`` in aten/src/ATen/native/cuda/GroupedBlas.cpp, and its fallback.
     """
-    first, second, *rest = args
+    first, second = args[:2]
     if first.dtype == torch.bfloat16:
         return mode.run(func, *args, **kwargs)
-    named = {name: value for name, value in kwargs.items() if name != "out_dtype"}
-    with mode.memory.hide():
-        alike = [torch.empty_strided(part.shape, part.stride(), dtype=torch.bfloat16) for part in (first, second)]
-    result = mode.describe(func, *alike, *rest, **named)
-    return mode.run(aten.new_empty.default, first, result.shape, dtype=kwargs.get("out_dtype") or first.dtype)
+    offsets: Any = args[2] if len(args) > 2 else kwargs.get("offs")
+    groups = [part.shape[0] for part in (first, second) if part.dim() == 3]
+    if first.dim() == second.dim() == 2:
+        groups = [offsets.numel()]
+    is_batch = len(groups) == 2 or first.dim() == second.dim() == 2
+    shape = [*(groups[:1] if is_batch else []), first.shape[-2], second.shape[-1]]
+    return mode.run(aten.new_empty.default, first, shape, dtype=kwargs.get("out_dtype") or first.dtype)
 
 
 ARTEFACTS: Mapping[OpOverload, Rule] = {

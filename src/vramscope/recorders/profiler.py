@@ -1,14 +1,15 @@
 """The profiler recorder: a Recording of a real run, on the CPU or a GPU, from the allocators' own events.
 
 Method: torch's profiler reports every allocation and free, those inside kernels included. Hooks open cheap scopes
-around
-modules, so that an event's ancestors name its module; stamps put steps, phases and labels on the profiler's clock.
+around modules, so that an event's ancestors name its module; stamps put steps, phases and labels on the profiler's
+clock.
 """
 
 import atexit
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from threading import get_ident
 from typing import Any
 from weakref import ref
 
@@ -19,7 +20,6 @@ from torch.optim import Optimizer
 from vramscope.errors import UsageError
 from vramscope.recorders.conversion import StringTable, Tables, convert
 from vramscope.recorders.devices import allocated_bytes, recorded_device, recorded_devices
-from vramscope.recorders.engine import EngineThreads
 from vramscope.recorders.environment import describe_device, describe_environment, device_memory
 from vramscope.recorders.failures import OutOfMemory, out_of_memory
 from vramscope.recorders.gpu import GpuRecorder
@@ -84,7 +84,8 @@ class ProfilerRecorder:
         self._seeded = SeedWatch(self._devices)
         self._phases = Phases(self._phase_begins, self._phase_ends)
         self._lives = GradientLives()
-        self._threads = EngineThreads()
+        self._thread = get_ident()
+        self._around: Scope | None = None
         self._given: list[ref[Tensor]] = []  # what the forward pass that was found last has given
         self._running = False
         self._calls: CallObserver | None = None
@@ -96,13 +97,13 @@ class ProfilerRecorder:
         """Begin recording; ``seeds`` are the labels of live objects that are older than the recording."""
         self.look_at_devices()
         self._seeded.watch(seeds)
-        self._threads = EngineThreads()
+        self._thread = get_ident()
         self._window.start()
-        # what a GPU's allocator reports outside every scope is missing from the tree (torch's materializeOpEvents)
-        self._around = open_scope(label(StampKind.RECORDING))
         self._running = True
         atexit.register(self.abandon)  # torch crashes in a process that ends while its profiler runs
         try:
+            # what a GPU's allocator reports outside every scope is missing from the tree (torch's materializeOpEvents)
+            self._around = open_scope(label(StampKind.RECORDING))
             if self._gpu is not None:
                 self._gpu.start()
             self._module_hooks = ModuleHooks(Scope, MODULE, self, self._calls)
@@ -144,8 +145,9 @@ class ProfilerRecorder:
             remove_all(self._hooks)
         finally:
             self._hooks = []
-            if self._threads.is_own():
-                self._around.__exit__(None, None, None)
+            around, self._around = self._around, None
+            if around is not None and self._is_own_thread():
+                around.__exit__(None, None, None)
             self._window.stop()
 
     def finish(self, workload: Mapping[str, Any] | None = None, notes: Sequence[str] = ()) -> Recording:
@@ -303,7 +305,7 @@ class ProfilerRecorder:
 
     def _sample(self) -> None:
         """Put on the clock how full the GPUs are, and of what."""
-        if self._gpu is not None and self._threads.is_own():
+        if self._gpu is not None and self._is_own_thread():
             stamp(StampKind.SAMPLE, self._gpu.sample())
 
     def _mark_holdings(self) -> None:
@@ -321,7 +323,7 @@ class ProfilerRecorder:
 
     def forward_begins(self, is_root: bool) -> bool | None:
         """A forward pass begins with a model's own forward; whether it did, None where that does not matter."""
-        if not is_root or not self._threads.is_own():
+        if not is_root or not self._is_own_thread():
             return None
         if self._given and not torch.is_grad_enabled() and all(tensor() is None for tensor in self._given):
             self._phases.forward_ends()  # what the pass has given is gone, and no loss will be made of it
@@ -343,7 +345,7 @@ class ProfilerRecorder:
     @contextmanager
     def _around_backward(self, roots: Iterable[Tensor], builds_graph: bool, accumulates: bool) -> Iterator[None]:
         """A backward pass; the gradients it starts from belong to it although no node made them."""
-        if not self._threads.is_own():
+        if not self._is_own_thread():
             yield
             return
         self._phases.end_found()
@@ -361,14 +363,18 @@ class ProfilerRecorder:
                     self._gradients.pass_ended(self._watched.named_parameters())
 
     def _before_optimizer(self, optimizer: Optimizer) -> None:
-        if self._threads.works_for_own():
+        if self._is_own_thread():
             self.mark(self._watched.gradient_labels())
             self._phases.optimizer_begins(sys._getframe(2))  # torch's wrapper of step, by way of the hook
 
     def _after_optimizer(self, optimizer: Optimizer) -> None:
-        if self._threads.works_for_own():
+        if self._is_own_thread():
             self.mark(label_optimizer_state(optimizer, self._watched.name_of))
             self._phases.optimizer_ends()
+
+    def _is_own_thread(self) -> bool:
+        """Whether this is the thread that is recorded; autograd's own threads only run what it asked for."""
+        return get_ident() == self._thread
 
 
 def _bookend() -> None:

@@ -96,14 +96,14 @@ class StepRecorder(ProfilerRecorder):
 
     def forward_begins(self, is_root: bool) -> bool | None:
         """The outermost forward of any watched module begins a forward pass, be it a model's own or not."""
-        if not self._threads.is_own():
+        if not self._is_own_thread():
             return None
         self._depth += 1
         return super().forward_begins(True) if self._depth == 1 else None
 
     def forward_ended(self, began: bool | None, output: Any) -> None:
         """It has ended; only the outermost one matters."""
-        if not self._threads.is_own():
+        if not self._is_own_thread():
             return
         self._depth -= 1
         if not self._depth:
@@ -113,7 +113,7 @@ class StepRecorder(ProfilerRecorder):
     @contextmanager
     def _around_backward(self, roots: Iterable[Tensor], builds_graph: bool, accumulates: bool) -> Iterator[None]:
         """A step that ends in it, by an optimizer that steps in a hook, ends with it."""
-        own = self._threads.is_own()
+        own = self._is_own_thread()
         self._passes += own
         ran_out = False
         try:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import wraps
 from pathlib import Path
+from threading import get_ident
 from typing import Any, ParamSpec
 
 import torch
@@ -15,7 +16,6 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.optim import Optimizer
 
 from vramscope.recorders.cycles import OptimizerCycle
-from vramscope.recorders.engine import EngineThreads
 from vramscope.recorders.failures import out_of_memory
 from vramscope.recorders.hooks import OptimizerHooks, keywords_of
 from vramscope.recorders.roots import plain_model
@@ -58,7 +58,7 @@ class ScriptSession:
     def __init__(self, output: Path, plan: WindowPlan) -> None:
         self.is_over = False
         self._error = self._trace = ""
-        self._threads = EngineThreads()
+        self._thread = get_ident()
         self._depth = 0
         self._undo = ExitStack()
         self._module_hooks = ExitStack()
@@ -193,25 +193,25 @@ class ScriptSession:
     # -- what the hooks tell ----------------------------------------------------------------------------------------
 
     def _module_entered(self, module: nn.Module, args: Any) -> None:
-        if self._threads.is_own():
+        if get_ident() == self._thread:
             self._depth += 1
             if self._depth == 1:
                 self.call_begins(module, args, keywords_of(sys._getframe(1)))
 
     def _module_left(self, module: nn.Module, args: Any, output: Any) -> None:
-        if self._threads.is_own() and self._depth:
+        if get_ident() == self._thread and self._depth:
             self._depth -= 1
             if not self._depth:
                 self.call_ended(module, output)
 
     def call_begins(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         """A module is called from outside any other, maybe on another thread, maybe by autograd to recompute."""
-        if self._threads.is_own() and torch._C._current_autograd_node() is None:
+        if get_ident() == self._thread and torch._C._current_autograd_node() is None:
             self._model_entered(module, (args, kwargs))
 
     def call_ended(self, module: nn.Module, output: Any) -> None:
         """The call has ended; ``output`` is None after an exception."""
-        if self._threads.is_own() and torch._C._current_autograd_node() is None:
+        if get_ident() == self._thread and torch._C._current_autograd_node() is None:
             self._model_left(module, output)
 
     @_harmless
@@ -228,7 +228,7 @@ class ScriptSession:
 
     @_harmless
     def _batch_loaded(self, batch: Any) -> None:
-        if self._threads.is_own():
+        if get_ident() == self._thread:
             self._steps.inputs_come(batch)
 
     @_harmless
@@ -238,15 +238,13 @@ class ScriptSession:
 
     @_harmless
     def _before_optimizer(self, optimizer: Optimizer) -> None:
-        if not torch.compiler.is_dynamo_compiling() and self._threads.works_for_own():
+        if not torch.compiler.is_dynamo_compiling() and get_ident() == self._thread:
             for model in self._scene.add_optimizer(optimizer):
                 self._find(model)
 
     @_harmless
     def _after_optimizer(self, optimizer: Optimizer) -> None:
-        if torch.compiler.is_dynamo_compiling() or not self._threads.works_for_own():
-            return
-        if self._cycle.stepped(optimizer):
+        if not torch.compiler.is_dynamo_compiling() and get_ident() == self._thread and self._cycle.stepped(optimizer):
             self._steps.step_ended(StepKind.TRAINING)
 
     def _scopes_closed(self) -> None:
@@ -258,7 +256,7 @@ class ScriptSession:
     @_harmless
     def scope_left(self) -> None:
         """A step that has ended in it can be put on disk, and the next one begin."""
-        if self._threads.is_own():
+        if get_ident() == self._thread:
             self._steps.settle()
 
     @_harmless

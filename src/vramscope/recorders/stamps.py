@@ -1,8 +1,7 @@
 """Stamps: zero-length scopes that put a moment of ours on the profiler's own clock.
 
 The profiler's timestamps come from the processor's counter and cannot be compared with Python's clocks to the
-nanosecond.
-A stamp is an empty profiler scope, so it is ordered exactly among the allocations around it.
+nanosecond. A stamp is an empty profiler scope, so it is ordered exactly among the allocations around it.
 """
 
 from enum import StrEnum

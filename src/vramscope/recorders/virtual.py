@@ -23,7 +23,7 @@ from vramscope.recorders.virtual_memory import VirtualMemory
 from vramscope.recorders.virtual_mode import Rule, VirtualMode, WithoutDevice
 from vramscope.recorders.virtual_patches import patched_torch
 from vramscope.recorders.virtual_reader import VirtualReader, with_totals
-from vramscope.recording.recording import MarkKind, Recording, Source
+from vramscope.recording.recording import MarkKind, PhaseName, Recording, Source
 
 
 class VirtualRecorder(ProfilerRecorder):
@@ -32,7 +32,7 @@ class VirtualRecorder(ProfilerRecorder):
     Args:
         rules: by operator, where its results do not tell what it allocates.
         keep_real: whether what lies in host memory counts: numbers that torch wraps as real tensors on the way, and
-            what an optimizer makes without naming a device.
+            numbers that an optimizer makes without naming a device.
         kernels: lets torch's operators be made of others as on another device, while it is entered.
     """
 
@@ -89,12 +89,14 @@ class VirtualRecorder(ProfilerRecorder):
 
     def _before_optimizer(self, optimizer: Optimizer) -> None:
         super()._before_optimizer(optimizer)
+        self._optimizer.close()
         if not self._keep_real:
             self._optimizer.enter_context(WithoutDevice(self._memory))
 
-    def _after_optimizer(self, optimizer: Optimizer) -> None:
-        self._optimizer.close()
-        super()._after_optimizer(optimizer)
+    def _phase_ends(self, name: str) -> None:
+        if name == PhaseName.OPTIMIZER:  # also where its step has raised
+            self._optimizer.close()
+        super()._phase_ends(name)
 
     def _leave_modes(self) -> None:
         self._optimizer.close()

@@ -16,6 +16,7 @@ from vramscope.recorders.stamps import StampKind, label
 _SCRATCH_BASE = 1 << 60
 """Made-up addresses of scratch begin here, above every address a process has."""
 _NOTHING = 0
+_NUMBER_BYTES = 8
 
 
 class VirtualEvent(NamedTuple):
@@ -112,7 +113,7 @@ class VirtualMemory:
 
     @contextmanager
     def elsewhere(self) -> Iterator[None]:
-        """Leave out what is born meanwhile, unless it is moved here."""
+        """Leave out numbers that are born meanwhile, unless they are moved here; larger tensors may be on their way."""
         self._all_elsewhere = True
         try:
             yield
@@ -153,6 +154,7 @@ class VirtualMemory:
     def close(self) -> None:
         """Watch nothing any more."""
         self._alive.clear()
+        self._elsewhere.clear()
 
     def _see_storage(self, storage: torch.UntypedStorage, replaces: int) -> None:
         address = address_of(storage)
@@ -161,10 +163,10 @@ class VirtualMemory:
         known = self._alive.get(address)
         size = storage.nbytes()
         if known is not None:
-            if known[1] == size:
+            if known[1] == size or address in self._elsewhere:
                 return
             self._note(VirtualEvent(address, -known[1]))  # resized in place
-        elif self._all_elsewhere:
+        elif self._all_elsewhere and size <= _NUMBER_BYTES:
             self._ignore_storage(storage)
             return
         self._alive[address] = (weakref.ref(storage, lambda _: self._end(address)), size)

@@ -93,7 +93,7 @@ class VirtualMode(TorchDispatchMode):
 
 
 class WithoutDevice(TorchFunctionMode):
-    """Leaves out tensors made without a device: on a GPU's machine they lie in host memory, as step counters do."""
+    """Leaves out numbers made without a device: on a GPU's machine they lie in host memory, as step counters do."""
 
     def __init__(self, memory: VirtualMemory) -> None:
         super().__init__()
