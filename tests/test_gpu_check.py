@@ -1,12 +1,15 @@
 """scripts/gpu_check without a GPU: the way it takes, and that one section's failure loses nothing of the others."""
 
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+import torch
 from tests.processes import python
 
 ROOT = Path(__file__).parents[1]
@@ -20,6 +23,16 @@ def test_a_section_runs_and_says_on_which_device(tmp_path: Path) -> None:
     assert results["sections"]["environment"]["tool"] == "doctor"
     assert "cpu" in results["sections"]["snapshot"]["skipped"]
     assert printed.splitlines()[-1].startswith("all sections passed (cpu)")
+
+
+@pytest.mark.skipif(torch.version.cuda is not None, reason="this torch is built for CUDA")
+def test_the_stand_in_needs_a_cuda_build() -> None:
+    command = [sys.executable, str(ROOT / "scripts" / "gpu_standin"), "true"]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert finished.returncode == 1
+    assert finished.stderr.splitlines() == [
+        f"gpu_standin: {sys.executable} has no CUDA 13 build of torch: run this script with a Python that has"
+    ]
 
 
 @pytest.fixture
