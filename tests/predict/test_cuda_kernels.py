@@ -1,5 +1,6 @@
 """What CUDA makes of operators that are made of others: by requested bytes, on fake tensors."""
 
+from contextlib import suppress
 from itertools import accumulate
 
 import pytest
@@ -167,6 +168,71 @@ def test_a_softmax_goes_back_by_a_product(rows):
 
     # result, its gradient; the gradient of the input and the product of gradient and result; 40 bytes a row each
     assert born(matrix(rows), run) == [40 * rows] * 4
+
+
+@pytest.mark.parametrize("length", [24, 40, 128])
+@pytest.mark.parametrize(("by_heads", "copies"), [(True, 2), (False, 0)])
+def test_flash_attention_goes_back_over_copies_of_what_lies_by_heads(length, by_heads, copies):
+    def make():
+        shape = (1, 2, length, 16) if by_heads else (1, length, 2, 16)
+        parts = [torch.empty(shape, dtype=torch.bfloat16) for _ in range(2)]
+        query, gradient = parts if by_heads else (part.transpose(1, 2) for part in parts)
+        return query.requires_grad_(), gradient
+
+    def run(made):
+        functional.scaled_dot_product_attention(made[0], made[0], made[0]).backward(made[1])
+
+    part, sums = 2 * length * 16 * 2, 2 * length * 4
+    # softmax_d and dq_accum, with the length rounded up to 128 and the head to 32
+    scratch = [2 * 128 * 4, 128 * 2 * 32 * 4]
+    # the result, its sums and the generator's state; three gradients; copies of the result and its gradient
+    assert born(make, run) == [part, sums, 16, 8, *[part] * (3 + copies), *scratch]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "sums"),
+    # 500 partial sums are counted in 8 bytes each; where the gradient has 16 bits, 50 rows of 6 in float32 besides
+    [(torch.float32, []), (torch.bfloat16, [50 * 6 * 4]), (torch.float64, [])],
+)
+def test_the_gradient_of_a_table_of_few_rows_is_summed_in_place(dtype, sums):
+    def make():
+        return torch.empty(50, 6, dtype=dtype, requires_grad=True), torch.zeros(4500, dtype=torch.long)
+
+    def run(made):
+        functional.embedding(made[1], made[0]).backward(torch.empty(4500, 6, dtype=dtype))
+
+    assert born(make, run)[-7 - len(sums) :] == [1, 8, 400, 400, 8, 4000, 4000, *sums]
+
+
+@pytest.mark.parametrize("indices", [4000, 20_000])
+def test_partial_sums_of_float64_are_float64(indices):
+    def make():
+        return torch.empty(50_000, 6, dtype=torch.float64, requires_grad=True), torch.zeros(indices, dtype=torch.long)
+
+    def run(made):
+        functional.embedding(made[1], made[0]).backward(torch.empty(indices, 6, dtype=torch.float64))
+
+    assert born(make, run)[-1] == (indices // 10 + indices) * 6 * 8
+
+
+def test_an_optimizer_that_raises_leaves_nothing_behind():
+    """What is made without a device once its phase is over counts again."""
+
+    class Raises(torch.optim.SGD):
+        def step(self, closure=None):
+            raise ValueError("as planned")
+
+    recorder = VirtualRecorder(cuda_rules(GPU), keep_real=False, kernels=cuda_kernels(GPU))
+    recorder.start()
+    try:
+        with recorder.phase("backward"), suppress(ValueError):
+            Raises([torch.empty(3, requires_grad=True)]).step()
+        number = torch.zeros(())
+        recording = recorder.finish()
+    finally:
+        recorder.abandon()
+    assert number.shape == ()
+    assert recording.events.requested.tolist() == [12, -12, 4]
 
 
 @pytest.mark.parametrize("rows", ROWS)

@@ -15,8 +15,8 @@ class Block:
     """A run of bytes of one segment (``struct Block`` in c10/cuda/CUDACachingAllocator.cpp).
 
     ``previous`` and ``next`` are its neighbours in the segment. A block is in use (``allocated``), waiting for other
-    streams (``pending``), free, or address space without memory (not ``mapped``). ``order`` is its segment's, 0 where
-    that does not matter. Mutable, because the simulator moves millions.
+    streams (``pending``), free, or address space without memory (not ``mapped``). ``order`` says how old it or its
+    segment is where `Choice` goes by that, else 0. Mutable, because the simulator moves millions.
     """
 
     __slots__ = (

@@ -44,7 +44,7 @@ class VirtualMemory:
         self._hidden = _RecordFunctionFast(label(StampKind.HIDDEN))
         self._alive: dict[int, tuple[weakref.ref[torch.UntypedStorage], int]] = {}
         self._elsewhere: set[int] = set()
-        self._all_elsewhere = False
+        self._numbers_elsewhere = False
         self._held_back: list[VirtualEvent] | None = None
         self._scratch = _SCRATCH_BASE
         self.workspaces: list[tuple[int, int]] = []
@@ -114,11 +114,11 @@ class VirtualMemory:
     @contextmanager
     def elsewhere(self) -> Iterator[None]:
         """Leave out numbers that are born meanwhile, unless they are moved here; larger tensors may be on their way."""
-        self._all_elsewhere = True
+        self._numbers_elsewhere = True
         try:
             yield
         finally:
-            self._all_elsewhere = False
+            self._numbers_elsewhere = False
 
     def ignore(self, tensor: Tensor) -> None:
         """Leave a tensor's storage out of the recording, unless it is moved here."""
@@ -166,7 +166,7 @@ class VirtualMemory:
             if known[1] == size or address in self._elsewhere:
                 return
             self._note(VirtualEvent(address, -known[1]))  # resized in place
-        elif self._all_elsewhere and size <= _NUMBER_BYTES:
+        elif self._numbers_elsewhere and size <= _NUMBER_BYTES:
             self._ignore_storage(storage)
             return
         self._alive[address] = (weakref.ref(storage, lambda _: self._end(address)), size)
