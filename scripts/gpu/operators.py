@@ -1,169 +1,153 @@
-"""What single operators allocate, forward and backward: the facts that rules of prediction are held against."""
+"""What single operators allocate, forward and backward, beside what is predicted of them, event by event."""
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
+from itertools import accumulate, groupby
 from typing import Any
 
 import torch
+from operator_cases import CASES, DIFFERS, SIZES, Make, Run
+from predictions import gpu_name
 from report import Report
-from torch import nn
-from torch.nn import functional
+from torch import Tensor
 
-import vramscope
-
-Make = Callable[[Any], Callable[[], torch.Tensor]]
-CASES: dict[str, Make] = {}
-
-
-def case(make: Make) -> Make:
-    CASES[make.__name__] = make
-    return make
+Events = list[int]
+"""Requested bytes of blocks in order, negative as they are freed."""
+DTYPES = {"float32": None, "bfloat16": torch.bfloat16}
+"""Of autocast; None for none."""
 
 
-def _random(how: Any, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    return torch.randn(*shape, device=how, dtype=dtype).requires_grad_()
+def names() -> list[str]:
+    """Every case of every size and type."""
+    return [f"{case}, {rows} x {columns}, {dtype}" for case in CASES for rows, columns in SIZES for dtype in DTYPES]
 
 
-@case
-def matrix_product(how: Any) -> Callable[[], torch.Tensor]:
-    a, b = _random(how, 512, 256), _random(how, 256, 512)
-    return lambda: a @ b
+def prepared(name: str, device: str) -> tuple[Run, Callable[[], Any]]:
+    """What a case runs, and the autocast that it runs under."""
+    case, size, dtype = name.split(", ")
+    rows, columns = map(int, size.split(" x "))
+    run = CASES[case](Make(device, rows, columns))
+    lower = DTYPES[dtype]
+    return run, nullcontext if lower is None else lambda: torch.autocast(device, lower)
 
 
-@case
-def linear_bfloat16(how: Any) -> Callable[[], torch.Tensor]:
-    layer, x = nn.Linear(256, 256, device=how, dtype=torch.bfloat16), _random(how, 64, 256, dtype=torch.bfloat16)
-    return lambda: layer(x)
-
-
-@case
-def convolution(how: Any) -> Callable[[], torch.Tensor]:
-    layer, x = nn.Conv2d(16, 32, 3, padding=1, device=how), _random(how, 4, 16, 32, 32)
-    return lambda: layer(x)
-
-
-@case
-def batch_norm(how: Any) -> Callable[[], torch.Tensor]:
-    layer, x = nn.BatchNorm2d(16, device=how), _random(how, 4, 16, 32, 32)
-    return lambda: layer(x)
-
-
-@case
-def layer_norm(how: Any) -> Callable[[], torch.Tensor]:
-    layer, x = nn.LayerNorm(256, device=how), _random(how, 64, 256)
-    return lambda: layer(x)
-
-
-@case
-def rms_norm(how: Any) -> Callable[[], torch.Tensor]:
-    layer, x = nn.RMSNorm(256, device=how), _random(how, 64, 256)
-    return lambda: layer(x)
-
-
-@case
-def dropout(how: Any) -> Callable[[], torch.Tensor]:
-    x = _random(how, 64, 256)
-    return lambda: functional.dropout(x, 0.1, True)
-
-
-@case
-def softmax(how: Any) -> Callable[[], torch.Tensor]:
-    x = _random(how, 64, 256)
-    return lambda: x.softmax(-1)
-
-
-@case
-def gelu(how: Any) -> Callable[[], torch.Tensor]:
-    x = _random(how, 64, 256)
-    return lambda: functional.gelu(x)
-
-
-@case
-def sum_over_rows(how: Any) -> Callable[[], torch.Tensor]:
-    x = _random(how, 65_536, 8)
-    return lambda: x.sum(0)
-
-
-@case
-def mean_of_all(how: Any) -> Callable[[], torch.Tensor]:
-    x = _random(how, 4096, 256)
-    return lambda: x.mean()
-
-
-@case
-def embedding(how: Any) -> Callable[[], torch.Tensor]:
-    layer, tokens = nn.Embedding(5000, 64, device=how), torch.randint(5000, (8, 128), device=how)
-    return lambda: layer(tokens)
-
-
-@case
-def cross_entropy(how: Any) -> Callable[[], torch.Tensor]:
-    x, target = _random(how, 512, 1000), torch.randint(1000, (512,), device=how)
-    return lambda: functional.cross_entropy(x, target)
-
-
-@case
-def cumulative_sum(how: Any) -> Callable[[], torch.Tensor]:
-    x = _random(how, 64, 256)
-    return lambda: x.cumsum(-1)
-
-
-@case
-def sorted_values(how: Any) -> Callable[[], torch.Tensor]:
-    x = _random(how, 64, 4096)
-    return lambda: x.sort(-1).values
-
-
-@case
-def lstm(how: Any) -> Callable[[], torch.Tensor]:
-    layer, x = nn.LSTM(64, 128, 2, batch_first=True, device=how), _random(how, 8, 32, 64)
-    return lambda: layer(x)[0]
-
-
-def _attention(dtype: torch.dtype, masked: bool = False, **options: Any) -> Make:
-    def make(how: Any) -> Callable[[], torch.Tensor]:
-        query, key, value = (_random(how, 2, 4, 128, 64, dtype=dtype) for _ in range(3))
-        mask = torch.ones(128, 128, dtype=torch.bool, device=how).tril() if masked else None
-        return lambda: functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, **options)
-
-    return make
-
-
-CASES["attention_float32"] = _attention(torch.float32)
-CASES["attention_float32_masked"] = _attention(torch.float32, masked=True)
-CASES["attention_float32_dropout"] = _attention(torch.float32, dropout_p=0.1)
-CASES["attention_bfloat16_causal"] = _attention(torch.bfloat16, is_causal=True)
-CASES["attention_bfloat16_masked"] = _attention(torch.bfloat16, masked=True)
-CASES["attention_bfloat16_dropout"] = _attention(torch.bfloat16, dropout_p=0.1)
-
-
-def trace(report: Report, found: dict[str, Any]) -> None:
-    """The events of each operator's second run, in order: operator, phase, requested bytes (negative when freed)."""
-    traces: dict[str, Any] = {}
-    for name, make in CASES.items():
-        report.left()
-        try:
-            traces[name] = _trace(make, report.device)
-        except (RuntimeError, NotImplementedError) as error:
-            traces[name] = {"error": f"{type(error).__name__}: {error}"[:300]}
-    lines = (f"{json.dumps(name)}: {json.dumps(rows)}" for name, rows in traces.items())
-    (report.folder / "operators.json").write_text("{" + ",\n".join(lines) + "}\n", encoding="utf-8")
-    found["operators"] = {name: len(rows) for name, rows in traces.items()}
-    found["failures"] = [f"{name}: {rows['error']}" for name, rows in traces.items() if "error" in rows]
-
-
-def _trace(make: Make, device: str) -> list[list[Any]]:
-    run = make(device)
-    run().float().sum().backward()  # workspaces and gradients are there from the second run on
-    with vramscope.profile(device=device) as profile:
-        with profile.phase("forward"):
+def twice(run: Run, context: Callable[[], Any], between: Callable[[], Any]) -> None:
+    """Run forward and backward, then again after ``between``: workspaces and gradients are there by then."""
+    for step in range(2):
+        if step:
+            between()
+        with context():
             result = run()
-        result.float().sum().backward()
-    ledger, events = profile.ledger, profile.recording.events
-    requested = ledger.blocks.requested[ledger.blocks.of_event]
-    sign = (events.size > 0) * 2 - 1
-    return [
-        [ledger.operator_at(row), ledger.phase_at(row), int(sign[row] * requested[row]), int(events.size[row])]
-        for row in range(len(events))
-        if events.device[row] == 0
-    ]
+        if isinstance(result, Tensor) and result.requires_grad:
+            result.backward(torch.empty_like(result, memory_format=torch.contiguous_format))
+        del result
+
+
+def predicted(gpu_name: str, chosen: list[str]) -> dict[str, Events | str]:
+    """By name, the events of each case's second run by the rules of a GPU; or what was wrong, in words."""
+    from vramscope.predict.cuda_kernels import cuda_kernels
+    from vramscope.predict.cuda_rules import cuda_rules
+    from vramscope.predict.gpus import find_gpu
+    from vramscope.recorders.virtual import VirtualRecorder
+
+    gpu = find_gpu(gpu_name)
+    found: dict[str, Events | str] = {}
+    recorder = VirtualRecorder(cuda_rules(gpu), keep_real=False, kernels=cuda_kernels(gpu))
+    recorder.start()
+    try:
+        _with_workspaces("cpu")
+        seen = recorder.seen_so_far
+        for name in chosen:
+            begin: list[int] = []
+            try:
+                run, context = prepared(name, "cpu")
+                twice(run, context, lambda begin=begin: begin.append(len(seen())))
+                found[name] = seen()[begin[0] :]
+            except Exception as error:  # noqa: BLE001 - one case's failure must not lose the others
+                found[name] = _in_words(error)
+    finally:
+        recorder.abandon()
+    return found
+
+
+def measured(chosen: list[str]) -> dict[str, Events | str]:
+    """By name, the events of each case's second run by the history of torch's own allocator."""
+    _with_workspaces("cuda")
+    found: dict[str, Events | str] = {}
+    for name in chosen:
+        try:
+            run, context = prepared(name, "cuda")
+            twice(run, context, _record)
+            found[name] = _history()
+        except Exception as error:  # noqa: BLE001 - one case's failure must not lose the others
+            found[name] = _in_words(error)
+        finally:
+            torch.cuda.memory._record_memory_history(None)
+    return found
+
+
+def _record() -> None:
+    torch.cuda.memory._record_memory_history("all", context=None, max_entries=100_000)
+
+
+def _history() -> Events:
+    entries = torch.cuda.memory._snapshot()["device_traces"][torch.cuda.current_device()]
+    signs = {"alloc": 1, "free_completed": -1}
+    return [signs[entry["action"]] * entry["size"] for entry in entries if entry["action"] in signs]
+
+
+def _with_workspaces(device: str) -> None:
+    """Let cuBLAS take what it keeps, on either thread."""
+    square = torch.empty(8, 8, device=device, requires_grad=True)
+    torch.nn.functional.linear(square, square @ square, square[0]).backward(torch.empty(8, 8, device=device))
+
+
+def _in_words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:300]
+
+
+def peak(events: Events) -> int:
+    """The most bytes at once, above what there was at first."""
+    return max(accumulate(events), default=0)
+
+
+def in_any_order(events: Events) -> Events:
+    """The same with blocks that are freed one after another sorted: what comes after knows no difference."""
+    runs = ((freed, list(run)) for freed, run in groupby(events, lambda size: size < 0))
+    return [size for freed, run in runs for size in (sorted(run) if freed else run)]
+
+
+def alike(one: Events | str, other: Events | str) -> bool:
+    """Whether both say the same of what is allocated when."""
+    return not isinstance(one, str) and not isinstance(other, str) and in_any_order(one) == in_any_order(other)
+
+
+def without_cudnn() -> None:
+    """Let PyTorch's own kernels compute, which are what is predicted."""
+    torch.backends.cudnn.enabled = False
+    torch.backends.cuda.enable_cudnn_sdp(False)
+
+
+def here() -> str:
+    """The GPU of the table that is the one here."""
+    facts = torch.cuda.get_device_properties(0)
+    return gpu_name({"gpus": [{"name": facts.name, "memory_bytes": facts.total_memory}]})
+
+
+def compare(report: Report, found: dict[str, Any]) -> None:
+    """Every case as predicted and as measured; ``operators.json`` has both where they differ, else one."""
+    if not report.on_gpu:
+        found["skipped"] = "cpu: the rules are those of CUDA"
+        return
+    gpu, chosen = here(), names()
+    without_cudnn()
+    before, after = predicted(gpu, chosen), measured(chosen)
+    both = {name: (before[name], after[name]) for name in chosen if not isinstance(after[name], str)}
+    differ = {name: pair for name, pair in both.items() if not alike(*pair)}
+    found["gpu"], found["cases"], found["equal"] = gpu, len(both), len(both) - len(differ)
+    found["not run"] = {name: events for name, events in after.items() if isinstance(events, str)}
+    found["peaks"] = {name: [peak(one) if not isinstance(one, str) else one for one in differ[name]] for name in differ}
+    lines = [f"{json.dumps(name)}: {json.dumps(pair if name in differ else pair[1])}" for name, pair in both.items()]
+    (report.folder / "operators.json").write_text("{" + ",\n".join(lines) + "}\n", encoding="utf-8")
+    found["unexpected"] = [name for name in differ if name.split(", ")[0] not in DIFFERS]

@@ -1,9 +1,13 @@
 """Predictions, made before anything is measured, beside what was measured."""
 
+import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from report import Report
+
+if TYPE_CHECKING:
+    from vramscope.predict.gpus import Gpu
 
 HERE = Path(__file__).with_name("workloads.py")
 OPTIMIZERS = (
@@ -29,13 +33,16 @@ def configurations() -> dict[str, list[str]]:
 
 
 def gpu_name(machine: dict[str, Any]) -> str:
-    """The GPU of the table that is the one here: the words of its title, and the nearest memory."""
+    """The GPU of the table that is the one here: most words of its title in common, then the nearest memory."""
     from vramscope.predict.gpus import GPUS
 
     here = machine["gpus"][0] if machine["gpus"] else {"name": "H100 SXM", "memory_bytes": 80 << 30}
-    named = [gpu for gpu in GPUS.values() if gpu.title.split()[0] in here["name"].split() or gpu.title in here["name"]]
-    best = min(named or GPUS.values(), key=lambda gpu: abs(gpu.memory_bytes - here["memory_bytes"]))
-    return best.name
+    words = set(re.split(r"[^A-Za-z0-9]+", here["name"]))
+
+    def likeness(gpu: "Gpu") -> tuple[int, int]:
+        return len(words.intersection(gpu.title.split())), -abs(gpu.memory_bytes - here["memory_bytes"])
+
+    return max(GPUS.values(), key=likeness).name
 
 
 def predict(report: Report, found: dict[str, Any]) -> None:

@@ -133,7 +133,7 @@ SECTIONS = {
     "measurements": (predictions.measure, 130),
     "tests": (tests, 150),
     "overhead": (overhead.measure, 50),
-    "operators": (operators.trace, 30),
+    "operators": (operators.compare, 60),
     "snapshot": (snapshot, 25),
 }
 """Predictions come before anything is measured; what would hurt most to lose comes early."""

@@ -419,11 +419,20 @@ cudaError_t __cudaPopCallConfiguration(dim3 *old_grid, dim3 *old_block, size_t *
     return cudaSuccess;
 }
 
+/* The architecture that a kernel of PyTorch's wheels was built for: the newest of theirs that the device can run. */
+static int built_for(void) {
+    static const int architectures[] = {75, 80, 86, 90, 100, 120};
+    int found = architectures[0];
+    for (size_t i = 0; i < sizeof architectures / sizeof *architectures; i++)
+        if (architectures[i] <= capability()) found = architectures[i];
+    return found;
+}
+
 cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *found, const void *function) {
     memset(found, 0, sizeof *found);
     found->maxThreadsPerBlock = 1024;
     found->numRegs = 32;
-    found->ptxVersion = found->binaryVersion = capability();
+    found->ptxVersion = found->binaryVersion = built_for();
     found->maxDynamicSharedSizeBytes = 227 << 10;
     return cudaSuccess;
 }

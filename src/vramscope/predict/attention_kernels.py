@@ -9,6 +9,7 @@ from torch import Tensor
 from torch._ops import OpOverload
 
 from vramscope.predict.gpus import Gpu
+from vramscope.predict.torch_version import TORCH
 from vramscope.recorders.virtual_mode import Rule, VirtualMode
 
 aten = torch.ops.aten
@@ -80,12 +81,17 @@ def _copy(gradient: Tensor) -> tuple[int, ...]:
 def efficient_attention(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """Memory-efficient attention: seed and offset of the dropout, its last two results, lie in host memory.
 
+    Since torch 2.14 they are two empty numbers on the GPU where nothing is dropped.
+
     Source: ``_efficient_attention_forward`` in aten/src/ATen/native/transformers/cuda/attention.cu.
     """
     *results, seed, offset = mode.describe(func, *args, **kwargs)
+    if TORCH >= (2, 14) and _dropout(args, 5, kwargs) <= 0:
+        mode.memory.see((seed, offset))
+    else:
+        mode.memory.ignore(seed)
+        mode.memory.ignore(offset)
     mode.memory.see(results)
-    mode.memory.ignore(seed)
-    mode.memory.ignore(offset)
     return *results, seed, offset
 
 
@@ -140,8 +146,8 @@ def _kernel(gpu: Gpu, head_size: int, half: bool, dropout: bool) -> _Kernel | No
 
 def efficient_backward_scratch(
     gpu: Gpu, query: Shape, key: Shape, value_size: int, element_bytes: int, dropout: bool = False
-) -> tuple[tuple[int, ...], ...]:
-    """Bytes of memory-efficient attention's backward scratch, by what is there together.
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Bytes of memory-efficient attention's backward scratch: what goes before the kernel's workspace, and what stays.
 
     In float32, ``delta`` is ``(grad_out * out).sum(-1)`` made contiguous by head: the product, its sums and their copy.
     What remains of them is there beside the kernel's own workspace. The 16-bit kernels compute it themselves.
@@ -152,13 +158,12 @@ def efficient_backward_scratch(
     batch, heads, length, _ = query
     half = element_bytes < FLOAT_BYTES
     sums = batch * heads * length * FLOAT_BYTES
-    copies = (sums,) if heads > 1 and length > 1 else ()
     kernel = _kernel(gpu, max(query[3], value_size), half, dropout)
     own = () if kernel is None else (kernel.scratch_bytes(query, key, value_size),)
     if half:
-        return ((sums, *own),)
-    made = (sums * value_size, sums, *copies)
-    return (made,) if kernel is None else (made[:-1], (made[-1], *own))
+        return (), (sums, *own)
+    copied = heads > 1 and length > 1
+    return (sums * value_size, *((sums,) if copied else ())), (sums, *own)
 
 
 def efficient_attention_backward(gpu: Gpu) -> Rule:
@@ -168,11 +173,15 @@ def efficient_attention_backward(gpu: Gpu) -> Rule:
         gradient, query, key, value = args[:4]
         dropout = _dropout(args, 9, kwargs) > 0
         result = mode.run(func, *args, **kwargs)
-        scratch = efficient_backward_scratch(
+        goes, stays = efficient_backward_scratch(
             gpu, query.shape, key.shape, value.shape[-1], query.element_size(), dropout
         )
-        for together in scratch:
-            mode.memory.pass_through((*_copy(gradient), *together))
+        copy = [mode.scratch(size) for size in _copy(gradient)]
+        first = [mode.scratch(size) for size in goes]
+        delta = mode.scratch(stays[0])
+        first.clear()
+        mode.memory.pass_through(stays[1:])
+        del delta, copy
         return result
 
     return rule

@@ -22,6 +22,7 @@ from vramscope.recorders.virtual_mode import Rule, VirtualMode
 
 aten = torch.ops.aten
 Kernel = Callable[..., Any]
+_MEAN = 1
 
 
 @contextmanager
@@ -53,6 +54,11 @@ def composite_kernels(gpu: Gpu) -> Mapping[OpOverload, Kernel]:
         aten.rms_norm.default: rms_norm,
         aten.softmax.int: partial(_softmax, aten._softmax.default),
         aten.log_softmax.int: partial(_softmax, aten._log_softmax.default),
+        aten.linear.default: linear,
+        aten.lstm_cell.default: lstm_cell,
+        aten.gru_cell.default: gru_cell,
+        aten.one_hot.default: one_hot,
+        **dict.fromkeys((aten.ctc_loss.IntList, aten.ctc_loss.Tensor), ctc_loss),
     }
 
 
@@ -112,3 +118,69 @@ def _softmax(operator: OpOverload, input: Tensor, dim: int, dtype: torch.dtype |
     if input.dtype == torch.float16 and dtype == torch.float32:
         return operator(input, dim, True)
     return operator(input if dtype is None else input.to(dtype), dim, False)
+
+
+def _as_torch_makes_it(operator: OpOverload, *args: Any) -> Any:
+    return operator._op_dk(torch._C.DispatchKey.CompositeImplicitAutograd, *args)
+
+
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Any:
+    """A bias is added in place to the product of an input that cannot be read as rows; fakes take another tensor.
+
+    Source: ``linear`` in aten/src/ATen/native/Linear.cpp.
+    """
+    if bias is None or input.dim() == 2 or input.is_contiguous():
+        return _as_torch_makes_it(aten.linear.default, input, weight, bias)
+    return torch.matmul(input, weight.t()).add_(bias)
+
+
+def lstm_cell(
+    input: Tensor,
+    hx: list[Tensor],
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor | None = None,
+    b_hh: Tensor | None = None,
+) -> Any:
+    """Two products and one fused kernel. Source: ``LSTMCell`` in aten/src/ATen/native/RNN.cpp."""
+    hidden, cell = hx
+    products = torch.matmul(input, w_ih.t()), torch.matmul(hidden, w_hh.t())
+    return aten._thnn_fused_lstm_cell(*products, cell, b_ih, b_hh)[:2]
+
+
+def gru_cell(
+    input: Tensor, hx: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None = None, b_hh: Tensor | None = None
+) -> Any:
+    """Two products and one fused kernel. Source: ``GRUCell`` in aten/src/ATen/native/RNN.cpp."""
+    products = torch.matmul(input, w_ih.t()), torch.matmul(hx, w_hh.t())
+    return aten._thnn_fused_gru_cell(*products, hx, b_ih, b_hh)[0]
+
+
+def one_hot(self: Tensor, num_classes: int = -1) -> Any:
+    """Zeros, with ones put in: CUDA trusts the number of classes. Source: aten/src/ATen/native/Onehot.cpp."""
+    if num_classes < 1 or not self.numel():
+        return _as_torch_makes_it(aten.one_hot.default, self, num_classes)
+    zeros = torch.zeros([*self.shape, num_classes], dtype=self.dtype, device=self.device)
+    return zeros.scatter_(-1, self.unsqueeze(-1), 1)
+
+
+def ctc_loss(
+    log_probs: Tensor,
+    targets: Tensor,
+    input_lengths: Any,
+    target_lengths: Any,
+    blank: int = 0,
+    reduction: int = 1,
+    zero_infinity: bool = False,
+) -> Any:
+    """Lengths, which are read on the host if they are tensors, become a tensor on the GPU.
+
+    Source: ``ctc_loss`` in aten/src/ATen/native/LossCTC.cpp.
+    """
+    losses = aten._ctc_loss(log_probs, targets, input_lengths, target_lengths, blank, zero_infinity)[0]
+    if zero_infinity:
+        losses = torch.where(losses == float("inf"), torch.zeros((), dtype=losses.dtype), losses)
+    if reduction == _MEAN:
+        lengths = torch.empty(len(target_lengths), dtype=losses.dtype).clamp_min(1)
+        return (losses / lengths).mean()
+    return losses.sum() if reduction else losses

@@ -12,20 +12,25 @@ from torch import Tensor
 from torch._ops import OpOverload
 
 from vramscope.predict.attention_kernels import attention_rules
+from vramscope.predict.cells import cell_rules
 from vramscope.predict.cuda_kernels import composite_rules
 from vramscope.predict.embedding import embedding_rules
 from vramscope.predict.gpus import Gpu
+from vramscope.predict.im2col import im2col_rules
+from vramscope.predict.losses import cuda_loss_rules
 from vramscope.predict.norms import norm_rules
-from vramscope.predict.reductions import Reduction, reduction_scratch
+from vramscope.predict.reduction_rules import reduction_rules
+from vramscope.predict.sorting import sorting_rules
+from vramscope.predict.torch_version import TORCH
 from vramscope.recorders.artefacts import ARTEFACTS, in_engine
 from vramscope.recorders.cpu_rules import in_order
+from vramscope.recorders.python_kernels import python_kernels
 from vramscope.recorders.substitutes import SUBSTITUTES
 from vramscope.recorders.virtual_mode import Rule, VirtualMode
 
 aten = torch.ops.aten
 INDEX_BYTES = 8
 LT_WORKSPACE_BYTES = 1024**2
-TORCH = tuple(map(int, torch.__version__.split(".")[:2]))
 _MATRIX_PRODUCTS = (
     aten.mm.default,
     aten.addmm.default,
@@ -42,12 +47,14 @@ def cuda_rules(gpu: Gpu) -> Mapping[OpOverload, Rule]:
     return {
         **ARTEFACTS,
         **SUBSTITUTES,
+        **python_kernels(),
         **composite_rules(gpu),
         **dict.fromkeys(_MATRIX_PRODUCTS, products.rule),
         **dict.fromkeys(_in_place_foreach(), nothing_new),
         # native_dropout_cuda, aten/src/ATen/native/cuda/Dropout.cu: the mask before the result
         aten.native_dropout.default: in_order(1, 0),
-        **dict.fromkeys((aten.sum.dim_IntList, aten.sum.default, aten.mean.dim, aten.mean.default), reduces(gpu)),
+        **reduction_rules(gpu),
+        **cuda_loss_rules(gpu),
         **norm_rules(gpu),
         **dict.fromkeys((aten._softmax.default, aten._log_softmax.default), softmax),
         aten._safe_softmax.default: safe_softmax,
@@ -56,6 +63,9 @@ def cuda_rules(gpu: Gpu) -> Mapping[OpOverload, Rule]:
         aten.index_put.default: index_put,
         aten._index_put_impl_.default: index_put,
         **embedding_rules(gpu),
+        **sorting_rules(gpu),
+        **cell_rules(),
+        **im2col_rules(),
         **attention_rules(gpu),
         aten.lift_fresh.default: on_the_host,
     }
@@ -77,23 +87,6 @@ def nothing_new(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwar
     if any(tensor.dim() == 0 for tensor in args[0]):
         return mode.run(func, *args, **kwargs)
     return None
-
-
-def reduces(gpu: Gpu) -> Rule:
-    """Sums and means: the result, and partial results where several thread blocks share one."""
-
-    def rule(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        result = mode.run(func, *args, **kwargs)
-        given, outputs = args[0], result.numel()
-        if outputs and given.numel() > outputs:
-            dimensions = args[1] if len(args) > 1 and args[1] else range(given.dim())
-            fastest = given.dim() - 1 in {dimension % given.dim() for dimension in dimensions}
-            everything = len(tuple(dimensions)) == given.dim()
-            reduction = Reduction(outputs, given.numel() // outputs, fastest, everything)
-            mode.memory.pass_through(reduction_scratch(reduction, gpu))
-        return result
-
-    return rule
 
 
 class CublasWorkspaces:

@@ -7,20 +7,27 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
+from vramscope.predict.cub import radix_sort_bytes, scan_by_key_bytes, scan_bytes, unique_bytes
 from vramscope.predict.gpus import Gpu
+from vramscope.predict.torch_version import TORCH
+from vramscope.recorders.losses import argument
 from vramscope.recorders.virtual_mode import Rule, VirtualMode
 
 aten = torch.ops.aten
 _UNSORTED_UP_TO = 3072
 _ROWS_PER_THREAD = 10
 _COUNTER_BYTES = 8
-_CUB_BYTES = 1
-"""The least that CUB asks for as temporary storage; how much it is beyond that, its kernels' occupancy decides."""
+_MAXIMA = 2
 
 
 def embedding_rules(gpu: Gpu) -> Mapping[OpOverload, Rule]:
     """The rules of a GPU for embeddings, by operator."""
-    return {aten.embedding.default: embedding, aten.embedding_dense_backward.default: embedding_backward(gpu)}
+    return {
+        aten.embedding.default: embedding,
+        aten.embedding_dense_backward.default: embedding_backward(gpu),
+        **dict.fromkeys((aten._embedding_bag.default, aten._embedding_bag_forward_only.default), embedding_bag),
+        aten._embedding_bag_backward.default: embedding_bag_backward(gpu),
+    }
 
 
 def embedding(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -51,9 +58,9 @@ def sums_in_place(indices: int, weights: int, gpu: Gpu) -> bool:
 def embedding_backward(gpu: Gpu) -> Rule:
     """The gradient of ``nn.Embedding``'s weight.
 
-    Up to 3072 indices a kernel works without sorting. Beyond, there are sorted and original indices and, while they are
-    sorted, their range; then where the rows of each weight begin, how they are divided into partial sums, and these
-    sums, in float32 where the gradient has 16 bits.
+    Up to 3072 indices a kernel works without sorting, unless it matters how often each occurs. Beyond, there are sorted
+    and original indices and, while they are sorted, their range; then where the rows of each weight begin, how they are
+    divided into partial sums, and these sums, in float32 where the gradient has 16 bits.
 
     Source: ``embedding_dense_backward_cuda`` in aten/src/ATen/native/cuda/Embedding.cu, and
     ``embedding_backward_cuda_kernel`` in EmbeddingBackwardKernel.cu.
@@ -63,30 +70,101 @@ def embedding_backward(gpu: Gpu) -> Rule:
         gradient, indices, weights = args[:3]
         held = [_contiguous(mode, part) for part in (indices, gradient) if not part.is_contiguous()]
         count = indices.numel()
-        if count <= _UNSORTED_UP_TO:
+        by_frequency = len(args) > 4 and args[4]
+        if count <= _UNSORTED_UP_TO and not by_frequency:
             return mode.run(func, *args, **kwargs)
-        held += [_indices(mode, indices) for _ in range(2)]
-        mode.memory.pass_through((count * indices.element_size(), _CUB_BYTES))
+        held.append(_sorted(mode, indices, weights, gpu))
+        held += [_counts(mode, indices)] if by_frequency else []
         result = mode.run(func, *args, **kwargs)
-        held += [_indices(mode, indices)]
-        mode.memory.pass_through((_COUNTER_BYTES, count * indices.element_size(), _CUB_BYTES))
-        mode.memory.pass_through(_division(gradient, indices, weights, gpu))
+        _sum_up(mode, gradient, indices, weights, gpu, bags=False)
         del held
         return result
 
     return rule
 
 
-def _division(gradient: Tensor, indices: Tensor, weights: int, gpu: Gpu) -> tuple[int, ...]:
-    """Bytes of what says how rows are divided into partial sums, and of these sums."""
+def embedding_bag(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Sizes of bags, the bag of every index, then the bags; the maximum's places only where maxima are taken.
+
+    Source: ``_embedding_bag_cuda`` in aten/src/ATen/native/cuda/EmbeddingBag.cu.
+    """
+    results = list(mode.describe(func, *args, **kwargs))
+    indices, offsets = args[1:3]
+    if argument(args, kwargs, 4, "mode", 0) != _MAXIMA:
+        results[3] = mode.describe(aten.new_empty.default, indices, [0])
+    results[1] = mode.describe(aten.empty_like.default, indices, memory_format=torch.contiguous_format)
+    results[2] = mode.describe(aten.empty_like.default, offsets)
+    for place in (2, 1, 0, 3):
+        mode.memory.see(results[place])
+    return tuple(results)
+
+
+def embedding_bag_backward(gpu: Gpu) -> Rule:
+    """The gradient of a table whose rows were summed in bags: as `embedding_backward`, whatever the number of indices.
+
+    Source: ``embedding_bag_backward_cuda_sum_avg`` in aten/src/ATen/native/cuda/EmbeddingBag.cu.
+    """
+
+    def rule(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        gradient, indices, weights, by_frequency, kind, sparse = args[0], args[1], *args[6:10]
+        if kind == _MAXIMA or sparse or not indices.numel():
+            return mode.run(func, *args, **kwargs)
+        held = [_contiguous(mode, gradient)] if not gradient.is_contiguous() else []
+        held.append(_sorted(mode, indices, weights, gpu))
+        held += [_counts(mode, indices)] if by_frequency else []
+        result = mode.run(func, *args, **kwargs)
+        _sum_up(mode, gradient, indices, weights, gpu, bags=True)
+        del held
+        return result
+
+    return rule
+
+
+def _sorted(mode: VirtualMode, indices: Tensor, weights: int, gpu: Gpu) -> Any:
+    """Sorted and original indices, and while they are sorted, their range and CUB's storage.
+
+    Since torch 2.13 only as many bits are looked at as the number of weights has.
+    """
+    made = [_indices(mode, indices) for _ in range(2)]
+    bits = max(weights - 1, 1).bit_length() if TORCH >= (2, 13) else 8 * indices.element_size()
+    scratch = radix_sort_bytes(indices.numel(), indices.element_size(), bits, gpu)
+    mode.memory.pass_through((indices.numel() * indices.element_size(), scratch))
+    return made
+
+
+def _counts(mode: VirtualMode, indices: Tensor) -> Any:
+    """How often each index occurs, counted from either end."""
+    made = _indices(mode, indices)
+    for _ in range(2):
+        mode.memory.pass_through((scan_by_key_bytes(indices.numel()),))
+    return made
+
+
+def _sum_up(mode: VirtualMode, gradient: Tensor, indices: Tensor, weights: int, gpu: Gpu, *, bags: bool) -> None:
+    """Where the rows of each weight begin, how they are divided into partial sums, and these sums."""
+    starts = _indices(mode, indices)
+    segments = mode.scratch(_COUNTER_BYTES)
+    count = indices.numel()
+    mode.memory.pass_through((count * indices.element_size(), unique_bytes(count, gpu)))
+    division, sums = _division(gradient, indices, weights, gpu, bags=bags)
+    held = [mode.scratch(size) for size in division]
+    mode.memory.pass_through((scan_bytes(min(count, weights)),))
+    mode.memory.pass_through(sums)
+    del held[:], segments, starts
+
+
+def _division(
+    gradient: Tensor, indices: Tensor, weights: int, gpu: Gpu, *, bags: bool
+) -> tuple[tuple[int, int], tuple[int, ...]]:
+    """Bytes of what says how rows are divided into partial sums; then of their number, places, and these sums."""
     count, index_bytes, width = indices.numel(), indices.element_size(), gradient.shape[-1]
     sums, starts = partial_sums(count, weights), min(count, weights) * index_bytes
     wide = torch.promote_types(gradient.dtype, torch.float32)
-    how = (_COUNTER_BYTES, starts, starts, _COUNTER_BYTES, sums * index_bytes)
-    if not sums_in_place(count, weights, gpu):
-        return (*how, sums * width * wide.itemsize)
+    how = (_COUNTER_BYTES, sums * index_bytes)
+    if bags or not sums_in_place(count, weights, gpu):
+        return (starts, starts), (*how, sums * width * wide.itemsize)
     copy = (weights * width * wide.itemsize,) if wide != gradient.dtype else ()
-    return (*how, sums * index_bytes, *copy)
+    return (starts, starts), (*how, sums * index_bytes, *copy)
 
 
 def _contiguous(mode: VirtualMode, tensor: Tensor) -> Any:

@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch._ops import OpOverload
 
+from vramscope.recorders.python_kernels import in_python, python_kernels
 from vramscope.recorders.virtual_mode import Rule, VirtualMode
 from vramscope.units import format_size
 
@@ -17,6 +19,8 @@ _FAST_PATH = (
     "nn.MultiheadAttention's and nn.TransformerEncoderLayer's fused operator for inference: what it takes beside its "
     "result counts as 0: a lower bound"
 )
+_CHUNKS = "linear_cross_entropy of 16-bit numbers: its chunks are cut and added up as on the CPU, not as on a GPU"
+_HALVES = (torch.bfloat16, torch.float16)
 _SAID_OF = {
     aten._native_multi_head_attention.default: _FAST_PATH,
     aten._transformer_encoder_layer_fwd.default: _FAST_PATH,
@@ -40,7 +44,11 @@ class Limits:
 
     def rules(self) -> Mapping[OpOverload, Rule]:
         """Rules that note what they see and change nothing."""
-        return {aten.convolution.default: self._see_convolution, **dict.fromkeys(_SAID_OF, _say)}
+        return {
+            aten.convolution.default: self._see_convolution,
+            **dict.fromkeys(_SAID_OF, _say),
+            **dict.fromkeys(python_kernels(), _say_of_chunks),
+        }
 
     def notes(self) -> tuple[str, ...]:
         """What was left out of convolutions, which only the largest of them tells."""
@@ -64,6 +72,12 @@ class Limits:
 def _say(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     mode.note(_SAID_OF[func])
     return mode.run(func, *args, **kwargs)
+
+
+def _say_of_chunks(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    if any(isinstance(part, Tensor) and part.dtype in _HALVES for part in args):
+        mode.note(_CHUNKS)
+    return in_python(mode, func, args, kwargs)
 
 
 def window_matrix_bytes(weight: tuple[int, ...], result: tuple[int, ...], element_bytes: int) -> int:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch._ops import OpOverload
 
 from vramscope.predict.gpus import Gpu
@@ -11,6 +12,8 @@ from vramscope.recorders.virtual_mode import Rule, VirtualMode
 
 aten = torch.ops.aten
 FLOAT_BYTES = 4
+_THREADS, _WARP, _ROWS_OF_A_THREAD = 512, 32, 16
+_FEWEST_BLOCKS, _MOST_BLOCKS = 8, 128
 _HALVES = (torch.bfloat16, torch.float16)
 
 
@@ -18,7 +21,8 @@ def norm_rules(gpu: Gpu) -> Mapping[OpOverload, Rule]:
     """The rules of a GPU for norms, by operator."""
     return {
         aten.native_layer_norm.default: float32_statistics,
-        aten.native_batch_norm.default: float32_statistics,
+        aten.native_batch_norm.default: batch_norm,
+        aten.native_batch_norm_backward.default: batch_norm_backward,
         aten.native_layer_norm_backward.default: layer_norm_backward(gpu),
         aten.native_group_norm.default: group_norm,
         aten.native_group_norm_backward.default: group_norm_backward,
@@ -28,17 +32,89 @@ def norm_rules(gpu: Gpu) -> Mapping[OpOverload, Rule]:
 def float32_statistics(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """Mean and inverse deviation are float32 whatever the input is.
 
-    Source: ``layer_norm_cuda`` in aten/src/ATen/native/cuda/layer_norm_kernel.cu and ``batch_norm_cuda`` in
-    aten/src/ATen/native/cuda/Normalization.cu: the type that the input's type is accumulated in. cuDNN's batch norm
-    takes the weight's type, which it wants to be float32 (aten/src/ATen/native/cudnn/BatchNorm.cpp).
+    Source: ``layer_norm_cuda`` in aten/src/ATen/native/cuda/layer_norm_kernel.cu: the type that the input's type is
+    accumulated in.
     """
-    result, mean, deviation = mode.describe(func, *args, **kwargs)
-    if mean.dtype in _HALVES:
-        mean, deviation = (
-            mode.describe(aten._to_copy.default, part, dtype=torch.float32) for part in (mean, deviation)
-        )
-    mode.memory.see((result, mean, deviation))
-    return result, mean, deviation
+    results = _in_float32(mode, mode.describe(func, *args, **kwargs))
+    mode.memory.see(results)
+    return results
+
+
+def _in_float32(mode: VirtualMode, results: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, ...]:
+    result, *statistics = results
+    if statistics[0].dtype in _HALVES:
+        statistics = [mode.describe(aten._to_copy.default, part, dtype=torch.float32) for part in statistics]
+    return result, *statistics
+
+
+def is_native(given: Tensor, weight: Tensor | None, bias: Tensor | None, running: Tensor | None, trains: bool) -> bool:
+    """Whether PyTorch's own kernels normalise a batch, not cuDNN's.
+
+    Source: ``_select_batch_norm_backend`` in aten/src/ATen/native/Normalization.cpp.
+    """
+    if weight is None or bias is None or given.dim() < 3:
+        return True
+    halves = given.dtype == torch.bfloat16 or (given.dtype == torch.float16 and weight.dtype != torch.float32)
+    return halves or (running is None and not trains) or not torch.backends.cudnn.enabled
+
+
+def batch_norm(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Batch norm: result and statistics in float32, which PyTorch's own kernels make in evaluation too.
+
+    Source: ``batch_norm_cuda`` in aten/src/ATen/native/cuda/Normalization.cu. cuDNN's batch norm takes the weight's
+    type, which it wants to be float32 (aten/src/ATen/native/cudnn/BatchNorm.cpp).
+    """
+    given, weight, bias, running, _, trains = args[:6]
+    results = _in_float32(mode, mode.describe(func, *args, **kwargs))
+    native = is_native(given, weight, bias, running, trains)
+    if native and not trains:
+        wide = torch.promote_types(given.dtype, torch.float32)
+        statistics = (mode.describe(aten.new_empty.default, given, given.shape[1:2], dtype=wide) for _ in range(2))
+        results = results[0], *statistics
+    mode.memory.see(results)
+    if native and trains and _channels_last(given):
+        mode.memory.pass_through(_shared_statistics(given, 4))
+    return results
+
+
+def batch_norm_backward(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """The gradients; where channels lie together, two sums for each and the gradients of weight and bias come first.
+
+    Source: ``batch_norm_backward_cuda`` in aten/src/ATen/native/cuda/Normalization.cu,
+    ``batch_norm_backward_reduce_cuda_channels_last_template`` in Normalization.cuh.
+    """
+    _, given, weight, running, _, mean, _, trains = args[:8]
+    if not _channels_last(given) or not is_native(given, weight, weight, running, trains):
+        return mode.run(func, *args, **kwargs)
+    gradient, *of_parameters = mode.describe(func, *args, **kwargs)
+    sums = [mode.run(aten.empty_like.default, mean) for _ in range(2)]
+    mode.memory.see(tuple(of_parameters))
+    mode.memory.pass_through(_shared_statistics(given, 2))
+    mode.memory.see(gradient)
+    del sums
+    return gradient, *of_parameters
+
+
+def _channels_last(given: Tensor) -> bool:
+    return given.dim() == 2 or given.stride(1) == 1
+
+
+def _shared_statistics(given: Tensor, numbers: int) -> tuple[int, ...]:
+    """Bytes of what thread blocks tell each other where several see one channel, ``numbers`` each; and semaphores.
+
+    Source: ``flexible_launch_configs`` in aten/src/ATen/native/cuda/Normalization.cuh.
+    """
+    channels = given.shape[1]
+    rows = given.numel() // max(channels, 1)
+    high = min(_power_of_two(-(-rows // _ROWS_OF_A_THREAD)), _THREADS // min(_power_of_two(channels), _WARP))
+    wide = min(_power_of_two(channels), _THREADS // high)
+    blocks = min(-(-rows // (high * _ROWS_OF_A_THREAD)), _MOST_BLOCKS)
+    return (numbers * channels * blocks * FLOAT_BYTES, -(-channels // wide) * 4) if blocks >= _FEWEST_BLOCKS else ()
+
+
+def _power_of_two(value: int) -> int:
+    """The largest power of two that is at most ``value``, or 1."""
+    return 1 << (max(value, 1).bit_length() - 1)
 
 
 def layer_norm_backward_scratch(rows: int, width: int, element_bytes: int, gpu: Gpu) -> tuple[int, ...]:

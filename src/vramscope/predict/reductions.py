@@ -1,7 +1,7 @@
 """Scratch of a CUDA reduction whose inputs are split over several thread blocks.
 
 Source: ``setReduceConfig``, ``ReduceConfig`` and ``gpu_reduce_kernel`` in aten/src/ATen/native/cuda/Reduce.cuh, for
-sums and means of contiguous tensors.
+contiguous tensors.
 """
 
 from dataclasses import dataclass
@@ -13,18 +13,21 @@ _WARP = 32
 _VECTOR = 4
 _FEWEST_VALUES, _MOST_VALUES = 16, 256
 """Of one thread: ``min_values_per_thread`` and ``max_values_per_thread``."""
-_ACCUMULATOR_BYTES = 4
 _SEMAPHORE_BYTES = 4
 
 
 @dataclass(frozen=True)
 class Reduction:
-    """``inputs`` values make each of ``outputs`` results; ``fastest`` tells whether the last dimension is reduced."""
+    """``inputs`` values make each of ``outputs`` results; ``fastest`` tells whether the last dimension is reduced.
+
+    A partial result takes ``accumulator_bytes``.
+    """
 
     outputs: int
     inputs: int
     fastest: bool
     one_dimension: bool = False
+    accumulator_bytes: int = 4
 
 
 def reduction_scratch(reduction: Reduction, gpu: Gpu) -> tuple[int, ...]:
@@ -50,7 +53,7 @@ def reduction_scratch(reduction: Reduction, gpu: Gpu) -> tuple[int, ...]:
     if blocks <= 1:
         return ()
     lanes = 1 if reduction.fastest else width * vector
-    return _ACCUMULATOR_BYTES * reduction.outputs * blocks * lanes, _SEMAPHORE_BYTES * grid
+    return reduction.accumulator_bytes * reduction.outputs * blocks * lanes, _SEMAPHORE_BYTES * grid
 
 
 def _output_vector(reduction: Reduction) -> int:

@@ -15,6 +15,7 @@ from vramscope.recorders.virtual_mode import Rule, VirtualMode
 
 aten = torch.ops.aten
 _NO_TASK = -1
+_LOGITS, _POSITIVE = "BinaryCrossEntropyWithLogitsBackward0", "_saved_pos_weight"
 _ONLY_OWNER, _ONLY_STORAGE_OWNER = 4, 2
 """Reference counts of a tensor and its storage inside a dispatch mode where one C++ variable holds the tensor:
 the Python object, the stack of the call and its boxed argument add three and one."""
@@ -65,6 +66,18 @@ def in_place(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs:
     return mode.run(func, *args, **kwargs)
 
 
+def of_logits(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """The backward of binary cross entropy with logits works in what it has just made.
+
+    Source: ``binary_cross_entropy_with_logits_backward`` in torch/csrc/autograd/FunctionsManual.cpp, which avoids that
+    where a tensor is a subclass.
+    """
+    node = torch._C._current_autograd_node() if in_engine() else None
+    if node is not None and node.name() == _LOGITS and args[0] is not getattr(node, _POSITIVE):
+        return args[0]
+    return mode.run(func, *args, **kwargs)
+
+
 def grouped_mm(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """Grouped matrix products of any type, which fakes know for bfloat16 alone; others are made one after another.
 
@@ -92,5 +105,6 @@ ARTEFACTS: Mapping[OpOverload, Rule] = {
     aten.masked_scatter.default: in_place,
     aten.select_scatter.default: in_place,
     aten.slice_scatter.default: in_place,
+    **dict.fromkeys((aten.sub.Tensor, aten.mul.Tensor), of_logits),
     aten._grouped_mm.default: grouped_mm,
 }

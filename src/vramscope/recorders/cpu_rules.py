@@ -7,7 +7,9 @@ import torch
 from torch._ops import OpOverload
 
 from vramscope.recorders.artefacts import ARTEFACTS
+from vramscope.recorders.losses import loss_rules
 from vramscope.recorders.onednn import lstm_layer, lstm_layer_backward
+from vramscope.recorders.python_kernels import python_kernels
 from vramscope.recorders.substitutes import SUBSTITUTES
 from vramscope.recorders.virtual_mode import Rule, VirtualMode
 
@@ -29,6 +31,8 @@ def in_order(*order: int) -> Rule:
 CPU_RULES: Mapping[OpOverload, Rule] = {
     **ARTEFACTS,
     **SUBSTITUTES,
+    **loss_rules(),
+    **python_kernels(),
     # batch_norm_backward_cpu_template, aten/src/ATen/native/Normalization.cpp: weight, bias, input
     aten.native_batch_norm_backward.default: in_order(1, 2, 0),
     # mkldnn_convolution_backward, aten/src/ATen/native/mkldnn/Conv.cpp: input, bias, weight

@@ -71,6 +71,10 @@ class VirtualRecorder(ProfilerRecorder):
         self._memory.move_here(tensor for _, tensor in nested_tensors(tensors))
         super().mark_inputs(tensors)
 
+    def seen_so_far(self) -> list[int]:
+        """Requested bytes of all that was born, in order, and negative ones of what went, workspaces included."""
+        return [event.size for event in self._memory.events]
+
     def abandon(self) -> None:
         """Stop everything and keep nothing."""
         self._leave_modes()

@@ -78,6 +78,10 @@ class VirtualMode(TorchDispatchMode):
         with self.memory.hide():
             return func(*args, **kwargs)
 
+    def scratch(self, size: int) -> Any:
+        """A block of so many bytes, which ends with the last reference to what this returns."""
+        return self.run(aten.empty.memory_format, [size], dtype=torch.uint8)
+
     def note(self, remark: str) -> None:
         """Tell the reader of the recording, once."""
         self.notes[remark] = None

@@ -7,10 +7,15 @@ from unittest import mock
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd.profiler import record_function
+from torch.utils import _foreach_utils
 
 from vramscope.recorders.stamps import StampKind, label, open_scope
 from vramscope.recorders.virtual_memory import VirtualMemory
+
+_LISTED = [*_foreach_utils._foreach_supported_types, FakeTensor]
+"""Types that torch puts into operators over lists of tensors, as when it clips gradients."""
 
 
 @contextmanager
@@ -21,6 +26,7 @@ def patched_torch(memory: VirtualMemory) -> Iterator[None]:
         stack.enter_context(mock.patch.object(record_function, "__exit__", _exit))
         stack.enter_context(mock.patch.object(torch.utils, "swap_tensors", _swap))
         stack.enter_context(mock.patch.object(torch.UntypedStorage, "resize_", _resizing(memory)))
+        stack.enter_context(mock.patch.object(_foreach_utils, "_foreach_supported_types", _LISTED))
         yield
 
 

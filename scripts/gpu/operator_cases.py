@@ -1,0 +1,391 @@
+"""Single operators and layers, as models use them: what is predicted of each is held against what it allocates."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+SIZES = ((7, 13), (300, 1000), (5000, 70))
+"""Rows and columns of the tensors below."""
+
+
+class Make:
+    """Makes tensors and layers on a device, of a size; tensors of floating point want gradients unless told not to."""
+
+    def __init__(self, device: str, rows: int, columns: int, dtype: torch.dtype = torch.float32) -> None:
+        self.device, self.rows, self.columns, self.dtype = device, rows, columns, dtype
+
+    def floats(self, *shape: int, grad: bool = True) -> Tensor:
+        """Numbers of floating point; rows by columns if no shape is given. What they are decides nothing below."""
+        made = torch.empty(shape or (self.rows, self.columns), device=self.device, dtype=self.dtype)
+        return made.requires_grad_(grad)
+
+    def fixed(self, *shape: int) -> Tensor:
+        """The same without gradients, such as targets."""
+        return self.floats(*shape, grad=False)
+
+    def image(self) -> Tensor:
+        """Two images of three channels."""
+        return self.floats(2, 3, self.rows, self.columns)
+
+    def whole(self, *shape: int, value: int = 1, dtype: torch.dtype = torch.int64) -> Tensor:
+        """Whole numbers, all the same."""
+        return torch.full(shape or (self.rows, self.columns), value, dtype=dtype).to(self.device)
+
+    def layer(self, kind: Callable[..., nn.Module], *arguments: Any, **options: Any) -> nn.Module:
+        """A layer with its parameters on the device."""
+        return kind(*arguments, **options).to(self.device, self.dtype)
+
+
+Run = Callable[[], Any]
+CASES: dict[str, Callable[[Make], Run]] = {}
+
+
+def case(prepare: Callable[[Make], Run]) -> Callable[[Make], Run]:
+    """Enter what a function prepares, under the function's name."""
+    CASES[prepare.__name__] = prepare
+    return prepare
+
+
+def _of_one(name: str, function: Callable[[Tensor], Any], *, grad: bool = True) -> None:
+    def prepare(make: Make) -> Run:
+        given = make.floats(grad=grad)
+        return lambda: function(given)
+
+    CASES[name] = prepare
+
+
+def _of_image(name: str, function: Callable[[Tensor], Any]) -> None:
+    def prepare(make: Make) -> Run:
+        given = make.image()
+        return lambda: function(given)
+
+    CASES[name] = prepare
+
+
+def _of_layer(name: str, function: Callable[[Make], nn.Module]) -> None:
+    def prepare(make: Make) -> Run:
+        layer, given = function(make), make.floats()
+        return lambda: layer(given)
+
+    CASES[name] = prepare
+
+
+def _loss(name: str, function: Callable[..., Tensor], *others: str, classes: bool = False) -> None:
+    """A loss in all its reductions; ``others`` are further arguments, one number for each column."""
+
+    def reduced(reduction: str) -> Callable[[Make], Run]:
+        def prepare(make: Make) -> Run:
+            target = make.whole(make.rows) if classes else make.fixed()
+            options = {other: make.fixed(make.columns) for other in others}
+            given = make.floats()
+            return lambda: function(given, target, reduction=reduction, **options)
+
+        return prepare
+
+    for reduction in ("mean", "sum", "none"):
+        CASES[f"{name} {reduction}"] = reduced(reduction)
+
+
+_loss("mse_loss", functional.mse_loss)
+_loss("smooth_l1_loss", functional.smooth_l1_loss)
+_loss("huber_loss", functional.huber_loss)
+_loss("l1_loss", functional.l1_loss)
+_loss("kl_div", functional.kl_div)
+_loss("poisson_nll_loss", functional.poisson_nll_loss)
+_loss("soft_margin_loss", functional.soft_margin_loss)
+_loss("multilabel_soft_margin_loss", functional.multilabel_soft_margin_loss)
+_loss("binary_cross_entropy", functional.binary_cross_entropy)
+_loss("binary_cross_entropy weighted", functional.binary_cross_entropy, "weight")
+_loss("binary_cross_entropy_with_logits", functional.binary_cross_entropy_with_logits)
+_loss("binary_cross_entropy_with_logits weighted", functional.binary_cross_entropy_with_logits, "weight")
+_loss("binary_cross_entropy_with_logits positive", functional.binary_cross_entropy_with_logits, "pos_weight")
+_loss("cross_entropy", functional.cross_entropy, classes=True)
+_loss("cross_entropy weighted", functional.cross_entropy, "weight", classes=True)
+_loss("cross_entropy of probabilities", functional.cross_entropy)
+_loss("multi_margin_loss", functional.multi_margin_loss, classes=True)
+
+
+@case
+def cross_entropy_smoothed(make: Make) -> Run:
+    given, target = make.floats(), make.whole(make.rows)
+    return lambda: functional.cross_entropy(given, target, label_smoothing=0.1)
+
+
+@case
+def cross_entropy_of_places(make: Make) -> Run:
+    given, target = make.floats(2, 5, make.rows, make.columns), make.whole(2, make.rows, make.columns)
+    return lambda: functional.cross_entropy(given, target, reduction="none")
+
+
+@case
+def multilabel_margin_loss(make: Make) -> Run:
+    given, target = make.floats(), make.whole()
+    return lambda: functional.multilabel_margin_loss(given, target)
+
+
+@case
+def cosine_embedding_loss(make: Make) -> Run:
+    first, second, target = make.floats(), make.floats(), make.whole(make.rows)
+    return lambda: functional.cosine_embedding_loss(first, second, target)
+
+
+@case
+def triplet_margin_loss(make: Make) -> Run:
+    anchor, near, far = make.floats(), make.floats(), make.floats()
+    return lambda: functional.triplet_margin_loss(anchor, near, far)
+
+
+@case
+def ctc_loss(make: Make) -> Run:
+    given, target = make.floats(make.rows, 3, 20), make.whole(3, 4)
+    return lambda: functional.ctc_loss(given.log_softmax(-1), target, [make.rows] * 3, [4] * 3)
+
+
+@case
+def ctc_loss_with_lengths_as_tensors(make: Make) -> Run:
+    given, target = make.floats(make.rows, 3, 20), make.whole(3, 4)
+    lengths = make.whole(3, value=make.rows), make.whole(3, value=4)
+    return lambda: functional.ctc_loss(given.log_softmax(-1), target, *lengths)
+
+
+for _name, _function in {
+    "sum": torch.sum,
+    "sum of rows": lambda x: x.sum(-1),
+    "sum of columns": lambda x: x.sum(0),
+    "mean": torch.mean,
+    "logsumexp": lambda x: x.logsumexp(-1),
+    "logsumexp of columns": lambda x: x.logsumexp(0),
+    "amax": lambda x: x.amax(-1),
+    "max of rows": lambda x: x.max(-1).values,
+    "argmax": lambda x: x.argmax(-1),
+    "argmax of all": torch.argmax,
+    "std": lambda x: x.std(-1),
+    "var of columns": lambda x: x.var(0),
+    "var of all": torch.var,
+    "norm": lambda x: x.norm(dim=-1),
+    "norm of all": torch.norm,
+    "normalize": lambda x: functional.normalize(x, dim=-1),
+    "softmax": lambda x: x.softmax(-1),
+    "log_softmax": lambda x: x.log_softmax(-1),
+    "log_sigmoid": functional.logsigmoid,
+    "gelu": functional.gelu,
+    "silu": functional.silu,
+    "softplus": functional.softplus,
+    "clamp": lambda x: x.clamp(0, 1),
+    "dropout": lambda x: functional.dropout(x, 0.1, training=True),
+    "alpha_dropout": lambda x: functional.alpha_dropout(x, 0.1, training=True),
+    "gumbel_softmax": functional.gumbel_softmax,
+    "cumsum": lambda x: x.cumsum(-1),
+    "roll": lambda x: x.roll(1, 0),
+    "tril": torch.tril,
+    "repeat_interleave": lambda x: x.repeat_interleave(3, 0),
+    "pad": lambda x: functional.pad(x, (1, 2, 3, 4)),
+    "sort": lambda x: x.sort(-1).values,
+    "sort of columns": lambda x: x.sort(0).values,
+    "topk": lambda x: x.topk(5).values,
+}.items():
+    _of_one(_name, _function)
+
+for _name, _function in {
+    "sum of a mask": lambda x: (x > 0).sum(),
+    "sum of a mask's rows": lambda x: (x > 0).sum(-1),
+    "any": lambda x: (x > 0).any(-1),
+    "all of numbers": torch.all,
+    "prod": lambda x: x.prod(-1),
+    "cumsum of a mask": lambda x: (x > 0).cumsum(-1),
+    "one_hot": lambda x: functional.one_hot(torch.ones(x.shape, dtype=torch.int64, device=x.device), 20),
+    "argsort of whole numbers": lambda x: x.to(torch.int64).flatten().argsort(),
+    "bernoulli": torch.bernoulli,
+}.items():
+    _of_one(_name, _function, grad=False)
+
+for _name, _function in {
+    "reflection pad": lambda x: functional.pad(x, (1, 2, 3, 4), "reflect"),
+    "circular pad": lambda x: functional.pad(x, (1, 2, 3, 4), "circular"),
+    "max_pool2d": lambda x: functional.max_pool2d(x, 3, 2, 1),
+    "avg_pool2d": lambda x: functional.avg_pool2d(x, 3, 2, 1),
+    "adaptive_avg_pool2d": lambda x: functional.adaptive_avg_pool2d(x, 3),
+    "adaptive_max_pool2d": lambda x: functional.adaptive_max_pool2d(x, 3),
+    "global average": lambda x: functional.adaptive_avg_pool2d(x, 1),
+    "local_response_norm": lambda x: functional.local_response_norm(x, 3),
+    "instance_norm": functional.instance_norm,
+    "unfold": lambda x: functional.unfold(x, 3),
+    "unfold smaller": lambda x: functional.unfold(x, (3, 2), stride=(3, 3)),
+    "bicubic": lambda x: functional.interpolate(x, scale_factor=2, mode="bicubic"),
+    "bilinear": lambda x: functional.interpolate(x, scale_factor=0.5, mode="bilinear", antialias=True),
+    "dropout2d": lambda x: functional.dropout2d(x, 0.1),
+    "pixel_shuffle": lambda x: functional.pixel_shuffle(x.transpose(0, 1).repeat(1, 2, 1, 1), 2),
+}.items():
+    _of_image(_name, _function)
+
+_of_layer("linear", lambda make: make.layer(nn.Linear, make.columns, 8))
+_of_layer("layer_norm", lambda make: make.layer(nn.LayerNorm, make.columns))
+_of_layer("rms_norm", lambda make: make.layer(nn.RMSNorm, make.columns))
+_of_layer("batch_norm of rows", lambda make: make.layer(nn.BatchNorm1d, make.columns))
+_of_layer("batch_norm in evaluation", lambda make: make.layer(nn.BatchNorm1d, make.columns).eval())
+_of_layer("lstm cell", lambda make: make.layer(nn.LSTMCell, make.columns, 7))
+_of_layer("gru cell", lambda make: make.layer(nn.GRUCell, make.columns, 7))
+_of_layer("rnn cell", lambda make: make.layer(nn.RNNCell, make.columns, 7))
+_of_layer("prelu", lambda make: make.layer(nn.PReLU, make.columns))
+
+
+@case
+def linear_of_transposed(make: Make) -> Run:
+    layer, given = make.layer(nn.Linear, make.columns, 8), make.floats(3, make.rows, make.columns)
+    return lambda: layer(given.transpose(0, 1))
+
+
+@case
+def group_norm(make: Make) -> Run:
+    layer, given = make.layer(nn.GroupNorm, 2, 4), make.floats(2, 4, make.rows, make.columns)
+    return lambda: layer(given)
+
+
+@case
+def multihead_attention(make: Make) -> Run:
+    layer, given = make.layer(nn.MultiheadAttention, 16, 2, batch_first=True), make.floats(2, min(make.rows, 300), 16)
+    return lambda: layer(given, given, given)[0]
+
+
+@case
+def matrix_product(make: Make) -> Run:
+    first, second = make.floats(), make.floats(make.columns, 5)
+    return lambda: first @ second
+
+
+@case
+def einsum(make: Make) -> Run:
+    first, second = make.floats(), make.floats(make.rows, 5)
+    return lambda: torch.einsum("bi,bj->ij", first, second)
+
+
+@case
+def where(make: Make) -> Run:
+    first, second = make.floats(), make.floats()
+    return lambda: torch.where(first > 0, first, second)
+
+
+@case
+def masked_fill(make: Make) -> Run:
+    given, mask = make.floats(), make.whole(dtype=torch.bool)
+    return lambda: given.masked_fill(mask, -1e9)
+
+
+@case
+def index(make: Make) -> Run:
+    given, places = make.floats(), make.whole(50)
+    return lambda: given[places]
+
+
+@case
+def gather(make: Make) -> Run:
+    given, places = make.floats(), make.whole(make.rows, 3)
+    return lambda: given.gather(-1, places)
+
+
+@case
+def index_add(make: Make) -> Run:
+    given, places = make.floats(), make.whole(make.rows)
+    return lambda: torch.zeros(20, make.columns, device=make.device, dtype=make.dtype).index_add(0, places, given)
+
+
+@case
+def scatter_add(make: Make) -> Run:
+    given, places = make.floats(), make.whole()
+    return lambda: torch.zeros_like(given).scatter_add(0, places, given)
+
+
+@case
+def embedding(make: Make) -> Run:
+    table, words = make.floats(100, 16), make.whole()
+    return lambda: functional.embedding(words, table)
+
+
+@case
+def embedding_of_many_words(make: Make) -> Run:
+    table, words = make.floats(50_257, 16), make.whole(20 * make.rows)
+    return lambda: functional.embedding(words, table)
+
+
+@case
+def embedding_by_frequency(make: Make) -> Run:
+    table, words = make.floats(100, 16), make.whole(make.rows)
+    return lambda: functional.embedding(words, table, scale_grad_by_freq=True)
+
+
+@case
+def embedding_bag(make: Make) -> Run:
+    table, words = make.floats(100, 16), make.whole()
+    return lambda: functional.embedding_bag(words, table, mode="sum")
+
+
+@case
+def embedding_bag_means(make: Make) -> Run:
+    table, words, bags = make.floats(50_257, 16), make.whole(make.rows), make.whole(5)
+    return lambda: functional.embedding_bag(words, table, bags)
+
+
+@case
+def embedding_bag_maxima(make: Make) -> Run:
+    table, words, bags = make.floats(100, 16), make.whole(make.rows), make.whole(5)
+    return lambda: functional.embedding_bag(words, table, bags, mode="max")
+
+
+@case
+def clipped_gradients(make: Make) -> Run:
+    parameters = [make.floats(), make.floats(make.rows), make.floats(300, 300)]
+    for parameter in parameters:
+        parameter.grad = torch.empty_like(parameter)
+    return lambda: nn.utils.clip_grad_norm_(parameters, 1.0)
+
+
+@case
+def sort_of_long_rows(make: Make) -> Run:
+    given = make.floats(max(make.rows // 100, 1), 20_000)
+    return lambda: given.sort(-1).values
+
+
+@case
+def sort_of_many_rows(make: Make) -> Run:
+    given = make.floats(make.rows // 2 + 128, 5000)
+    return lambda: given.sort(-1).values
+
+
+@case
+def topk_of_long_rows(make: Make) -> Run:
+    given = make.floats(max(make.rows // 100, 1), 20_000)
+    return lambda: given.topk(8).values
+
+
+@case
+def chunked_cross_entropy(make: Make) -> Run:
+    given, weight, target = make.floats(make.rows, 32), make.floats(make.columns, 32), make.whole(make.rows)
+    if not hasattr(functional, "linear_cross_entropy"):
+        return lambda: functional.cross_entropy(given @ weight.t(), target)
+    options = nn.LinearCrossEntropyOptions()
+    return lambda: functional.linear_cross_entropy(given, weight, target, options=options)
+
+
+def _attention(dtype: torch.dtype, masked: bool = False, **options: Any) -> Callable[[Make], Run]:
+    def prepare(make: Make) -> Run:
+        make = Make(make.device, make.rows, make.columns, dtype)
+        query, key, value = (make.floats(2, 4, 128, 64) for _ in range(3))
+        mask = make.whole(128, 128, dtype=torch.bool).tril() if masked else None
+        return lambda: functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, **options)
+
+    return prepare
+
+
+CASES["attention float32"] = _attention(torch.float32)
+CASES["attention float32 masked"] = _attention(torch.float32, masked=True)
+CASES["attention float32 dropout"] = _attention(torch.float32, dropout_p=0.1)
+CASES["attention bfloat16 causal"] = _attention(torch.bfloat16, is_causal=True)
+CASES["attention bfloat16 masked"] = _attention(torch.bfloat16, masked=True)
+CASES["attention bfloat16 dropout"] = _attention(torch.bfloat16, dropout_p=0.1)
+DIFFERS = {
+    "chunked_cross_entropy": "a few numbers of eight bytes",
+}
+"""Cases whose events are known not to be predicted one by one, and why; their peaks are."""

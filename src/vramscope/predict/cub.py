@@ -1,0 +1,72 @@
+"""The temporary storage of CUB, the library of NVIDIA's that PyTorch sorts, scans and selects with.
+
+Sizes follow from how many tiles a thread block each takes, which CUB chooses by the GPU's compute capability.
+
+Source: cub/device/dispatch/dispatch_radix_sort.cuh, dispatch_scan.cuh and dispatch_unique_by_key.cuh; the elements of a
+tile by what torch 2.11 to 2.14 ask for.
+"""
+
+from collections.abc import Sequence
+
+from vramscope.predict.gpus import Gpu
+from vramscope.predict.torch_version import TORCH
+
+_ALIGNMENT = 256
+_DIGIT_BITS, _DIGITS = 8, 256
+_COUNT_BYTES, _PLACE_BYTES = 8, 4
+_ONE_TILE = 2304
+_STATE_BYTES, _SPARE_TILES = 16, 32
+_AMPERE, _HOPPER, _BLACKWELL = (8, 0), (9, 0), (10, 0)
+_SORTED = {(4, 4): (2816, 3840, 5760), (4, 8): (2816, 3072, 5376), (8, 8): (2816, 3840, 4608)}
+"""Elements of a tile, by bytes of a key and of its index: before capability 8.0, before 9.0, from then on."""
+_SCANNED, _SCANNED_BY_KEY = 896, 1536
+_SELECTED = 320
+_TUNED = ({_AMPERE: 1792, _HOPPER: 4608, _BLACKWELL: 3840}, {_AMPERE: 1344, _HOPPER: 4928, _BLACKWELL: 4928})
+"""Where a GPU has a tile of its own to select with: before torch 2.13, and from then on."""
+
+
+def radix_sort_bytes(elements: int, key_bytes: int, bits: int, gpu: Gpu, index_bytes: int = 8) -> int:
+    """Bytes to sort keys of which ``bits`` are looked at, each with an index.
+
+    Counts of digits for every pass over eight bits, a place for every tile and digit, and room for the keys and indices
+    of a pass, unless there is one pass alone. Up to 2304 elements one thread block sorts, with nothing. Keys of fewer
+    than four bytes are sorted in another way, which takes 4 to 5 MB more that are not counted.
+
+    Example:
+        100,000 keys of eight bytes below 300, on an A100: nine bits, so two passes of 2048 bytes, 27 tiles of 3840 by
+        1024 bytes, 800,000 bytes each for keys and indices, and 256 for counters of passes; with what alignment may
+        cost, 1,632,255 bytes.
+    """
+    if elements <= _ONE_TILE:
+        return 1
+    passes = -(-bits // _DIGIT_BITS)
+    room = [elements * key_bytes, elements * index_bytes] if passes > 1 else []
+    if (key_bytes, index_bytes) not in _SORTED:
+        return together(room)
+    tiles = -(-elements // _SORTED[key_bytes, index_bytes][(gpu.capability >= _AMPERE) + (gpu.capability >= _HOPPER)])
+    return together([passes * _DIGITS * _COUNT_BYTES, tiles * _DIGITS * _PLACE_BYTES, *room, passes * _COUNT_BYTES])
+
+
+def scan_bytes(elements: int) -> int:
+    """Bytes for running sums."""
+    return _states(elements, _SCANNED)
+
+
+def scan_by_key_bytes(elements: int) -> int:
+    """Bytes for running counts of equal keys."""
+    return _states(elements, _SCANNED_BY_KEY)
+
+
+def unique_bytes(elements: int, gpu: Gpu) -> int:
+    """Bytes to select the first of equal keys of eight bytes."""
+    own = _TUNED[TORCH >= (2, 13)]
+    return _states(elements, own.get(min(gpu.capability, _BLACKWELL), _SELECTED))
+
+
+def together(sizes: Sequence[int]) -> int:
+    """Bytes of one block for several arrays, each at a multiple of 256 wherever the block lies."""
+    return sum(-(-size // _ALIGNMENT) * _ALIGNMENT for size in sizes) + _ALIGNMENT - 1
+
+
+def _states(elements: int, tile: int) -> int:
+    return together([_STATE_BYTES * (-(-elements // tile) + _SPARE_TILES), 1])

@@ -1,0 +1,32 @@
+"""Windows of images written out and added up again on CUDA, in memory that begins at another size."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch._ops import OpOverload
+
+from vramscope.recorders.losses import shrunk
+from vramscope.recorders.virtual_mode import Rule, VirtualMode
+
+aten = torch.ops.aten
+
+
+def im2col_rules() -> Mapping[OpOverload, Rule]:
+    """Rules for ``nn.Unfold`` and ``nn.Fold``, by operator."""
+    return dict.fromkeys((aten.im2col.default, aten.col2im.default), resized)
+
+
+def resized(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """The result is first as large as the input, then resized: a smaller one keeps the memory.
+
+    Source: ``im2col_cuda`` in aten/src/ATen/native/cuda/Im2Col.cu, ``col2im_cuda`` in Col2Im.cu.
+    """
+    given = args[0]
+    first = mode.run(aten.empty_like.default, given, memory_format=torch.contiguous_format)
+    result = mode.describe(func, *args, **kwargs)
+    if result.numel() <= given.numel():
+        return shrunk(mode, first, tuple(result.shape))
+    mode.memory.see(result)
+    del first
+    return result

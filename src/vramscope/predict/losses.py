@@ -1,0 +1,123 @@
+"""Losses on CUDA: the order in which their kernels make what they return, and their scratch."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+
+from vramscope.predict.gpus import Gpu
+from vramscope.predict.reduction_rules import sums_to_one
+from vramscope.recorders.cpu_rules import in_order
+from vramscope.recorders.losses import argument, loss_rules
+from vramscope.recorders.virtual_mode import Rule, VirtualMode
+
+aten = torch.ops.aten
+_NONE, _MEAN = 0, 1
+_MUCH = 450
+
+
+def cuda_loss_rules(gpu: Gpu) -> Mapping[OpOverload, Rule]:
+    """The rules of a GPU for losses, by operator."""
+    ctc = CtcLoss()
+    return {
+        **loss_rules(sums_to_one(gpu)),
+        aten.log_sigmoid_forward.default: log_sigmoid,
+        aten.nll_loss2d_forward.default: nll_loss2d,
+        aten.multi_margin_loss.default: multi_margin_loss,
+        aten.multilabel_margin_loss_forward.default: multilabel_margin_loss,
+        **dict.fromkeys((aten._ctc_loss.default, aten._ctc_loss.Tensor), ctc.forward),
+        **dict.fromkeys((aten._ctc_loss_backward.default, aten._ctc_loss_backward.Tensor), ctc.backward),
+    }
+
+
+def log_sigmoid(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """The result alone: only the CPU keeps a buffer for backward.
+
+    Source: ``log_sigmoid_forward_cuda`` in aten/src/ATen/native/cuda/Activation.cpp.
+    """
+    return mode.run(aten.empty_like.default, args[0]), mode.run(aten.new_empty.default, args[0], [0])
+
+
+def nll_loss2d(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """The sum of weights first where every place has its own loss.
+
+    Source: ``nll_loss2d_forward_out_cuda_template`` in aten/src/ATen/native/cuda/NLLLoss2d.cu.
+    """
+    first, second = (1, 0) if args[3] == _NONE else (0, 1)
+    return in_order(first, second)(mode, func, args, kwargs)
+
+
+def multi_margin_loss(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """The result, and every sample's loss while they are summed.
+
+    Source: ``multi_margin_loss_cuda_out`` in aten/src/ATen/native/cuda/MultiMarginLoss.cu.
+    """
+    result = mode.run(func, *args, **kwargs)
+    if argument(args, kwargs, 5, "reduction", _MEAN) != _NONE and args[0].dim() == 2:
+        mode.memory.pass_through((args[0].shape[0] * args[0].element_size(),))
+    return result
+
+
+def multilabel_margin_loss(
+    mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Any:
+    """Which classes are targets first, then every sample's loss while they are summed, and the result.
+
+    Source: ``multilabel_margin_loss_forward_out_cuda_template`` in
+    aten/src/ATen/native/cuda/MultiLabelMarginCriterion.cu.
+    """
+    given, reduction = args[0], args[2]
+    result, is_target = mode.describe(func, *args, **kwargs)
+    mode.memory.see(is_target)
+    samples = mode.run(aten.new_empty.default, given, given.shape[:1]) if reduction and given.dim() == 2 else None
+    mode.memory.see(result)
+    del samples
+    return result, is_target
+
+
+class CtcLoss:
+    """Connectionist temporal classification by PyTorch's own kernels: the logarithms of all partial alignments.
+
+    How long the targets are is data: they are taken to fill what holds them, equally long where they lie end to end.
+
+    Source: ``ctc_loss_gpu_template`` and ``ctc_loss_backward_gpu_template`` in aten/src/ATen/native/cuda/LossCTC.cu.
+    """
+
+    def forward(self, mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Where each target begins and the lengths, then the alignments, then a loss for each sequence."""
+        logarithms, targets, _, lengths = args[:4]
+        batch = logarithms.shape[1]
+        held = [mode.run(aten.empty.memory_format, [batch], dtype=torch.int64) for _ in range(3)]
+        shape = [batch, logarithms.shape[0], 2 * self._target_length(mode, targets, lengths, batch) + 1]
+        alignments = mode.run(aten.new_empty.default, logarithms, shape)
+        losses = mode.run(aten.new_empty.default, logarithms, [batch])
+        del held
+        return losses, alignments
+
+    def backward(self, mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """The same alignments from their ends, and the gradient of the logarithms."""
+        logarithms, batch, alignments = args[1], args[1].shape[1], args[6]
+        held = [mode.run(aten.empty.memory_format, [batch], dtype=torch.int64) for _ in range(3)]
+        backwards = mode.run(aten.empty_like.default, alignments)
+        gradient = mode.run(aten.empty_like.default, logarithms, memory_format=torch.contiguous_format)
+        self._blanks(mode, logarithms, alignments)
+        del backwards, held
+        return gradient
+
+    @staticmethod
+    def _blanks(mode: VirtualMode, logarithms: Tensor, alignments: Tensor) -> None:
+        """Where there is much, what the blanks at every other place contribute is summed by operators."""
+        length, batch, labels = logarithms.shape
+        if 2 * length + 24 * batch // 10 + 2 * labels // 10 > _MUCH:
+            both = mode.run(aten.new_empty.default, alignments, [batch, length, alignments.shape[2] // 2 + 1])
+            total = mode.run_rule(aten.logsumexp.default, both, [2], True)
+            del total, both
+
+    @staticmethod
+    def _target_length(mode: VirtualMode, targets: Tensor, lengths: Any, batch: int) -> int:
+        if not isinstance(lengths, Tensor):
+            return max(lengths, default=0)
+        mode.note("ctc_loss: targets are taken to be as long as what holds them has room for")
+        return int(targets.shape[1]) if targets.dim() == 2 else -(-targets.numel() // max(batch, 1))

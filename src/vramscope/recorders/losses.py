@@ -1,0 +1,140 @@
+"""Losses that are reduced inside one operator: what they take on the way, and results that keep more than they show.
+
+Some of these make every element's loss in the result's own memory and shrink the result afterwards. A tensor that
+shrinks keeps its memory, so that a loss of four bytes holds on to as much as its input until it goes.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+
+from vramscope.recorders.virtual_mode import Rule, VirtualMode
+
+aten = torch.ops.aten
+Scratch = Callable[[VirtualMode, Tensor], None]
+_NONE, _MEAN = 0, 1
+"""``Reduction`` in aten/src/ATen/core/Reduction.h."""
+
+
+def no_scratch(mode: VirtualMode, elements: Tensor) -> None:
+    """What a device takes that sums without partial results of its own."""
+
+
+def loss_rules(scratch: Scratch = no_scratch) -> Mapping[OpOverload, Rule]:
+    """Rules for losses, by operator; ``scratch`` notes what the sum of all elements takes on the way to one number."""
+    return {
+        **dict.fromkeys((aten.mse_loss.default, aten.smooth_l1_loss.default), _of_structured_kernel(scratch)),
+        aten.huber_loss.default: huber_loss,
+        aten.soft_margin_loss.default: soft_margin_loss,
+        aten.soft_margin_loss_backward.default: soft_margin_loss_backward,
+        aten.binary_cross_entropy.default: binary_cross_entropy,
+        aten.binary_cross_entropy_backward.default: like_the_input,
+        aten.binary_cross_entropy_with_logits.default: binary_cross_entropy_with_logits,
+    }
+
+
+def argument(args: tuple[Any, ...], kwargs: Mapping[str, Any], place: int, name: str, default: Any) -> Any:
+    """An operator's argument, given by place or by name or not at all."""
+    return args[place] if len(args) > place else kwargs.get(name, default)
+
+
+def reduced(mode: VirtualMode, elements: Tensor, reduction: int) -> Tensor:
+    """``apply_loss_reduction`` in aten/src/ATen/native/Loss.cpp: a result of its own, unless nothing is reduced."""
+    if reduction == _NONE:
+        return elements
+    result: Tensor = mode.run_rule((aten.mean if reduction == _MEAN else aten.sum).default, elements)
+    return result
+
+
+def shrunk(mode: VirtualMode, tensor: Tensor, shape: tuple[int, ...] = ()) -> Tensor:
+    """The same tensor, of another shape from now on, in memory that stays as large as it was."""
+    mode.describe(aten.resize_.default, tensor, list(shape))
+    return tensor
+
+
+def _of_structured_kernel(scratch: Scratch) -> Rule:
+    def rule(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """The result at full size, which then shrinks; every element's loss besides, while it is summed.
+
+        Source: ``TORCH_META_FUNC(mse_loss)``, ``TORCH_META_FUNC(smooth_l1_loss)`` and their implementations in
+        aten/src/ATen/native/BinaryOps.cpp and Loss.cpp.
+        """
+        result = mode.run(aten.sub.Tensor, *args[:2])
+        if argument(args, kwargs, 2, "reduction", _MEAN) == _NONE:
+            return result
+        shrunk(mode, result)
+        elements = mode.run(aten.sub.Tensor, *args[:2])
+        scratch(mode, elements)
+        return result
+
+    return rule
+
+
+def huber_loss(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Every element's loss, and the sum of them. Source: ``huber_loss`` in aten/src/ATen/native/Loss.cpp."""
+    elements = mode.run(aten.sub.Tensor, *args[:2])
+    return reduced(mode, elements, argument(args, kwargs, 2, "reduction", _MEAN))
+
+
+def soft_margin_loss(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Every element's loss in the result, which then shrinks. Source: ``soft_margin_loss_out`` in Loss.cpp."""
+    result = mode.run(aten.neg.default, args[0])
+    return _shrunk_to_its_sum(mode, result, argument(args, kwargs, 2, "reduction", _MEAN))
+
+
+def soft_margin_loss_backward(
+    mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Any:
+    """``exp(-target * input)``, one tensor after another, then the gradient. Source: as `soft_margin_loss`."""
+    given, target = args[1:3]
+    negative = mode.run(aten.neg.default, target)
+    product = mode.run(aten.mul.Tensor, negative, given)
+    exponential = mode.run(aten.exp.default, product)
+    del negative, product
+    return mode.run(aten.mul.Tensor, target, exponential)
+
+
+def binary_cross_entropy(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Every element's loss in the result, which then shrinks.
+
+    Source: ``binary_cross_entropy_out_cuda`` in aten/src/ATen/native/cuda/Loss.cu, and the CPU's in Loss.cpp.
+    """
+    result = mode.run(aten.empty_like.default, args[0])
+    return _shrunk_to_its_sum(mode, result, argument(args, kwargs, 3, "reduction", _MEAN))
+
+
+def _shrunk_to_its_sum(mode: VirtualMode, result: Tensor, reduction: int) -> Tensor:
+    if reduction == _NONE:
+        return result
+    total = reduced(mode, result, reduction)
+    shrunk(mode, result)
+    del total
+    return result
+
+
+def like_the_input(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """One tensor like the input, which fakes make of several. Source: ``binary_cross_entropy_backward`` in Loss.cpp."""
+    return mode.run(aten.empty_like.default, args[1])
+
+
+def binary_cross_entropy_with_logits(
+    mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Any:
+    """The logarithms of the sigmoid, then every element's loss, then the sum.
+
+    Source: ``binary_cross_entropy_with_logits`` in Loss.cpp.
+    """
+    given, target = args[:2]
+    positive = argument(args, kwargs, 3, "pos_weight", None)
+    logarithm = mode.run_rule(aten.log_sigmoid_forward.default, given)[0]
+    if positive is not None:
+        less_one = mode.run(aten.sub.Tensor, positive, 1)
+        weight = mode.run(aten.mul.Tensor, less_one, target)
+        del less_one, weight
+    elements = mode.run(aten.rsub.Scalar, target, 1)
+    result = reduced(mode, elements, argument(args, kwargs, 4, "reduction", _MEAN))
+    del elements, logarithm
+    return result
