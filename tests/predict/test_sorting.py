@@ -36,6 +36,20 @@ def test_scan(elements, expected):
     assert scan_bytes(elements) == expected
 
 
+@pytest.mark.parametrize(
+    ("dtype", "elements", "expected"),
+    [
+        (torch.float32, 7, [28, 1023]),
+        (torch.int64, 7, [56, 1279]),
+        (torch.int32, 500_000, [4_000_000, 4_000_000, 9983]),  # summed as int64
+        (torch.float32, 1_500_000, [6_000_000, 7167]),  # 391 tiles of 3840, 32 more, 16 bytes each
+    ],
+)
+def test_running_sums_of_one_row(dtype, elements, expected):
+    assert born(lambda: torch.zeros(elements, dtype=dtype), lambda x: x.cumsum(0)) == expected
+    assert born(lambda: torch.zeros(2, elements, dtype=dtype), lambda x: x.cumsum(-1))[0] == 2 * expected[0]
+
+
 @pytest.mark.skipif(TORCH < (2, 13), reason="other tiles before torch 2.13")
 @pytest.mark.parametrize(
     ("gpu", "elements", "expected"),

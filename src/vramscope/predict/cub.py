@@ -19,7 +19,8 @@ _STATE_BYTES, _SPARE_TILES = 16, 32
 _AMPERE, _HOPPER, _BLACKWELL = (8, 0), (9, 0), (10, 0)
 _SORTED = {(4, 4): (2816, 3840, 5760), (4, 8): (2816, 3072, 5376), (8, 8): (2816, 3840, 4608)}
 """Elements of a tile, by bytes of a key and of its index: before capability 8.0, before 9.0, from then on."""
-_SCANNED, _SCANNED_BY_KEY = 896, 1536
+_NARROW, _WIDE = 4, 8
+_SCANNED, _SCANNED_NARROW, _SCANNED_BY_KEY = 896, 3840, 1536
 _SELECTED = 320
 _TUNED = ({_AMPERE: 1792, _HOPPER: 4608, _BLACKWELL: 3840}, {_AMPERE: 1344, _HOPPER: 4928, _BLACKWELL: 4928})
 """Where a GPU has a tile of its own to select with: before torch 2.13, and from then on."""
@@ -47,9 +48,11 @@ def radix_sort_bytes(elements: int, key_bytes: int, bits: int, gpu: Gpu, index_b
     return together([passes * _DIGITS * _COUNT_BYTES, tiles * _DIGITS * _PLACE_BYTES, *room, passes * _COUNT_BYTES])
 
 
-def scan_bytes(elements: int) -> int:
-    """Bytes for running sums."""
-    return _states(elements, _SCANNED)
+def scan_bytes(elements: int, element_bytes: int = 8) -> int:
+    """Bytes for running sums; of numbers of other than four or eight bytes the least that is asked for."""
+    if element_bytes == _NARROW:
+        return together([_STATE_BYTES * (-(-elements // _SCANNED_NARROW) + _SPARE_TILES)])
+    return _states(elements if element_bytes == _WIDE else 1, _SCANNED)
 
 
 def scan_by_key_bytes(elements: int) -> int:

@@ -13,6 +13,7 @@ from torch._ops import OpOverload
 
 from vramscope.predict.attention_kernels import attention_rules
 from vramscope.predict.cells import cell_rules
+from vramscope.predict.cub import scan_bytes
 from vramscope.predict.cuda_kernels import composite_rules
 from vramscope.predict.embedding import embedding_rules
 from vramscope.predict.gpus import Gpu
@@ -164,13 +165,15 @@ def safe_softmax(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwa
 
 
 def cumulative(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """Cumulative sums and products in another type: the result, then the input in that type.
+    """Cumulative sums and products: the result, the input in its type, and CUB's storage where there is one row alone.
 
-    Source: ``impl_func_cum_ops`` in aten/src/ATen/native/ReduceOps.cpp.
+    Source: ``impl_func_cum_ops`` in aten/src/ATen/native/ReduceOps.cpp, ``scan_dim`` in cuda/ScanUtils.cuh.
     """
     result = mode.run(func, *args, **kwargs)
-    if result.dtype != args[0].dtype:
-        mode.memory.pass_through((result.numel() * result.element_size(),))
+    count, element_bytes = result.numel(), result.element_size()
+    copy = (count * element_bytes,) if result.dtype != args[0].dtype else ()
+    alone = count and result.dim() and result.shape[args[1]] == count
+    mode.memory.pass_through((*copy, *((scan_bytes(count, element_bytes),) if alone else ())))
     return result
 
 
