@@ -381,12 +381,78 @@ def _attention(dtype: torch.dtype, masked: bool = False, **options: Any) -> Call
     return prepare
 
 
+@case
+def attention_of_few_queries(make: Make) -> Run:
+    make = Make(make.device, make.rows, make.columns, torch.bfloat16)
+    query, key, value = (make.floats(1, 3, make.columns, 64) for _ in range(3))
+    return lambda: functional.scaled_dot_product_attention(query, key, value)
+
+
 CASES["attention float32"] = _attention(torch.float32)
 CASES["attention float32 masked"] = _attention(torch.float32, masked=True)
 CASES["attention float32 dropout"] = _attention(torch.float32, dropout_p=0.1)
 CASES["attention bfloat16 causal"] = _attention(torch.bfloat16, is_causal=True)
 CASES["attention bfloat16 masked"] = _attention(torch.bfloat16, masked=True)
 CASES["attention bfloat16 dropout"] = _attention(torch.bfloat16, dropout_p=0.1)
+
+
+def _for_inference(run: Run) -> Run:
+    def without_gradients() -> Any:
+        with torch.inference_mode():
+            return run()
+
+    return without_gradients
+
+
+@case
+def fused_attention(make: Make) -> Run:
+    layer = make.layer(nn.MultiheadAttention, 16, 2, batch_first=True).eval()
+    given = make.fixed(2, min(make.rows, 300), 16)
+    return _for_inference(lambda: layer(given, given, given, need_weights=False)[0])
+
+
+@case
+def fused_attention_with_weights(make: Make) -> Run:
+    layer = make.layer(nn.MultiheadAttention, 16, 2, batch_first=True).eval()
+    given = make.fixed(2, min(make.rows, 300), 16)
+    return _for_inference(lambda: layer(given, given, given))
+
+
+@case
+def fused_attention_of_narrow_heads(make: Make) -> Run:
+    layer = make.layer(nn.MultiheadAttention, 16, 4, batch_first=True).eval()
+    given = make.fixed(2, min(make.rows, 300), 16)
+    return _for_inference(lambda: layer(given, given, given, need_weights=False)[0])
+
+
+@case
+def fused_attention_masked(make: Make) -> Run:
+    layer = make.layer(nn.MultiheadAttention, 16, 2, batch_first=True).eval()
+    length = min(make.rows, 300)
+    given, mask = make.fixed(2, length, 16), make.whole(length, length, value=0, dtype=torch.bool)
+    return _for_inference(lambda: layer(given, given, given, attn_mask=mask, need_weights=False)[0])
+
+
+@case
+def fused_attention_padded(make: Make) -> Run:
+    layer = make.layer(nn.MultiheadAttention, 16, 2, batch_first=True).eval()
+    length = min(make.rows, 300)
+    given, mask = make.fixed(2, length, 16), make.whole(2, length, value=0, dtype=torch.bool)
+    return _for_inference(lambda: layer(given, given, given, key_padding_mask=mask, need_weights=False)[0])
+
+
+def _encoder(**options: Any) -> Callable[[Make], Run]:
+    def prepare(make: Make) -> Run:
+        layer = make.layer(nn.TransformerEncoderLayer, 16, 2, 32, batch_first=True, **options).eval()
+        given = make.fixed(2, min(make.rows, 300), 16)
+        return _for_inference(lambda: layer(given))
+
+    return prepare
+
+
+CASES["encoder layer"] = _encoder()
+CASES["encoder layer norm first"] = _encoder(norm_first=True)
+CASES["encoder layer gelu"] = _encoder(activation="gelu")
 DIFFERS = {
     "chunked_cross_entropy": "a few numbers of eight bytes",
 }

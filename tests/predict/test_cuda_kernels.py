@@ -364,6 +364,18 @@ def test_autocast_takes_the_widest_type_of_several():
     assert born(make, under_autocast(lambda made: torch.atan2(made[0], made[0]))) == [120]
 
 
+def test_a_program_that_asks_for_autocast_is_told_of_it():
+    def asked(device):
+        with cuda_kernels(GPU), torch.autocast("cpu", dtype=torch.bfloat16):
+            return torch.is_autocast_enabled(*device), torch.get_autocast_dtype("cuda")
+
+    assert asked([]) == asked(["cuda"]) == asked(["cpu"]) == (True, torch.bfloat16)
+    with cuda_kernels(GPU):
+        assert not torch.is_autocast_enabled()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert not torch.is_autocast_enabled()
+
+
 def test_binary_cross_entropy_is_refused_as_on_cuda():
     def run(x):
         functional.binary_cross_entropy(x, x)

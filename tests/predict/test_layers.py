@@ -52,6 +52,41 @@ def test_a_gru_cell_is_two_products_and_a_kernel(rows):
     assert found[len(forward) + 1 :][:5] == [3 * part, 3 * part, part, 72, 72]
 
 
+def encoder(rows: int, **options):
+    return lambda: (nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, **options).eval(), torch.empty(2, rows, 16))
+
+
+def for_inference(made):
+    layer, given = made
+    with torch.inference_mode():
+        layer(given)
+
+
+@pytest.mark.parametrize("rows", ROWS)
+def test_an_encoder_layer_for_inference_is_one_operator(rows):
+    part, statistics = 2 * rows * 64, 2 * rows * 4
+    attention = [3 * part, part, part]  # query, key and value; their attention; its projection
+    norm = [part, statistics, statistics]
+    expected = [*attention, *norm, 2 * part, part, *norm]
+    assert without_workspaces(born(encoder(rows), for_inference)) == expected
+    expected = [*norm, *attention, *norm, 2 * part, part]
+    assert without_workspaces(born(encoder(rows, norm_first=True), for_inference)) == expected
+
+
+@pytest.mark.parametrize("rows", ROWS)
+def test_attention_with_weights_for_inference_has_scores(rows):
+    def make():
+        return nn.MultiheadAttention(16, 2, batch_first=True).eval(), torch.empty(2, rows, 16)
+
+    def run(made):
+        with torch.inference_mode():
+            made[0](*[made[1]] * 3)
+
+    part, scores = 2 * rows * 64, 2 * 2 * rows * rows * 4
+    # query, key and value, then with their bias by heads; scores; the result by heads, and projected; weights by heads
+    assert without_workspaces(born(make, run)) == [3 * part, 3 * part, scores, part, part, scores // 2]
+
+
 @pytest.mark.parametrize("rows", ROWS)
 def test_classes_one_hot_are_zeros_with_ones_put_in(rows):
     assert born(lambda: torch.zeros(rows, dtype=torch.long), lambda x: functional.one_hot(x, 7)) == [56 * rows]

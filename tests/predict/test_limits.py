@@ -39,6 +39,14 @@ class Attends(nn.Module):
     def forward(self, x):
         return nn.functional.scaled_dot_product_attention(x, x, x)
 
+class Pads(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2)
+
+    def forward(self, x):
+        return self.encoder(x, src_key_padding_mask=torch.zeros(x.shape[:2], dtype=torch.bool))
+
 def item(): return Workload(Reads(lambda x: x.sum().item()), torch.ones(3, 4))
 def condition(): return Workload(Reads(lambda x: 2 if x.sum() > 0 else 1), torch.ones(3, 4))
 def nonzero(): return Workload(Reads(lambda x: torch.nonzero(x).shape[0]), torch.ones(3, 4))
@@ -49,7 +57,7 @@ def unknown(): return Workload(Reads(lambda x: torch.ops.{space}.unknown(x)), to
 def numpy(): return Workload(Reads(lambda x: float(x.numpy().sum())), torch.ones(3, 4))
 def convolution(): return Workload(Convolves(), torch.ones(2, 3, 8, 8))
 def recurrent(): return Workload(nn.LSTM(4, 4), torch.ones(3, 2, 4))
-def fused(): return Workload(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), torch.ones(2, 4, 8))
+def padded(): return Workload(Pads(), torch.ones(2, 4, 8))
 def attention(): return Workload(Attends(), torch.ones(1, 2, 16, 64, dtype=torch.bfloat16))
 """
 
@@ -80,7 +88,7 @@ def notes(tmp_path):
         ("custom", "::scale: what its kernel takes beside its results counts as 0: a lower bound"),
         # 3 channels of 3 x 3 at 8 x 8 places of 2 images, float32: 13,824 bytes
         ("convolution", "would take 13.5 KiB"),
-        ("fused", "fused operator for inference: what it takes beside its result counts as 0: a lower bound"),
+        ("padded", "sequences are taken not to be packed, the most there can be"),
         ("recurrent", "recurrent layers for backward beside their outputs counts as 0: a lower bound"),
     ],
 )

@@ -4,7 +4,12 @@ import pytest
 import torch
 
 from vramscope.predict.attention import Attention, AttentionBackend, attention_backend
-from vramscope.predict.attention_kernels import efficient_backward_scratch, flash_backward_scratch
+from vramscope.predict.attention_kernels import (
+    efficient_backward_scratch,
+    flash_backward_scratch,
+    flash_forward_scratch,
+    flash_splits,
+)
 from vramscope.predict.cuda_rules import index_put_scratch
 from vramscope.predict.embedding import partial_sums, sums_in_place
 from vramscope.predict.gpus import find_gpu
@@ -110,6 +115,33 @@ def test_group_norm_backward(shape, of_input, weighted, expected):
 def test_flash_attention_backward(query, key_heads, expected):
     key = (query[0], key_heads, *query[2:])
     assert flash_backward_scratch(query, key, element_bytes=2) == expected
+
+
+@pytest.mark.parametrize(
+    ("query", "keys", "expected"),
+    [
+        # an A100 has 108 multiprocessors, 216 places: 173 blocks of 64 queries are four fifths of them
+        ((1, 173, 64, 64), 4096, 1),
+        # 2 * 2 * 5 blocks; 300 keys are 2 blocks of 256: one part uses 20 of 216 places, two use 40
+        ((2, 2, 300, 8), 300, 2),
+        ((2, 2, 300, 64), 256, 1),
+        # 172 blocks use 80 % of the places, and so do up to 4 parts in as many waves; 6 use 1032 of 5 * 216
+        ((1, 172, 64, 64), 4096, 6),
+        # 64 blocks; 8 blocks of keys: 64, 128, 192 places of 216, then 256 of 432, ... 512 of 648: three are enough
+        ((1, 4, 1024, 64), 2048, 3),
+        # heads of 128: blocks of 128 keys; of more than 128: of 64
+        ((1, 1, 64, 128), 300, 3),
+        ((1, 1, 64, 160), 300, 5),
+    ],
+)
+def test_keys_are_divided_where_queries_are_few(query, keys, expected):
+    assert flash_splits(find_gpu("a100-80gb"), query, keys) == expected
+
+
+def test_divided_keys_take_sums_and_results_of_each_part():
+    # 2 parts of 2 * 2 * 300 float32 sums, and 32 numbers for each, to which a head of 8 is rounded up
+    assert flash_forward_scratch(find_gpu("a100-80gb"), (2, 2, 300, 8), 300) == (9600, 307_200)
+    assert flash_forward_scratch(find_gpu("a100-80gb"), (8, 12, 1024, 64), 1024) == ()
 
 
 TILE = 64 * 64 * 4 + 16

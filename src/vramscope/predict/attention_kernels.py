@@ -1,5 +1,6 @@
 """What the kernels of attention allocate besides their results: flash and memory-efficient, forward and backward."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,22 +27,63 @@ Shape = tuple[int, int, int, int]
 def attention_rules(gpu: Gpu) -> Mapping[OpOverload, Rule]:
     """The rules of a GPU for attention, by operator."""
     return {
-        aten._scaled_dot_product_flash_attention.default: flash_attention,
+        aten._scaled_dot_product_flash_attention.default: flash_attention(gpu),
         aten._scaled_dot_product_flash_attention_backward.default: flash_attention_backward,
         aten._scaled_dot_product_efficient_attention.default: efficient_attention,
         aten._scaled_dot_product_efficient_attention_backward.default: efficient_attention_backward(gpu),
     }
 
 
-def flash_attention(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """Flash attention: where it drops out, the state of the generator is made twice.
+def flash_splits(gpu: Gpu, query: Shape, keys: int) -> int:
+    """Into how many parts the keys are divided where there are too few queries to keep the GPU busy.
+
+    The fewest that come within 85 % of the best use of its multiprocessors, two thread blocks on each.
+
+    Source: ``num_splits_heuristic`` and ``set_params_splitkv`` in
+    aten/src/ATen/native/transformers/cuda/flash_attn/flash_api.cpp.
+    """
+    batch, heads, length, head_size = query
+    width = 256 if head_size <= 64 else 128 if head_size <= 128 else 64
+    blocks, places = -(-keys // width), 2 * gpu.multiprocessors
+    tasks = batch * heads * -(-length // 64)
+    if tasks >= 0.8 * places:
+        return 1
+    used = {}
+    for splits in range(1, min(128, places, blocks) + 1):
+        if splits == 1 or -(-blocks // splits) != -(-blocks // (splits - 1)):
+            waves = tasks * splits / places
+            used[splits] = waves / math.ceil(waves)
+    return next(splits for splits, use in used.items() if use >= 0.85 * max(used.values()))
+
+
+def flash_forward_scratch(gpu: Gpu, query: Shape, keys: int) -> tuple[int, ...]:
+    """Bytes of flash attention's scratch where keys are divided: sums and results of every part, in float32."""
+    splits = flash_splits(gpu, query, keys)
+    batch, heads, length, head_size = query
+    sums = splits * batch * heads * length * FLOAT_BYTES
+    return () if splits == 1 else (sums, sums * -(-head_size // 32) * 32)
+
+
+def flash_attention(gpu: Gpu) -> Rule:
+    """Flash attention: scratch where keys are divided; where it drops out, the state of the generator is made twice.
 
     Source: ``mha_fwd`` in aten/src/ATen/native/transformers/cuda/flash_attn/flash_api.cpp.
     """
-    results = mode.run(func, *args, **kwargs)
-    if _dropout(args, 3, kwargs) > 0:
-        mode.memory.pass_through((_GENERATOR_BYTES,))
-    return results
+
+    def rule(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        query, key = args[:2]
+        dropout = _dropout(args, 3, kwargs) > 0
+        results = mode.describe(func, *args, **kwargs)
+        mode.memory.see(results[:2])
+        scratch = () if dropout else flash_forward_scratch(gpu, query.shape, key.shape[2])
+        parts = [mode.scratch(size) for size in scratch]
+        mode.memory.see(results)
+        if dropout:
+            mode.memory.pass_through((_GENERATOR_BYTES,))
+        parts.clear()
+        return results
+
+    return rule
 
 
 def _dropout(args: tuple[Any, ...], place: int, kwargs: Mapping[str, Any]) -> float:

@@ -7,9 +7,10 @@ alike.
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ from vramscope.recorders.virtual_mode import Rule, VirtualMode
 aten = torch.ops.aten
 Kernel = Callable[..., Any]
 _MEAN = 1
+_HERE = "cpu"
 
 
 @contextmanager
@@ -39,10 +41,26 @@ def cuda_kernels(gpu: Gpu) -> Iterator[None]:
                 library.impl(operator, kernel, "AutogradCPU")
             for name, kernel in autocast_kernels(cache):
                 library.impl(name, kernel, "AutocastCPU")
-        with cache.emptied_with_torchs():
+        with cache.emptied_with_torchs(), _autocast_as_on_cuda():
             yield
     finally:
         library._destroy()
+
+
+@contextmanager
+def _autocast_as_on_cuda() -> Iterator[None]:
+    """A program that asks whether autocast is on, and for which type, on a GPU is told of what stands for it here."""
+    with ExitStack() as stack:
+        for name in ("is_autocast_enabled", "get_autocast_dtype"):
+            stack.enter_context(mock.patch.object(torch, name, _of_the_cpu(getattr(torch, name))))
+        stack.enter_context(
+            mock.patch.object(torch, "get_autocast_gpu_dtype", partial(torch.get_autocast_dtype, _HERE))
+        )
+        yield
+
+
+def _of_the_cpu(question: Callable[[str], Any]) -> Callable[..., Any]:
+    return lambda device_type="cuda": question(_HERE if device_type == "cuda" else device_type)
 
 
 def composite_kernels(gpu: Gpu) -> Mapping[OpOverload, Kernel]:

@@ -16,6 +16,7 @@ from vramscope.predict.cells import cell_rules
 from vramscope.predict.cub import scan_bytes
 from vramscope.predict.cuda_kernels import composite_rules
 from vramscope.predict.embedding import embedding_rules
+from vramscope.predict.fused_transformer import fused_rules
 from vramscope.predict.gpus import Gpu
 from vramscope.predict.im2col import im2col_rules
 from vramscope.predict.losses import cuda_loss_rules
@@ -68,6 +69,7 @@ def cuda_rules(gpu: Gpu) -> Mapping[OpOverload, Rule]:
         **cell_rules(),
         **im2col_rules(),
         **attention_rules(gpu),
+        **fused_rules(gpu),
         aten.lift_fresh.default: on_the_host,
     }
 

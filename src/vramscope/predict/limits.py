@@ -15,15 +15,9 @@ from vramscope.units import format_size
 aten = torch.ops.aten
 _RECURRENT = "what cuDNN keeps of recurrent layers for backward beside their outputs counts as 0: a lower bound"
 _ATTENTION = "workspaces of cuDNN attention count as 0: a lower bound"
-_FAST_PATH = (
-    "nn.MultiheadAttention's and nn.TransformerEncoderLayer's fused operator for inference: what it takes beside its "
-    "result counts as 0: a lower bound"
-)
 _CHUNKS = "linear_cross_entropy of 16-bit numbers: its chunks are cut and added up as on the CPU, not as on a GPU"
 _HALVES = (torch.bfloat16, torch.float16)
 _SAID_OF = {
-    aten._native_multi_head_attention.default: _FAST_PATH,
-    aten._transformer_encoder_layer_fwd.default: _FAST_PATH,
     aten.mkldnn_rnn_layer.default: _RECURRENT,
     aten._cudnn_rnn.default: _RECURRENT,
     aten._scaled_dot_product_cudnn_attention.default: _ATTENTION,

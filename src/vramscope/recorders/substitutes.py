@@ -71,6 +71,12 @@ def unique(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: M
     return tuple(mode.run(empty, given, size, dtype=dtype) for size, dtype in zip(sizes, dtypes, strict=True))
 
 
+def left_aligned(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Whether a batch of padded sequences may be packed, as ``nn.TransformerEncoder`` would: taken not to be so."""
+    mode.note("nn.TransformerEncoder with a padding mask: sequences are taken not to be packed, the most there can be")
+    return False
+
+
 def _argument(args: tuple[Any, ...], place: int) -> bool:
     return len(args) > place and bool(args[place])
 
@@ -81,4 +87,5 @@ SUBSTITUTES: Mapping[OpOverload, Rule] = {
     aten.index.Tensor: index,
     aten.masked_select.default: masked_select,
     aten._unique2.default: unique,
+    aten._nested_tensor_from_mask_left_aligned.default: left_aligned,
 }
