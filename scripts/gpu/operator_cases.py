@@ -155,6 +155,8 @@ for _name, _function in {
     "sum": torch.sum,
     "sum of rows": lambda x: x.sum(-1),
     "sum of columns": lambda x: x.sum(0),
+    "sum of a transposed matrix": lambda x: x.t().sum(0),
+    "largest of a transposed matrix": lambda x: x.t().amax(-1),
     "mean": torch.mean,
     "logsumexp": lambda x: x.logsumexp(-1),
     "logsumexp of columns": lambda x: x.logsumexp(0),
@@ -310,6 +312,42 @@ def embedding(make: Make) -> Run:
 def embedding_of_many_words(make: Make) -> Run:
     table, words = make.floats(50_257, 16), make.whole(20 * make.rows)
     return lambda: functional.embedding(words, table)
+
+
+@case
+def embedding_of_narrow_indices(make: Make) -> Run:
+    table, words = make.floats(1000, 16), make.whole(20 * make.rows, dtype=torch.int32)
+    return lambda: functional.embedding(words, table)
+
+
+@case
+def bags_of_narrow_indices(make: Make) -> Run:
+    table, words = make.floats(1000, 16), make.whole(10 * make.rows, 2, dtype=torch.int32)
+    return lambda: functional.embedding_bag(words, table)
+
+
+@case
+def topk_of_wide_numbers(make: Make) -> Run:
+    given = Make(make.device, make.rows, make.columns, torch.float64).floats(4, 100_000)
+    return lambda: given.topk(2).values
+
+
+@case
+def batch_norm_of_a_transposed_matrix(make: Make) -> Run:
+    layer, given = make.layer(nn.BatchNorm1d, make.rows), make.floats()
+    return lambda: layer(given.t())
+
+
+@case
+def logsumexp_of_whole_numbers(make: Make) -> Run:
+    given = make.whole()
+    return lambda: given.logsumexp(1)
+
+
+@case
+def lstm_cell_without_bias(make: Make) -> Run:
+    layer, given = make.layer(nn.LSTMCell, make.columns, 7, bias=False), make.floats()
+    return lambda: layer(given)[0]
 
 
 @case

@@ -376,6 +376,13 @@ def test_a_program_that_asks_for_autocast_is_told_of_it():
         assert not torch.is_autocast_enabled()
 
 
+def test_what_a_program_switches_of_cudas_autocast_is_put_back():
+    before = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
+    with cuda_kernels(GPU), torch.autocast("cpu", dtype=torch.bfloat16), torch.autocast("cuda", enabled=False):
+        pass
+    assert (torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")) == before
+
+
 def test_binary_cross_entropy_is_refused_as_on_cuda():
     def run(x):
         functional.binary_cross_entropy(x, x)

@@ -35,6 +35,19 @@ def test_an_lstm_cell_is_two_products_and_a_kernel(rows):
     assert without_workspaces(born(make, lambda made: made[0](made[1]))) == expected
 
 
+@pytest.mark.parametrize("cell", [nn.LSTMCell, nn.GRUCell])
+@pytest.mark.parametrize("given", [(4, 10), (10,)])
+def test_cells_need_no_bias(cell, given):
+    shapes = []
+
+    def run(made):
+        found = made[0](made[1])
+        shapes.append((found[0] if isinstance(found, tuple) else found).shape)
+
+    born(lambda: (cell(10, 6, bias=False), torch.empty(given)), run)
+    assert shapes == [(*given[:-1], 6)]
+
+
 @pytest.mark.parametrize("rows", ROWS)
 def test_a_gru_cell_is_two_products_and_a_kernel(rows):
     def make():
@@ -142,6 +155,15 @@ def test_thread_blocks_that_share_channels_tell_each_other():
     found = born(make, run)
     # 20 thread blocks of 256 rows; four numbers for each of 70 channels, or two; 3 times 32 channels wait for others
     assert [size for size in found if size in (4 * 70 * 20 * 4, 2 * 70 * 20 * 4, 12)] == [22_400, 12, 11_200, 12]
+
+
+def test_channels_of_a_transposed_matrix_lie_apart():
+    def make():
+        return nn.BatchNorm1d(64), torch.empty(64, 4096)
+
+    part = 4 * 64 * 4096
+    counted = [size for size in born(make, lambda made: made[0](made[1].t())) if size != 8]
+    assert counted == [part, 256, 256]  # 64 float32 numbers twice, and nothing that thread blocks share
 
 
 @pytest.mark.parametrize("rows", ROWS)

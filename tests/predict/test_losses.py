@@ -4,6 +4,7 @@ import pytest
 import torch
 from tests.predict.running import ROWS, born, events, matrix, most
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from vramscope.predict.gpus import find_gpu
 
@@ -97,6 +98,50 @@ def test_binary_cross_entropy_with_logits_works_in_place(options, forward, backw
     assert [size for size in found if size != 40 * rows] == [*([40] if "pos_weight" in options else []), 4, 4]
 
 
+def run_on_fakes(run):
+    """What ``run`` gives by the rules of a GPU."""
+    kept = []
+    events(lambda: None, lambda _: kept.append(run()), GPU)
+    return kept[0]
+
+
+def test_a_gradient_of_the_gradient_of_logits_can_be_had():
+    def run():
+        x = torch.empty(4, 5, requires_grad=True)
+        loss = functional.binary_cross_entropy_with_logits(x, torch.ones(4, 5))
+        (gradient,) = torch.autograd.grad(loss, x, create_graph=True)
+        gradient.pow(2).sum().backward()
+        return x.grad.shape
+
+    assert run_on_fakes(run) == (4, 5)
+
+
+def test_logits_may_be_checkpointed_with_weights():
+    def run():
+        x = torch.empty(4, 5, requires_grad=True)
+        given = x, torch.ones(4, 5), torch.ones(4, 5)
+        loss = checkpoint(
+            lambda a, b, c: functional.binary_cross_entropy_with_logits(a, b, pos_weight=c), *given, use_reentrant=False
+        )
+        loss.backward()
+        return x.grad.shape
+
+    assert run_on_fakes(run) == (4, 5)
+
+
+def test_a_hook_on_logits_computes_what_it_says():
+    seen = []
+
+    def run():
+        x = torch.empty(4, 5, requires_grad=True)
+        loss = functional.binary_cross_entropy_with_logits(x, torch.ones(4, 5), reduction="none")
+        loss.register_hook(lambda gradient: seen.append((gradient * torch.ones(2, 1, 1)).shape))
+        loss.backward(torch.ones(4, 5))
+
+    run_on_fakes(run)
+    assert seen == [(2, 4, 5)]
+
+
 @pytest.mark.parametrize("rows", ROWS)
 def test_log_sigmoid_keeps_no_buffer(rows):
     assert born(matrix(rows), functional.logsigmoid) == [40 * rows]
@@ -172,6 +217,17 @@ def test_ctc_loss_of_lengths_that_are_data(length, targets):
 
     found = born(make, lambda made: functional.ctc_loss(*made, made[2], reduction="sum"))
     assert found == [16, 16, 16, alignments(length, 9), 8, 4]
+
+
+@pytest.mark.parametrize(("reduction", "shape"), [("none", ()), ("sum", ()), ("mean", ())])
+def test_ctc_loss_of_a_sequence_alone(reduction, shape):
+    def run():
+        x = torch.empty(50, 6, requires_grad=True)
+        loss = functional.ctc_loss(x, torch.zeros(10, dtype=torch.long), (50,), (10,), reduction=reduction)
+        loss.backward(torch.ones(()))
+        return loss.shape, x.grad.shape
+
+    assert run_on_fakes(run) == (shape, (50, 6))
 
 
 def test_ctc_loss_of_much_sums_its_blanks_by_operators():

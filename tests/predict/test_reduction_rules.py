@@ -86,6 +86,26 @@ def test_logsumexp_gives_all_but_its_result_back(rows):
     assert sum(events(matrix(rows), lambda x: kept.append(x.logsumexp(-1)), GPU)) == 4 * rows
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool])
+def test_logsumexp_of_whole_numbers_is_of_floating_point(dtype):
+    kept = []
+    found = born(lambda: torch.ones(300, 40, dtype=dtype), lambda x: kept.append(x.logsumexp(1)))
+    assert found == [48_000, 1200, 1200, 300, 48_000, 1200]
+    assert kept[0].dtype == torch.float32
+
+
+def test_logsumexp_of_nothing():
+    kept = []
+    born(lambda: torch.empty(0, 3), lambda x: kept.append(x.logsumexp(0)))
+    assert kept[0].shape == (3,)
+
+
+def test_columns_of_a_transposed_matrix_lie_together():
+    """Each is summed by one thread block, as rows are where nothing is transposed."""
+    assert born(lambda: torch.empty(512, 4096), lambda x: x.t().sum(0)) == [512 * 4]
+    assert born(lambda: torch.empty(512, 4096), lambda x: x.sum(-1)) == [512 * 4]
+
+
 @pytest.mark.parametrize("large", [1, 65_536, 65_537, 200_000])
 def test_gradients_are_clipped_together(large):
     """Fake gradients, too, are put into one operator over lists."""

@@ -132,6 +132,9 @@ def test_flash_attention_backward(query, key_heads, expected):
         # heads of 128: blocks of 128 keys; of more than 128: of 64
         ((1, 1, 64, 128), 300, 3),
         ((1, 1, 64, 160), 300, 5),
+        # nothing to do
+        ((0, 4, 8, 16), 8, 1),
+        ((2, 4, 8, 16), 0, 1),
     ],
 )
 def test_keys_are_divided_where_queries_are_few(query, keys, expected):

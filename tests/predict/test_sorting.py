@@ -31,6 +31,15 @@ def test_radix_sort(gpu, elements, key_bytes, bits, expected):
     assert radix_sort_bytes(elements, key_bytes, bits, gpu) == expected
 
 
+@pytest.mark.parametrize(
+    ("gpu", "elements", "sort", "select"),
+    [(A100, 100_000, 823_295, 1791), (T4, 100_000, 816_127, 3327), (H100, 6000, 55_807, 1279), (RTX, 4864, 1, 1279)],
+)
+def test_narrow_keys_with_narrow_indices(gpu, elements, sort, select):
+    assert radix_sort_bytes(elements, 4, 22, gpu, index_bytes=4) == sort
+    assert unique_bytes(elements, gpu, 4) == select
+
+
 @pytest.mark.parametrize(("elements", "expected"), [(1, 1279), (15_000, 1535), (30_000, 1791), (500_000, 9983)])
 def test_scan(elements, expected):
     assert scan_bytes(elements) == expected
@@ -105,6 +114,13 @@ def test_columns_are_sorted_in_copies():
 
 def test_the_largest_of_short_rows_take_nothing_besides():
     assert born(lambda: torch.empty(64, 4096), lambda x: x.topk(5)) == [64 * 5 * 4, 64 * 5 * 8]
+
+
+def test_digits_of_float64_are_counted_in_more():
+    # 4 rows of 98 blocks of 1024 numbers
+    counting = [4 * 8, 4 * 8, 4 * 16, 4 * 98 * 512, 4 * 1024, 4 * 98 * 4, 4 * 98 * 4, 1279, 1279]
+    given = torch.float64
+    assert born(lambda: torch.empty(4, 100_000, dtype=given), lambda x: x.topk(2)) == [4 * 2 * 8, 4 * 2 * 8, *counting]
 
 
 @pytest.mark.parametrize("k", [1, 50])

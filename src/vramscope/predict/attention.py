@@ -56,6 +56,8 @@ def attention_backend(gpu: Gpu, attention: Attention) -> AttentionBackend:
     One that the program has switched off (``torch.nn.attention.sdpa_kernel``) is passed over.
     """
     allowed = torch.backends.cuda
+    if not all(attention.lengths):
+        return AttentionBackend.MATH
     if allowed.cudnn_sdp_enabled() and _prefers_cudnn(gpu) and _cudnn_takes(attention):
         return AttentionBackend.CUDNN
     if allowed.flash_sdp_enabled() and _flash_takes(gpu, attention):

@@ -46,7 +46,7 @@ def flash_splits(gpu: Gpu, query: Shape, keys: int) -> int:
     width = 256 if head_size <= 64 else 128 if head_size <= 128 else 64
     blocks, places = -(-keys // width), 2 * gpu.multiprocessors
     tasks = batch * heads * -(-length // 64)
-    if tasks >= 0.8 * places:
+    if not tasks or not blocks or tasks >= 0.8 * places:
         return 1
     used = {}
     for splits in range(1, min(128, places, blocks) + 1):

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
-from vramscope.recorders.cpu_rules import in_order
 from vramscope.recorders.virtual_mode import Rule, VirtualMode
 
 aten = torch.ops.aten
@@ -18,10 +17,17 @@ _KEPT_BY_GRU = 5
 def cell_rules() -> Mapping[OpOverload, Rule]:
     """Rules for fused cells, by operator. Source: aten/src/ATen/native/cuda/RNN.cu."""
     return {
-        aten._thnn_fused_lstm_cell.default: in_order(2, 0, 1),
+        aten._thnn_fused_lstm_cell.default: lstm_cell,
         aten._thnn_fused_gru_cell.default: gru_cell,
         aten._thnn_fused_gru_cell_backward.default: gru_cell_backward,
     }
+
+
+def lstm_cell(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """What backward needs, as large as either product, then the new hidden state and cell."""
+    _, of_hidden, cell = args[:3]
+    workspace = mode.run(aten.empty_like.default, of_hidden)
+    return mode.run(aten.empty_like.default, cell), mode.run(aten.empty_like.default, cell), workspace
 
 
 def gru_cell(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

@@ -24,7 +24,7 @@ from vramscope.recorders.virtual_mode import Rule, VirtualMode
 aten = torch.ops.aten
 Kernel = Callable[..., Any]
 _MEAN = 1
-_HERE = "cpu"
+_HERE, _CUDA = "cpu", "cuda"
 
 
 @contextmanager
@@ -49,18 +49,27 @@ def cuda_kernels(gpu: Gpu) -> Iterator[None]:
 
 @contextmanager
 def _autocast_as_on_cuda() -> Iterator[None]:
-    """A program that asks whether autocast is on, and for which type, on a GPU is told of what stands for it here."""
+    """A program that asks whether autocast is on, and for which type, on a GPU is told of what stands for it here.
+
+    Regions that switch the GPU's own autocast put back what they were told, so it is set right at the end.
+    """
+    enabled, dtype = torch.is_autocast_enabled(_CUDA), torch.get_autocast_dtype(_CUDA)
+    is_enabled, of_type = torch.is_autocast_enabled, torch.get_autocast_dtype
+    told = {
+        "is_autocast_enabled": lambda device_type=_CUDA: is_enabled(_stands_for(device_type)),
+        "get_autocast_dtype": lambda device_type: of_type(_stands_for(device_type)),
+        "get_autocast_gpu_dtype": lambda: of_type(_HERE),
+    }
     with ExitStack() as stack:
-        for name in ("is_autocast_enabled", "get_autocast_dtype"):
-            stack.enter_context(mock.patch.object(torch, name, _of_the_cpu(getattr(torch, name))))
-        stack.enter_context(
-            mock.patch.object(torch, "get_autocast_gpu_dtype", partial(torch.get_autocast_dtype, _HERE))
-        )
+        stack.callback(torch.set_autocast_dtype, _CUDA, dtype)
+        stack.callback(torch.set_autocast_enabled, _CUDA, enabled)
+        for name, answer in told.items():
+            stack.enter_context(mock.patch.object(torch, name, answer))
         yield
 
 
-def _of_the_cpu(question: Callable[[str], Any]) -> Callable[..., Any]:
-    return lambda device_type="cuda": question(_HERE if device_type == "cuda" else device_type)
+def _stands_for(device_type: str) -> str:
+    return _HERE if device_type == _CUDA else device_type
 
 
 def composite_kernels(gpu: Gpu) -> Mapping[OpOverload, Kernel]:
@@ -195,10 +204,15 @@ def ctc_loss(
 
     Source: ``ctc_loss`` in aten/src/ATen/native/LossCTC.cpp.
     """
+    if log_probs.dim() == 2:  # a sequence alone
+        alone = ctc_loss(
+            log_probs.unsqueeze(1), targets, input_lengths, target_lengths, blank, reduction, zero_infinity
+        )
+        return alone if reduction else alone.squeeze(0)
     losses = aten._ctc_loss(log_probs, targets, input_lengths, target_lengths, blank, zero_infinity)[0]
     if zero_infinity:
         losses = torch.where(losses == float("inf"), torch.zeros((), dtype=losses.dtype), losses)
     if reduction == _MEAN:
-        lengths = torch.empty(len(target_lengths), dtype=losses.dtype).clamp_min(1)
+        lengths = torch.empty(losses.shape, dtype=losses.dtype).clamp_min(1)
         return (losses / lengths).mean()
     return losses.sum() if reduction else losses

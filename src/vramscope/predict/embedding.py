@@ -10,8 +10,7 @@ from torch._ops import OpOverload
 from vramscope.predict.cub import radix_sort_bytes, scan_by_key_bytes, scan_bytes, unique_bytes
 from vramscope.predict.gpus import Gpu
 from vramscope.predict.torch_version import TORCH
-from vramscope.recorders.losses import argument
-from vramscope.recorders.virtual_mode import Rule, VirtualMode
+from vramscope.recorders.virtual_mode import Rule, VirtualMode, argument
 
 aten = torch.ops.aten
 _UNSORTED_UP_TO = 3072
@@ -127,7 +126,7 @@ def _sorted(mode: VirtualMode, indices: Tensor, weights: int, gpu: Gpu) -> Any:
     """
     made = [_indices(mode, indices) for _ in range(2)]
     bits = max(weights - 1, 1).bit_length() if TORCH >= (2, 13) else 8 * indices.element_size()
-    scratch = radix_sort_bytes(indices.numel(), indices.element_size(), bits, gpu)
+    scratch = radix_sort_bytes(indices.numel(), indices.element_size(), bits, gpu, indices.element_size())
     mode.memory.pass_through((indices.numel() * indices.element_size(), scratch))
     return made
 
@@ -145,10 +144,10 @@ def _sum_up(mode: VirtualMode, gradient: Tensor, indices: Tensor, weights: int, 
     starts = _indices(mode, indices)
     segments = mode.scratch(_COUNTER_BYTES)
     count = indices.numel()
-    mode.memory.pass_through((count * indices.element_size(), unique_bytes(count, gpu)))
+    mode.memory.pass_through((count * indices.element_size(), unique_bytes(count, gpu, indices.element_size())))
     division, sums = _division(gradient, indices, weights, gpu, bags=bags)
     held = [mode.scratch(size) for size in division]
-    mode.memory.pass_through((scan_bytes(min(count, weights)),))
+    mode.memory.pass_through((scan_bytes(min(count, weights), indices.element_size()),))
     mode.memory.pass_through(sums)
     del held[:], segments, starts
 

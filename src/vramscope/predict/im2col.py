@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch._ops import OpOverload
 
-from vramscope.recorders.losses import shrunk
 from vramscope.recorders.virtual_mode import Rule, VirtualMode
 
 aten = torch.ops.aten
@@ -26,7 +25,7 @@ def resized(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: 
     first = mode.run(aten.empty_like.default, given, memory_format=torch.contiguous_format)
     result = mode.describe(func, *args, **kwargs)
     if result.numel() <= given.numel():
-        return shrunk(mode, first, tuple(result.shape))
+        return mode.shrink(first, result.shape)
     mode.memory.see(result)
     del first
     return result

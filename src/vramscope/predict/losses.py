@@ -10,8 +10,8 @@ from torch._ops import OpOverload
 from vramscope.predict.gpus import Gpu
 from vramscope.predict.reduction_rules import sums_to_one
 from vramscope.recorders.cpu_rules import in_order
-from vramscope.recorders.losses import argument, loss_rules
-from vramscope.recorders.virtual_mode import Rule, VirtualMode
+from vramscope.recorders.losses import loss_rules
+from vramscope.recorders.virtual_mode import Rule, VirtualMode, argument
 
 aten = torch.ops.aten
 _NONE, _MEAN = 0, 1

@@ -96,7 +96,7 @@ def batch_norm_backward(mode: VirtualMode, func: OpOverload, args: tuple[Any, ..
 
 
 def _channels_last(given: Tensor) -> bool:
-    return given.dim() == 2 or given.stride(1) == 1
+    return given.dim() > 1 and given.stride(1) == 1
 
 
 def _shared_statistics(given: Tensor, numbers: int) -> tuple[int, ...]:

@@ -102,11 +102,17 @@ class _Reduces:
         reduction = Reduction(
             outputs,
             given.numel() // outputs,
-            given.dim() - 1 in chosen,
+            _fastest(given) in chosen,
             len(chosen) == given.dim(),
             self._accumulator(given.dtype),
         )
         mode.memory.pass_through(reduction_scratch(reduction, self._gpu))
+
+
+def _fastest(given: Tensor) -> int:
+    """The dimension whose numbers lie beside each other; the last one where some number is repeated."""
+    strides = {place: stride for place, stride in enumerate(given.stride()) if given.shape[place] > 1}
+    return given.dim() - 1 if not strides or 0 in strides.values() else min(strides, key=strides.__getitem__)
 
 
 def sums_to_one(gpu: Gpu) -> Callable[[VirtualMode, Tensor], None]:
@@ -121,6 +127,10 @@ def logsumexp(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs
     Source: ``logsumexp_out_impl`` in aten/src/ATen/native/ReduceOps.cpp.
     """
     given, dimensions, *keep = args
+    if not given.numel():
+        return mode.run(func, *args, **kwargs)
+    if not (given.is_floating_point() or given.is_complex()):
+        given = mode.run(aten._to_copy.default, given, dtype=torch.get_default_dtype())
     largest = mode.run_rule(aten.amax.default, given, dimensions, True)
     absolute = mode.run(aten.abs.default, largest)
     infinite = mode.run(aten.isinf.default, largest)

@@ -7,10 +7,9 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
-from vramscope.predict.cub import radix_sort_bytes, scan_bytes, together
+from vramscope.predict.cub import radix_sort_bytes, row_sort_bytes, scan_bytes, together
 from vramscope.predict.gpus import Gpu
-from vramscope.recorders.losses import argument
-from vramscope.recorders.virtual_mode import Rule, VirtualMode
+from vramscope.recorders.virtual_mode import Rule, VirtualMode, argument
 
 aten = torch.ops.aten
 _INDEX_BYTES = 8
@@ -64,7 +63,7 @@ class _Sort:
         elif rows < _FEW:
             positions = [mode.scratch(count * _INDEX_BYTES) for _ in range(2)]
             mode.memory.pass_through((count * key_bytes, radix_sort_bytes(count, key_bytes, bits, self._gpu)))
-            mode.memory.pass_through((radix_sort_bytes(count, 4, (rows - 1).bit_length(), self._gpu, index_bytes=4),))
+            mode.memory.pass_through((row_sort_bytes(count, self._gpu),))
         else:
             positions = [mode.scratch(count * _INDEX_BYTES)]
             mode.memory.pass_through((together([count * key_bytes, count * _INDEX_BYTES]),))
@@ -73,6 +72,8 @@ class _Sort:
 
 class _TopK:
     """The largest of every row, and counts of digits where several thread blocks share a long row.
+
+    That more than 4096 of a row are sorted afterwards, which takes as much as a sort of them, is not counted.
 
     Source: ``should_use_multiblock``, ``get_items_per_thread`` and ``launch`` of ``mbtopk`` in
     aten/src/ATen/native/cuda/TensorTopK.cu.
@@ -102,5 +103,6 @@ class _TopK:
             return ()
         items = max(self._FEWEST, min(-(-rows * length // self._threads), self._MOST))
         blocks = rows * -(-length // (items * self._THREADS))
-        fixed = (rows * element_bytes, rows * 8, rows * 8, blocks * _DIGITS * 2, rows * _DIGITS * 4)
+        wide = 2 * rows * max(element_bytes, 4)
+        fixed = (rows * element_bytes, rows * 8, wide, blocks * _DIGITS * 2, rows * _DIGITS * 4)
         return (*fixed, blocks * 4, blocks * 4)

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
+from vramscope.recorders.labels import address_of
 from vramscope.recorders.virtual_mode import Rule, VirtualMode
 
 aten = torch.ops.aten
 _NO_TASK = -1
-_LOGITS, _POSITIVE = "BinaryCrossEntropyWithLogitsBackward0", "_saved_pos_weight"
+_LOGITS = "BinaryCrossEntropyWithLogitsBackward0"
 _ONLY_OWNER, _ONLY_STORAGE_OWNER = 4, 2
 """Reference counts of a tensor and its storage inside a dispatch mode where one C++ variable holds the tensor:
 the Python object, the stack of the call and its boxed argument add three and one."""
@@ -66,16 +67,43 @@ def in_place(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs:
     return mode.run(func, *args, **kwargs)
 
 
-def of_logits(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+class LogitsBackward:
     """The backward of binary cross entropy with logits works in what it has just made.
 
     Source: ``binary_cross_entropy_with_logits_backward`` in torch/csrc/autograd/FunctionsManual.cpp, which avoids that
-    where a tensor is a subclass.
+    where a tensor is a subclass, or where its own gradient is wanted.
     """
-    node = torch._C._current_autograd_node() if in_engine() else None
-    if node is not None and node.name() == _LOGITS and args[0] is not getattr(node, _POSITIVE):
-        return args[0]
-    return mode.run(func, *args, **kwargs)
+
+    def __init__(self) -> None:
+        self._node = (_NO_TASK, 0)
+        self._made: set[int] = set()
+        """Storages that the node's formula has worked in."""
+
+    def rule(self, mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """A difference or a product, in place where the formula is at work and has made its first operand."""
+        if in_engine() and not torch.is_grad_enabled() and self._is_own(mode, *args[:2]):
+            return args[0]
+        return mode.run(func, *args, **kwargs)
+
+    def _is_own(self, mode: VirtualMode, first: Any, second: Any) -> bool:
+        node = torch._C._current_autograd_node()
+        if node is None or node.name() != _LOGITS or not isinstance(first, Tensor):
+            return False
+        key = torch._C._current_graph_task_id(), node._sequence_nr()
+        if key != self._node:
+            self._node, self._made = key, set()
+        address = address_of(first.untyped_storage())
+        if not (address in self._made or mode.memory.is_newest(first)) or not _keeps_form(first, second):
+            return False
+        self._made.add(address)
+        return True
+
+
+def _keeps_form(first: Tensor, second: Any) -> bool:
+    if not isinstance(second, Tensor):
+        return True
+    same_type = torch.promote_types(first.dtype, second.dtype) == first.dtype
+    return same_type and torch.broadcast_shapes(first.shape, second.shape) == first.shape
 
 
 def grouped_mm(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -105,6 +133,6 @@ ARTEFACTS: Mapping[OpOverload, Rule] = {
     aten.masked_scatter.default: in_place,
     aten.select_scatter.default: in_place,
     aten.slice_scatter.default: in_place,
-    **dict.fromkeys((aten.sub.Tensor, aten.mul.Tensor), of_logits),
+    **dict.fromkeys((aten.sub.Tensor, aten.mul.Tensor), LogitsBackward().rule),
     aten._grouped_mm.default: grouped_mm,
 }

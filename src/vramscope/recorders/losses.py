@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
-from vramscope.recorders.virtual_mode import Rule, VirtualMode
+from vramscope.recorders.virtual_mode import Rule, VirtualMode, argument
 
 aten = torch.ops.aten
 Scratch = Callable[[VirtualMode, Tensor], None]
@@ -36,23 +36,12 @@ def loss_rules(scratch: Scratch = no_scratch) -> Mapping[OpOverload, Rule]:
     }
 
 
-def argument(args: tuple[Any, ...], kwargs: Mapping[str, Any], place: int, name: str, default: Any) -> Any:
-    """An operator's argument, given by place or by name or not at all."""
-    return args[place] if len(args) > place else kwargs.get(name, default)
-
-
 def reduced(mode: VirtualMode, elements: Tensor, reduction: int) -> Tensor:
     """``apply_loss_reduction`` in aten/src/ATen/native/Loss.cpp: a result of its own, unless nothing is reduced."""
     if reduction == _NONE:
         return elements
     result: Tensor = mode.run_rule((aten.mean if reduction == _MEAN else aten.sum).default, elements)
     return result
-
-
-def shrunk(mode: VirtualMode, tensor: Tensor, shape: tuple[int, ...] = ()) -> Tensor:
-    """The same tensor, of another shape from now on, in memory that stays as large as it was."""
-    mode.describe(aten.resize_.default, tensor, list(shape))
-    return tensor
 
 
 def _of_structured_kernel(scratch: Scratch) -> Rule:
@@ -65,7 +54,7 @@ def _of_structured_kernel(scratch: Scratch) -> Rule:
         result = mode.run(aten.sub.Tensor, *args[:2])
         if argument(args, kwargs, 2, "reduction", _MEAN) == _NONE:
             return result
-        shrunk(mode, result)
+        mode.shrink(result)
         elements = mode.run(aten.sub.Tensor, *args[:2])
         scratch(mode, elements)
         return result
@@ -110,7 +99,7 @@ def _shrunk_to_its_sum(mode: VirtualMode, result: Tensor, reduction: int) -> Ten
     if reduction == _NONE:
         return result
     total = reduced(mode, result, reduction)
-    shrunk(mode, result)
+    mode.shrink(result)
     del total
     return result
 

@@ -4,7 +4,7 @@ Fake tensors describe tensors without memory (torch/_subclasses/fake_tensor.py).
 autograd.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,6 +22,11 @@ Run = Callable[..., Any]
 Rule = Callable[["VirtualMode", OpOverload, tuple[Any, ...], Mapping[str, Any]], Any]
 _COMPOSITE, _CPU = "CompositeImplicitAutograd", "CPU"
 _TORCHS_OWN = frozenset(("aten", "prim", "prims", "c10d", "_c10d_functional", "profiler", "mkldnn", "inductor", "fsdp"))
+
+
+def argument(args: tuple[Any, ...], kwargs: Mapping[str, Any], place: int, name: str, default: Any) -> Any:
+    """An operator's argument, given by place or by name or not at all."""
+    return args[place] if len(args) > place else kwargs.get(name, default)
 
 
 class VirtualMode(TorchDispatchMode):
@@ -81,6 +86,11 @@ class VirtualMode(TorchDispatchMode):
     def scratch(self, size: int) -> Any:
         """A block of so many bytes, which ends with the last reference to what this returns."""
         return self.run(aten.empty.memory_format, [size], dtype=torch.uint8)
+
+    def shrink(self, tensor: Tensor, shape: Sequence[int] = ()) -> Tensor:
+        """Give a tensor a smaller shape, in memory that stays as large as it was."""
+        self.describe(aten.resize_.default, tensor, list(shape))
+        return tensor
 
     def note(self, remark: str) -> None:
         """Tell the reader of the recording, once."""
