@@ -1,6 +1,7 @@
 """Embeddings on CUDA: copies of indices, and the scratch of their gradients."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -70,12 +71,9 @@ def embedding_backward(gpu: Gpu) -> Rule:
         held = [_contiguous(mode, part) for part in (indices, gradient) if not part.is_contiguous()]
         count = indices.numel()
         by_frequency = len(args) > 4 and args[4]
-        if count <= _UNSORTED_UP_TO and not by_frequency:
+        if not count or (count <= _UNSORTED_UP_TO and not by_frequency):
             return mode.run(func, *args, **kwargs)
-        held.append(_sorted(mode, indices, weights, gpu))
-        held += [_counts(mode, indices)] if by_frequency else []
-        result = mode.run(func, *args, **kwargs)
-        _sum_up(mode, gradient, indices, weights, gpu, bags=False)
+        result = _by_sorting(mode, func, args, kwargs, _Table(weights, gpu, bool(by_frequency), bags=False))
         del held
         return result
 
@@ -109,14 +107,34 @@ def embedding_bag_backward(gpu: Gpu) -> Rule:
         if kind == _MAXIMA or sparse or not indices.numel():
             return mode.run(func, *args, **kwargs)
         held = [_contiguous(mode, gradient)] if not gradient.is_contiguous() else []
-        held.append(_sorted(mode, indices, weights, gpu))
-        held += [_counts(mode, indices)] if by_frequency else []
-        result = mode.run(func, *args, **kwargs)
-        _sum_up(mode, gradient, indices, weights, gpu, bags=True)
+        result = _by_sorting(mode, func, args, kwargs, _Table(weights, gpu, bool(by_frequency), bags=True))
         del held
         return result
 
     return rule
+
+
+@dataclass(frozen=True)
+class _Table:
+    """How the gradient of a table of ``weights`` rows is summed."""
+
+    weights: int
+    gpu: Gpu
+    by_frequency: bool
+    bags: bool
+
+
+def _by_sorting(
+    mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any], table: _Table
+) -> Any:
+    """The gradient of a table, between the sorted indices and the sums."""
+    gradient, indices = args[:2]
+    held = [_sorted(mode, indices, table.weights, table.gpu)]
+    held += [_counts(mode, indices)] if table.by_frequency else []
+    result = mode.run(func, *args, **kwargs)
+    _sum_up(mode, gradient, indices, table)
+    del held
+    return result
 
 
 def _sorted(mode: VirtualMode, indices: Tensor, weights: int, gpu: Gpu) -> Any:
@@ -139,30 +157,28 @@ def _counts(mode: VirtualMode, indices: Tensor) -> Any:
     return made
 
 
-def _sum_up(mode: VirtualMode, gradient: Tensor, indices: Tensor, weights: int, gpu: Gpu, *, bags: bool) -> None:
+def _sum_up(mode: VirtualMode, gradient: Tensor, indices: Tensor, table: _Table) -> None:
     """Where the rows of each weight begin, how they are divided into partial sums, and these sums."""
     starts = _indices(mode, indices)
     segments = mode.scratch(_COUNTER_BYTES)
     count = indices.numel()
-    mode.memory.pass_through((count * indices.element_size(), unique_bytes(count, gpu, indices.element_size())))
-    division, sums = _division(gradient, indices, weights, gpu, bags=bags)
+    mode.memory.pass_through((count * indices.element_size(), unique_bytes(count, table.gpu, indices.element_size())))
+    division, sums = _division(gradient, indices, table)
     held = [mode.scratch(size) for size in division]
-    mode.memory.pass_through((scan_bytes(min(count, weights), indices.element_size()),))
+    mode.memory.pass_through((scan_bytes(min(count, table.weights), indices.element_size()),))
     mode.memory.pass_through(sums)
     del held[:], segments, starts
 
 
-def _division(
-    gradient: Tensor, indices: Tensor, weights: int, gpu: Gpu, *, bags: bool
-) -> tuple[tuple[int, int], tuple[int, ...]]:
+def _division(gradient: Tensor, indices: Tensor, table: _Table) -> tuple[tuple[int, int], tuple[int, ...]]:
     """Bytes of what says how rows are divided into partial sums; then of their number, places, and these sums."""
     count, index_bytes, width = indices.numel(), indices.element_size(), gradient.shape[-1]
-    sums, starts = partial_sums(count, weights), min(count, weights) * index_bytes
+    sums, starts = partial_sums(count, table.weights), min(count, table.weights) * index_bytes
     wide = torch.promote_types(gradient.dtype, torch.float32)
     how = (_COUNTER_BYTES, sums * index_bytes)
-    if bags or not sums_in_place(count, weights, gpu):
+    if table.bags or not sums_in_place(count, table.weights, table.gpu):
         return (starts, starts), (*how, sums * width * wide.itemsize)
-    copy = (weights * width * wide.itemsize,) if wide != gradient.dtype else ()
+    copy = (table.weights * width * wide.itemsize,) if wide != gradient.dtype else ()
     return (starts, starts), (*how, sums * index_bytes, *copy)
 
 
