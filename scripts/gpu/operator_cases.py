@@ -442,41 +442,25 @@ def _for_inference(run: Run) -> Run:
     return without_gradients
 
 
-@case
-def fused_attention(make: Make) -> Run:
-    layer = make.layer(nn.MultiheadAttention, 16, 2, batch_first=True).eval()
-    given = make.fixed(2, min(make.rows, 300), 16)
-    return _for_inference(lambda: layer(given, given, given, need_weights=False)[0])
+def _fused(heads: int = 2, masked: str = "", *, weights: bool = False) -> Callable[[Make], Run]:
+    """Self-attention for inference; ``masked`` is the option of a mask, by places or by sequences."""
+
+    def prepare(make: Make) -> Run:
+        layer = make.layer(nn.MultiheadAttention, 16, heads, batch_first=True).eval()
+        length = min(make.rows, 300)
+        given = make.fixed(2, length, 16)
+        shape = (length if masked == "attn_mask" else 2, length)
+        options = {masked: make.whole(*shape, value=0, dtype=torch.bool)} if masked else {}
+        return _for_inference(lambda: layer(given, given, given, need_weights=weights, **options))
+
+    return prepare
 
 
-@case
-def fused_attention_with_weights(make: Make) -> Run:
-    layer = make.layer(nn.MultiheadAttention, 16, 2, batch_first=True).eval()
-    given = make.fixed(2, min(make.rows, 300), 16)
-    return _for_inference(lambda: layer(given, given, given))
-
-
-@case
-def fused_attention_of_narrow_heads(make: Make) -> Run:
-    layer = make.layer(nn.MultiheadAttention, 16, 4, batch_first=True).eval()
-    given = make.fixed(2, min(make.rows, 300), 16)
-    return _for_inference(lambda: layer(given, given, given, need_weights=False)[0])
-
-
-@case
-def fused_attention_masked(make: Make) -> Run:
-    layer = make.layer(nn.MultiheadAttention, 16, 2, batch_first=True).eval()
-    length = min(make.rows, 300)
-    given, mask = make.fixed(2, length, 16), make.whole(length, length, value=0, dtype=torch.bool)
-    return _for_inference(lambda: layer(given, given, given, attn_mask=mask, need_weights=False)[0])
-
-
-@case
-def fused_attention_padded(make: Make) -> Run:
-    layer = make.layer(nn.MultiheadAttention, 16, 2, batch_first=True).eval()
-    length = min(make.rows, 300)
-    given, mask = make.fixed(2, length, 16), make.whole(2, length, value=0, dtype=torch.bool)
-    return _for_inference(lambda: layer(given, given, given, key_padding_mask=mask, need_weights=False)[0])
+CASES["fused attention"] = _fused()
+CASES["fused attention with weights"] = _fused(weights=True)
+CASES["fused attention of narrow heads"] = _fused(heads=4)
+CASES["fused attention masked"] = _fused(masked="attn_mask")
+CASES["fused attention padded"] = _fused(masked="key_padding_mask")
 
 
 def _encoder(**options: Any) -> Callable[[Make], Run]:

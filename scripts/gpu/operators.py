@@ -44,26 +44,25 @@ def twice(run: Run, context: Callable[[], Any], between: Callable[[], Any]) -> N
         del result
 
 
-def predicted(gpu_name: str, chosen: list[str]) -> dict[str, Events | str]:
-    """By name, the events of each case's second run by the rules of a GPU; or what was wrong, in words."""
+def predicted(known: str, chosen: list[str]) -> dict[str, Events | str]:
+    """By name, the events of each case's second run by the rules of a known GPU; or what was wrong, in words."""
     from vramscope.predict.cuda_kernels import cuda_kernels
     from vramscope.predict.cuda_rules import cuda_rules
     from vramscope.predict.gpus import find_gpu
     from vramscope.recorders.virtual import VirtualRecorder
 
-    gpu = find_gpu(gpu_name)
+    gpu = find_gpu(known)
     found: dict[str, Events | str] = {}
     recorder = VirtualRecorder(cuda_rules(gpu), keep_real=False, kernels=cuda_kernels(gpu))
     recorder.start()
     try:
         _with_workspaces("cpu")
-        seen = recorder.seen_so_far
         for name in chosen:
             begin: list[int] = []
             try:
                 run, context = prepared(name, "cpu")
-                twice(run, context, lambda begin=begin: begin.append(len(seen())))
-                found[name] = seen()[begin[0] :]
+                twice(run, context, lambda begin=begin: begin.append(recorder.moment))
+                found[name] = recorder.sizes_since(begin[0])
             except Exception as error:  # noqa: BLE001 - one case's failure must not lose the others
                 found[name] = _in_words(error)
     finally:

@@ -25,7 +25,7 @@ def most(make, run, gpu=GPU) -> int:
     return max(accumulate(events(make, run, gpu)))
 
 
-def events(make, run, gpu) -> list[int]:
+def events(make, run, gpu=GPU) -> list[int]:
     """Requested bytes of what ``run`` makes, and negative ones of what goes meanwhile."""
     recorder = VirtualRecorder(cuda_rules(gpu), keep_real=False, kernels=cuda_kernels(gpu))
     recorder.start()

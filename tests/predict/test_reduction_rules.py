@@ -2,14 +2,12 @@
 
 import pytest
 import torch
-from tests.predict.running import ROWS, born, events, matrix
+from tests.predict.running import GPU, ROWS, born, events, matrix
 from torch.nn.utils import clip_grad_norm_
 
-from vramscope.predict.gpus import find_gpu
 from vramscope.predict.reductions import Reduction, reduction_scratch
 from vramscope.predict.torch_version import TORCH
 
-GPU = find_gpu("a100-80gb")
 MANY = 350_000
 """Numbers that several thread blocks share."""
 

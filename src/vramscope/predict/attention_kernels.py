@@ -11,7 +11,7 @@ from torch._ops import OpOverload
 
 from vramscope.predict.gpus import Gpu
 from vramscope.predict.torch_version import TORCH
-from vramscope.recorders.virtual_mode import Rule, VirtualMode
+from vramscope.recorders.virtual_mode import Rule, VirtualMode, argument
 
 aten = torch.ops.aten
 FLOAT_BYTES = 4
@@ -87,7 +87,7 @@ def flash_attention(gpu: Gpu) -> Rule:
 
 
 def _dropout(args: tuple[Any, ...], place: int, kwargs: Mapping[str, Any]) -> float:
-    return float(args[place] if len(args) > place else kwargs.get("dropout_p", 0.0))
+    return float(argument(args, kwargs, place, "dropout_p", 0.0))
 
 
 def flash_backward_scratch(query: Shape, key: Shape, element_bytes: int) -> tuple[int, ...]:

@@ -19,11 +19,11 @@ from torch._ops import OpOverload
 from vramscope.predict.attention import run_attention
 from vramscope.predict.autocast import CastCache, autocast_kernels
 from vramscope.predict.gpus import Gpu
-from vramscope.recorders.virtual_mode import Rule, VirtualMode
+from vramscope.recorders.losses import MEAN
+from vramscope.recorders.virtual_mode import Rule, made_of_others
 
 aten = torch.ops.aten
 Kernel = Callable[..., Any]
-_MEAN = 1
 _HERE, _CUDA = "cpu", "cuda"
 
 
@@ -91,15 +91,7 @@ def composite_kernels(gpu: Gpu) -> Mapping[OpOverload, Kernel]:
 
 def composite_rules(gpu: Gpu) -> Mapping[OpOverload, Rule]:
     """The same for inference mode, where these operators reach the dispatch mode whole."""
-    return {operator: _as_rule(kernel) for operator, kernel in composite_kernels(gpu).items()}
-
-
-def _as_rule(kernel: Kernel) -> Rule:
-    def rule(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        with mode:
-            return kernel(*args, **kwargs)
-
-    return rule
+    return {operator: made_of_others(kernel) for operator, kernel in composite_kernels(gpu).items()}
 
 
 def dropout(input: Tensor, p: float, train: bool) -> Tensor:
@@ -212,7 +204,7 @@ def ctc_loss(
     losses = aten._ctc_loss(log_probs, targets, input_lengths, target_lengths, blank, zero_infinity)[0]
     if zero_infinity:
         losses = torch.where(losses == float("inf"), torch.zeros((), dtype=losses.dtype), losses)
-    if reduction == _MEAN:
+    if reduction == MEAN:
         lengths = torch.empty(losses.shape, dtype=losses.dtype).clamp_min(1)
         return (losses / lengths).mean()
     return losses.sum() if reduction else losses

@@ -28,7 +28,7 @@ from vramscope.recorders.artefacts import ARTEFACTS, in_engine
 from vramscope.recorders.cpu_rules import in_order
 from vramscope.recorders.python_kernels import python_kernels
 from vramscope.recorders.substitutes import SUBSTITUTES
-from vramscope.recorders.virtual_mode import Rule, VirtualMode
+from vramscope.recorders.virtual_mode import Rule, VirtualMode, argument
 
 aten = torch.ops.aten
 INDEX_BYTES = 8
@@ -203,7 +203,7 @@ def index_put_scratch(indices: int) -> tuple[int, ...]:
 
 def index_put(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """Indexing's backward: in place, with buffers to sort by; the wrapped indices go when the linear ones are there."""
-    accumulate = (len(args) > 3 and bool(args[3])) or bool(kwargs.get("accumulate"))
+    accumulate = argument(args, kwargs, 3, "accumulate", False)
     in_place = func is aten._index_put_impl_.default or (in_engine() and mode.memory.is_newest(args[0]))
     result = args[0] if in_place else mode.run(func, *args, **kwargs)
     if accumulate:

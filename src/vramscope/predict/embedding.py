@@ -70,10 +70,10 @@ def embedding_backward(gpu: Gpu) -> Rule:
         gradient, indices, weights = args[:3]
         held = [_contiguous(mode, part) for part in (indices, gradient) if not part.is_contiguous()]
         count = indices.numel()
-        by_frequency = len(args) > 4 and args[4]
+        by_frequency = bool(argument(args, kwargs, 4, "scale_grad_by_freq", False))
         if not count or (count <= _UNSORTED_UP_TO and not by_frequency):
             return mode.run(func, *args, **kwargs)
-        result = _by_sorting(mode, func, args, kwargs, _Table(weights, gpu, bool(by_frequency), bags=False))
+        result = _by_sorting(mode, func, args, kwargs, _Table(weights, gpu, by_frequency, bags=False))
         del held
         return result
 

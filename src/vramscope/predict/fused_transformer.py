@@ -6,7 +6,6 @@ Source: ``native_multi_head_attention_cuda`` in aten/src/ATen/native/transformer
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +14,7 @@ from torch._ops import OpOverload
 from vramscope.predict.attention import Attention, AttentionBackend, attention_backend
 from vramscope.predict.gpus import Gpu
 from vramscope.predict.torch_version import TORCH
-from vramscope.recorders.virtual_mode import Rule, VirtualMode
+from vramscope.recorders.virtual_mode import Rule, made_of_others
 
 aten = torch.ops.aten
 _ALIGNMENT = 8
@@ -24,17 +23,9 @@ _ALIGNMENT = 8
 def fused_rules(gpu: Gpu) -> Mapping[OpOverload, Rule]:
     """The rules of a GPU for fused operators, by operator."""
     return {
-        aten._native_multi_head_attention.default: _as_rule(partial(multi_head_attention, gpu)),
-        aten._transformer_encoder_layer_fwd.default: _as_rule(partial(encoder_layer, gpu)),
+        aten._native_multi_head_attention.default: made_of_others(partial(multi_head_attention, gpu)),
+        aten._transformer_encoder_layer_fwd.default: made_of_others(partial(encoder_layer, gpu)),
     }
-
-
-def _as_rule(compose: Any) -> Rule:
-    def rule(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        with mode:
-            return compose(*args, **kwargs)
-
-    return rule
 
 
 def multi_head_attention(

@@ -10,25 +10,24 @@ from torch._ops import OpOverload
 from vramscope.predict.gpus import Gpu
 from vramscope.predict.reduction_rules import sums_to_one
 from vramscope.recorders.cpu_rules import in_order
-from vramscope.recorders.losses import loss_rules
+from vramscope.recorders.losses import MEAN, NONE, loss_rules
 from vramscope.recorders.virtual_mode import Rule, VirtualMode, argument
 
 aten = torch.ops.aten
-_NONE, _MEAN = 0, 1
 _MUCH = 450
+_INDEX_BYTES = 8
 
 
 def cuda_loss_rules(gpu: Gpu) -> Mapping[OpOverload, Rule]:
     """The rules of a GPU for losses, by operator."""
-    ctc = CtcLoss()
     return {
         **loss_rules(sums_to_one(gpu)),
         aten.log_sigmoid_forward.default: log_sigmoid,
         aten.nll_loss2d_forward.default: nll_loss2d,
         aten.multi_margin_loss.default: multi_margin_loss,
         aten.multilabel_margin_loss_forward.default: multilabel_margin_loss,
-        **dict.fromkeys((aten._ctc_loss.default, aten._ctc_loss.Tensor), ctc.forward),
-        **dict.fromkeys((aten._ctc_loss_backward.default, aten._ctc_loss_backward.Tensor), ctc.backward),
+        **dict.fromkeys((aten._ctc_loss.default, aten._ctc_loss.Tensor), ctc_loss),
+        **dict.fromkeys((aten._ctc_loss_backward.default, aten._ctc_loss_backward.Tensor), ctc_loss_backward),
     }
 
 
@@ -45,7 +44,7 @@ def nll_loss2d(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwarg
 
     Source: ``nll_loss2d_forward_out_cuda_template`` in aten/src/ATen/native/cuda/NLLLoss2d.cu.
     """
-    first, second = (1, 0) if args[3] == _NONE else (0, 1)
+    first, second = (1, 0) if args[3] == NONE else (0, 1)
     return in_order(first, second)(mode, func, args, kwargs)
 
 
@@ -55,7 +54,7 @@ def multi_margin_loss(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...]
     Source: ``multi_margin_loss_cuda_out`` in aten/src/ATen/native/cuda/MultiMarginLoss.cu.
     """
     result = mode.run(func, *args, **kwargs)
-    if argument(args, kwargs, 5, "reduction", _MEAN) != _NONE and args[0].dim() == 2:
+    if argument(args, kwargs, 5, "reduction", MEAN) != NONE and args[0].dim() == 2:
         mode.memory.pass_through((args[0].shape[0] * args[0].element_size(),))
     return result
 
@@ -77,47 +76,53 @@ def multilabel_margin_loss(
     return result, is_target
 
 
-class CtcLoss:
-    """Connectionist temporal classification by PyTorch's own kernels: the logarithms of all partial alignments.
+def ctc_loss(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """The logarithms of all partial alignments, and a loss for each sequence, by PyTorch's own kernels.
 
     How long the targets are is data: they are taken to fill what holds them, equally long where they lie end to end.
 
-    Source: ``ctc_loss_gpu_template`` and ``ctc_loss_backward_gpu_template`` in aten/src/ATen/native/cuda/LossCTC.cu.
+    Source: ``ctc_loss_gpu_template`` in aten/src/ATen/native/cuda/LossCTC.cu.
     """
+    logarithms, targets, _, lengths = args[:4]
+    batch = logarithms.shape[1]
+    held = _lengths(mode, batch)
+    shape = [batch, logarithms.shape[0], 2 * _target_length(mode, targets, lengths, batch) + 1]
+    alignments = mode.run(aten.new_empty.default, logarithms, shape)
+    losses = mode.run(aten.new_empty.default, logarithms, [batch])
+    del held
+    return losses, alignments
 
-    def forward(self, mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """Where each target begins and the lengths, then the alignments, then a loss for each sequence."""
-        logarithms, targets, _, lengths = args[:4]
-        batch = logarithms.shape[1]
-        held = [mode.run(aten.empty.memory_format, [batch], dtype=torch.int64) for _ in range(3)]
-        shape = [batch, logarithms.shape[0], 2 * self._target_length(mode, targets, lengths, batch) + 1]
-        alignments = mode.run(aten.new_empty.default, logarithms, shape)
-        losses = mode.run(aten.new_empty.default, logarithms, [batch])
-        del held
-        return losses, alignments
 
-    def backward(self, mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """The same alignments from their ends, and the gradient of the logarithms."""
-        logarithms, batch, alignments = args[1], args[1].shape[1], args[6]
-        held = [mode.run(aten.empty.memory_format, [batch], dtype=torch.int64) for _ in range(3)]
-        backwards = mode.run(aten.empty_like.default, alignments)
-        gradient = mode.run(aten.empty_like.default, logarithms, memory_format=torch.contiguous_format)
-        self._blanks(mode, logarithms, alignments)
-        del backwards, held
-        return gradient
+def ctc_loss_backward(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """The same alignments from their ends, and the gradient of the logarithms.
 
-    @staticmethod
-    def _blanks(mode: VirtualMode, logarithms: Tensor, alignments: Tensor) -> None:
-        """Where there is much, what the blanks at every other place contribute is summed by operators."""
-        length, batch, labels = logarithms.shape
-        if 2 * length + 24 * batch // 10 + 2 * labels // 10 > _MUCH:
-            both = mode.run(aten.new_empty.default, alignments, [batch, length, alignments.shape[2] // 2 + 1])
-            total = mode.run_rule(aten.logsumexp.default, both, [2], True)
-            del total, both
+    Source: ``ctc_loss_backward_gpu_template`` in aten/src/ATen/native/cuda/LossCTC.cu.
+    """
+    logarithms, alignments = args[1], args[6]
+    held = _lengths(mode, logarithms.shape[1])
+    backwards = mode.run(aten.empty_like.default, alignments)
+    gradient = mode.run(aten.empty_like.default, logarithms, memory_format=torch.contiguous_format)
+    _sum_blanks(mode, logarithms, alignments)
+    del backwards, held
+    return gradient
 
-    @staticmethod
-    def _target_length(mode: VirtualMode, targets: Tensor, lengths: Any, batch: int) -> int:
-        if not isinstance(lengths, Tensor):
-            return max(lengths, default=0)
-        mode.note("ctc_loss: targets are taken to be as long as what holds them has room for")
-        return int(targets.shape[1]) if targets.dim() == 2 else -(-targets.numel() // max(batch, 1))
+
+def _lengths(mode: VirtualMode, batch: int) -> list[Any]:
+    """Where each target begins, and the lengths of inputs and targets."""
+    return [mode.scratch(batch * _INDEX_BYTES) for _ in range(3)]
+
+
+def _sum_blanks(mode: VirtualMode, logarithms: Tensor, alignments: Tensor) -> None:
+    """Where there is much, what the blanks at every other place contribute is summed by operators."""
+    length, batch, labels = logarithms.shape
+    if 2 * length + 24 * batch // 10 + 2 * labels // 10 > _MUCH:
+        both = mode.run(aten.new_empty.default, alignments, [batch, length, alignments.shape[2] // 2 + 1])
+        total = mode.run_rule(aten.logsumexp.default, both, [2], True)
+        del total, both
+
+
+def _target_length(mode: VirtualMode, targets: Tensor, lengths: Any, batch: int) -> int:
+    if not isinstance(lengths, Tensor):
+        return max(lengths, default=0)
+    mode.note("ctc_loss: targets are taken to be as long as what holds them has room for")
+    return int(targets.shape[1]) if targets.dim() == 2 else -(-targets.numel() // max(batch, 1))

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch._ops import OpOverload
 
 from vramscope.predict.gpus import Gpu
+from vramscope.predict.reductions import power_of_two
 from vramscope.recorders.virtual_mode import Rule, VirtualMode
 
 aten = torch.ops.aten
@@ -106,15 +107,10 @@ def _shared_statistics(given: Tensor, numbers: int) -> tuple[int, ...]:
     """
     channels = given.shape[1]
     rows = given.numel() // max(channels, 1)
-    high = min(_power_of_two(-(-rows // _ROWS_OF_A_THREAD)), _THREADS // min(_power_of_two(channels), _WARP))
-    wide = min(_power_of_two(channels), _THREADS // high)
+    high = power_of_two(-(-rows // _ROWS_OF_A_THREAD), _THREADS // power_of_two(channels, _WARP))
+    wide = power_of_two(channels, _THREADS // high)
     blocks = min(-(-rows // (high * _ROWS_OF_A_THREAD)), _MOST_BLOCKS)
     return (numbers * channels * blocks * FLOAT_BYTES, -(-channels // wide) * 4) if blocks >= _FEWEST_BLOCKS else ()
-
-
-def _power_of_two(value: int) -> int:
-    """The largest power of two that is at most ``value``, or 1."""
-    return 1 << (max(value, 1).bit_length() - 1)
 
 
 def layer_norm_backward_scratch(rows: int, width: int, element_bytes: int, gpu: Gpu) -> tuple[int, ...]:

@@ -148,9 +148,8 @@ def foreach_norm(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwa
     """
     tensors = args[0]
     chunks = max((-(-tensor.numel() // _CHUNK) for tensor in tensors), default=0)
-    scratch = mode.run(
-        aten.empty.memory_format, [len(tensors) * chunks], dtype=torch.promote_types(tensors[0].dtype, torch.float32)
-    )
+    wide = torch.promote_types(tensors[0].dtype, torch.float32)
+    scratch = mode.scratch(len(tensors) * chunks * wide.itemsize)
     results = mode.run(func, *args, **kwargs)
     del scratch
     return results

@@ -72,12 +72,12 @@ def _block(reduction: Reduction, vector: int) -> tuple[int, int]:
         else (reduction.outputs // vector, reduction.inputs)
     )
     most = _MOST_THREADS // vector
-    across, along = _power_of_two(across, most), _power_of_two(along, most)
+    across, along = power_of_two(across, most), power_of_two(along, most)
     height = min(along, most // min(across, _WARP))
     return min(across, most // height), height
 
 
-def _power_of_two(value: int, most: int) -> int:
+def power_of_two(value: int, most: int) -> int:
     """The largest power of two that is at most ``value`` and ``most``."""
     return min(1 << (max(value, 1).bit_length() - 1), most)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch._ops import OpOverload
 
 from vramscope.recorders.labels import address_of
-from vramscope.recorders.virtual_mode import Rule, VirtualMode
+from vramscope.recorders.virtual_mode import Rule, VirtualMode, argument
 
 aten = torch.ops.aten
 _NO_TASK = -1
@@ -114,7 +114,7 @@ def grouped_mm(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwarg
     first, second = args[:2]
     if first.dtype == torch.bfloat16:
         return mode.run(func, *args, **kwargs)
-    offsets: Any = args[2] if len(args) > 2 else kwargs.get("offs")
+    offsets: Any = argument(args, kwargs, 2, "offs", None)
     groups = [part.shape[0] for part in (first, second) if part.dim() == 3]
     if first.dim() == second.dim() == 2:
         groups = [offsets.numel()]

@@ -15,7 +15,7 @@ from vramscope.recorders.virtual_mode import Rule, VirtualMode, argument
 
 aten = torch.ops.aten
 Scratch = Callable[[VirtualMode, Tensor], None]
-_NONE, _MEAN = 0, 1
+NONE, MEAN = 0, 1
 """``Reduction`` in aten/src/ATen/core/Reduction.h."""
 
 
@@ -38,9 +38,9 @@ def loss_rules(scratch: Scratch = no_scratch) -> Mapping[OpOverload, Rule]:
 
 def reduced(mode: VirtualMode, elements: Tensor, reduction: int) -> Tensor:
     """``apply_loss_reduction`` in aten/src/ATen/native/Loss.cpp: a result of its own, unless nothing is reduced."""
-    if reduction == _NONE:
+    if reduction == NONE:
         return elements
-    result: Tensor = mode.run_rule((aten.mean if reduction == _MEAN else aten.sum).default, elements)
+    result: Tensor = mode.run_rule((aten.mean if reduction == MEAN else aten.sum).default, elements)
     return result
 
 
@@ -52,7 +52,7 @@ def _of_structured_kernel(scratch: Scratch) -> Rule:
         aten/src/ATen/native/BinaryOps.cpp and Loss.cpp.
         """
         result = mode.run(aten.sub.Tensor, *args[:2])
-        if argument(args, kwargs, 2, "reduction", _MEAN) == _NONE:
+        if argument(args, kwargs, 2, "reduction", MEAN) == NONE:
             return result
         mode.shrink(result)
         elements = mode.run(aten.sub.Tensor, *args[:2])
@@ -65,13 +65,13 @@ def _of_structured_kernel(scratch: Scratch) -> Rule:
 def huber_loss(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """Every element's loss, and the sum of them. Source: ``huber_loss`` in aten/src/ATen/native/Loss.cpp."""
     elements = mode.run(aten.sub.Tensor, *args[:2])
-    return reduced(mode, elements, argument(args, kwargs, 2, "reduction", _MEAN))
+    return reduced(mode, elements, argument(args, kwargs, 2, "reduction", MEAN))
 
 
 def soft_margin_loss(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """Every element's loss in the result, which then shrinks. Source: ``soft_margin_loss_out`` in Loss.cpp."""
     result = mode.run(aten.neg.default, args[0])
-    return _shrunk_to_its_sum(mode, result, argument(args, kwargs, 2, "reduction", _MEAN))
+    return _shrunk_to_its_sum(mode, result, argument(args, kwargs, 2, "reduction", MEAN))
 
 
 def soft_margin_loss_backward(
@@ -92,11 +92,11 @@ def binary_cross_entropy(mode: VirtualMode, func: OpOverload, args: tuple[Any, .
     Source: ``binary_cross_entropy_out_cuda`` in aten/src/ATen/native/cuda/Loss.cu, and the CPU's in Loss.cpp.
     """
     result = mode.run(aten.empty_like.default, args[0])
-    return _shrunk_to_its_sum(mode, result, argument(args, kwargs, 3, "reduction", _MEAN))
+    return _shrunk_to_its_sum(mode, result, argument(args, kwargs, 3, "reduction", MEAN))
 
 
 def _shrunk_to_its_sum(mode: VirtualMode, result: Tensor, reduction: int) -> Tensor:
-    if reduction == _NONE:
+    if reduction == NONE:
         return result
     total = reduced(mode, result, reduction)
     mode.shrink(result)
@@ -124,6 +124,6 @@ def binary_cross_entropy_with_logits(
         weight = mode.run(aten.mul.Tensor, less_one, target)
         del less_one, weight
     elements = mode.run(aten.rsub.Scalar, target, 1)
-    result = reduced(mode, elements, argument(args, kwargs, 4, "reduction", _MEAN))
+    result = reduced(mode, elements, argument(args, kwargs, 4, "reduction", MEAN))
     del elements, logarithm
     return result

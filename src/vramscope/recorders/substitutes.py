@@ -8,7 +8,7 @@ from torch import Tensor
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor
 
-from vramscope.recorders.virtual_mode import Rule, VirtualMode
+from vramscope.recorders.virtual_mode import Rule, VirtualMode, argument
 
 aten = torch.ops.aten
 _ALL_CHOSEN = "nonzero, masks: every element is taken to be nonzero or chosen, the most there can be"
@@ -64,7 +64,10 @@ def masked_select(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kw
 def unique(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """``torch.unique``: no element occurs twice."""
     mode.note("unique: no element is taken to occur twice")
-    given, inverse, counts = args[0], _argument(args, 2), _argument(args, 3)
+    given = args[0]
+    inverse, counts = (
+        argument(args, kwargs, at, f"return_{name}", False) for at, name in ((2, "inverse"), (3, "counts"))
+    )
     sizes = [given.numel()], list(given.shape) if inverse else [0], [given.numel()] if counts else [0]
     dtypes = given.dtype, torch.int64, torch.int64
     empty = aten.new_empty.default
@@ -75,10 +78,6 @@ def left_aligned(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwa
     """Whether a batch of padded sequences may be packed, as ``nn.TransformerEncoder`` would: taken not to be so."""
     mode.note("nn.TransformerEncoder with a padding mask: sequences are taken not to be packed, the most there can be")
     return False
-
-
-def _argument(args: tuple[Any, ...], place: int) -> bool:
-    return len(args) > place and bool(args[place])
 
 
 SUBSTITUTES: Mapping[OpOverload, Rule] = {

@@ -71,9 +71,14 @@ class VirtualRecorder(ProfilerRecorder):
         self._memory.move_here(tensor for _, tensor in nested_tensors(tensors))
         super().mark_inputs(tensors)
 
-    def seen_so_far(self) -> list[int]:
-        """Requested bytes of all that was born, in order, and negative ones of what went, workspaces included."""
-        return [event.size for event in self._memory.events]
+    @property
+    def moment(self) -> int:
+        """How much was born and went so far: where `sizes_since` may begin."""
+        return len(self._memory.events)
+
+    def sizes_since(self, moment: int) -> list[int]:
+        """Requested bytes of all that was born since, in order, and negative ones of what went, workspaces included."""
+        return [event.size for event in self._memory.events[moment:]]
 
     def abandon(self) -> None:
         """Stop everything and keep nothing."""

@@ -106,6 +106,16 @@ class VirtualMode(TorchDispatchMode):
         return known
 
 
+def made_of_others(compose: Callable[..., Any]) -> Rule:
+    """The rule for an operator that is made of others: what ``compose`` calls is seen one by one."""
+
+    def rule(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        with mode:
+            return compose(*args, **kwargs)
+
+    return rule
+
+
 class WithoutDevice(TorchFunctionMode):
     """Leaves out numbers made without a device: on a GPU's machine they lie in host memory, as step counters do."""
 
