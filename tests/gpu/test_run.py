@@ -25,6 +25,26 @@ for step in range(8):
 """
 
 
+FROM_THE_START = (
+    PLAIN
+    + """
+print(torch.cuda.max_memory_allocated())
+"""
+)
+
+
+def test_a_script_is_recorded_from_before_it_has_started_cuda(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(FROM_THE_START, encoding="utf-8")
+    finished = vramscope("run", "--all", "-o", "out", "train.py", cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    ledger = Ledger(read_recording(tmp_path / "out" / "run.vram"))
+    assert_agrees(ledger)
+    assert ledger.recording.devices[0].name == "cuda:0"
+    assert len(ledger.steps) == 8
+    assert not ledger.initial_bytes()
+    assert ledger.peak().bytes == int(finished.stdout)
+
+
 def test_steps_are_recorded_exactly(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(PLAIN, encoding="utf-8")
     finished = vramscope("run", "-o", "out", "train.py", cwd=tmp_path)

@@ -11,8 +11,8 @@ from tests.helpers import Script
 from tests.recorders.fake_nvml import GIB, OWN_PID, FakeCuda, FakeGpu, FakeNvml
 
 from vramscope.recorders.conversion import StringTable
+from vramscope.recorders.device_order import with_main_device, without_idle_devices
 from vramscope.recorders.gpu import GpuRecorder
-from vramscope.recorders.idle import without_idle_devices
 from vramscope.recorders.labels import Label
 from vramscope.recorders.seeds import SeedWatch
 from vramscope.recorders.stacks import telling_frames
@@ -127,6 +127,19 @@ def test_idle_devices_are_left_out_and_others_renumbered() -> None:
     assert [device.name for device in kept.devices] == ["cuda:0", "cpu", "cuda:2"]
     assert (kept.events.device.tolist(), kept.marks.device.tolist()) == ([2], [2])
     assert np.array_equal(kept.events.size, plain.events.size)
+
+
+def test_the_main_device_stands_first_and_the_others_keep_their_order() -> None:
+    script = Script(devices=3)
+    for device in range(3):
+        script.alloc(1 + device, 512 * (1 + device), device=device)
+        script.seed(9, 64, device=device)
+    plain = replace(script.recording(), devices=tuple(Device(name, name, 0, 0) for name in ("cpu", "cuda:0", "cuda:1")))
+    turned = with_main_device(plain, "cuda:1")
+    assert [device.name for device in turned.devices] == ["cuda:1", "cpu", "cuda:0"]
+    assert turned.events.device.tolist() == [1, 2, 0]  # sizes 512, 1024 and 1536 of cpu, cuda:0 and cuda:1
+    assert turned.seeds.device.tolist() == [1, 2, 0]
+    assert with_main_device(plain, "cuda:7") is plain is with_main_device(plain, "cpu")
 
 
 @pytest.mark.parametrize(

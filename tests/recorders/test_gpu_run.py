@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -15,11 +16,13 @@ from vramscope.ledger.autopsy import autopsy
 from vramscope.ledger.categories import Category
 from vramscope.ledger.comparison import compare_recordings
 from vramscope.ledger.ledger import Ledger
+from vramscope.recorders.gradients import GradientLives
 from vramscope.recorders.profiler import ProfilerRecorder
+from vramscope.recorders.script import Carried, StepRecorder
 from vramscope.recording.counters import DeviceCounter
 from vramscope.recording.recording import PhaseName, Recording
 
-GPU = torch.device("cuda", 0)
+GPU, CPU = torch.device("cuda", 0), torch.device("cpu")
 
 
 @pytest.fixture
@@ -68,6 +71,46 @@ def test_every_byte_has_an_owner(gpu: GpuOfCpu) -> None:
     assert held[Category.OPTIMIZER_STATE] == 2 * 14_848 + 4 * 512  # two copies, and a step counter for each of four
     assert summary.devices[0].reserved_peak_bytes == RESERVED
     assert ledger.reserved_totals() is not None
+
+
+class Nobody:
+    """Takes no note of calls."""
+
+    def call_begins(self, module: nn.Module, args: Any, kwargs: Any) -> None: ...
+
+    def call_ended(self, module: nn.Module, output: Any) -> None: ...
+
+
+def step_of_script(start_gpus: Callable[[], None]) -> tuple[Recording, Carried]:
+    """A script's first step, recorded from before it has a model; half way it does what is given."""
+    recorder = StepRecorder(CPU, lines=False, lives=GradientLives(), on_left=lambda: None, calls=Nobody())
+    recorder.begin([], [], None)
+    try:
+        recorder.begin_step(0)
+        start_gpus()
+        train(recorder)
+        recorder.end_step()
+        return recorder.close({}, GPU)
+    finally:
+        recorder.abandon()
+
+
+def test_a_gpu_that_a_script_begins_to_use_is_its_main_device(gpu: GpuOfCpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    recording, _ = step_of_script(lambda: monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True))
+    main, cpu = recording.devices
+    assert (main.name, main.start_total, cpu.name) == ("cuda:0", 0, "cpu")
+    ledger = Ledger(recording)
+    assert_agrees(ledger)
+    assert ledger.composition(ledger.peak().event)[Category.PARAMETERS] == 14_848  # as above
+    assert DeviceCounter.RESERVED in recording.strings  # the ends of phases after that were read
+
+
+def test_gpus_that_a_script_never_uses_are_not_asked(gpu: GpuOfCpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    recording, _ = step_of_script(lambda: None)
+    assert [device.name for device in recording.devices] == ["cpu"]
+    assert DeviceCounter.RESERVED not in recording.strings
 
 
 def test_the_history_is_asked_for_as_torch_wants_it(gpu: GpuOfCpu) -> None:

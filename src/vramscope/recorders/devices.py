@@ -38,7 +38,7 @@ def recorded_device(name: str | torch.device) -> torch.device:
 
 
 def _gpu(device: torch.device) -> torch.device:
-    problem = cuda_problem() or allocator_facts().limit
+    problem = gpu_problem()
     if problem:
         raise UnsupportedError(f"--device {device}: {problem}; or use --device cpu")
     index = torch.cuda.current_device() if device.index is None else device.index
@@ -48,6 +48,11 @@ def _gpu(device: torch.device) -> torch.device:
         hidden = f" ({VISIBLE}={os.environ[VISIBLE]!r} may hide others)" if VISIBLE in os.environ else ""
         raise UnsupportedError(f"--device {device}: {there}{hidden}; choose one of them")
     return torch.device("cuda", index)
+
+
+def gpu_problem() -> str:
+    """Why nothing can be recorded on a GPU in this process; empty where it can."""
+    return cuda_problem() or allocator_facts().limit
 
 
 def cuda_problem() -> str:
@@ -111,8 +116,12 @@ def recorded_devices(device: torch.device) -> list[torch.device]:
     """The devices of a recording: the main one, the CPU, and the other GPUs, as a program may use several."""
     if device.type == "cpu":
         return [device]
-    others = [torch.device("cuda", index) for index in range(torch.cuda.device_count()) if index != device.index]
-    return [device, torch.device("cpu"), *others]
+    return [device, torch.device("cpu"), *(gpu for gpu in all_gpus() if gpu != device)]
+
+
+def all_gpus() -> list[torch.device]:
+    """The CUDA GPUs that this process may use."""
+    return [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
 
 
 def allocated_bytes(device: torch.device) -> int:

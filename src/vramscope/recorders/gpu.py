@@ -10,9 +10,9 @@ from torch._C._profiler import _RecordFunctionFast
 from vramscope.allocator.snapshot.model import Snapshot
 from vramscope.recorders.conversion import StringTable
 from vramscope.recorders.device import DeviceMeter
+from vramscope.recorders.device_order import without_idle_devices
 from vramscope.recorders.history import AllocatorHistory
 from vramscope.recorders.history_joining import with_history
-from vramscope.recorders.idle import without_idle_devices
 from vramscope.recorders.seeds import SeedWatch
 from vramscope.recorders.stamps import StampKind, label
 from vramscope.recorders.workspaces import with_workspaces, workspace_sizes

@@ -9,18 +9,19 @@ import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
+from vramscope.recorders.device_order import with_main_device
+from vramscope.recorders.devices import all_gpus, gpu_problem
 from vramscope.recorders.failures import out_of_memory
+from vramscope.recorders.gpu import GpuRecorder
 from vramscope.recorders.gradients import GradientLives
 from vramscope.recorders.hooks import CallObserver
 from vramscope.recorders.labels import Label
 from vramscope.recorders.profiler import ProfilerRecorder
 from vramscope.recorders.quiet import QuietAllocator
+from vramscope.recorders.seeds import Place
 from vramscope.recorders.stamps import StampKind, stamp
 from vramscope.recorders.window import ProfilerWindow
 from vramscope.recording.recording import UNKNOWN, Integers, Recording
-
-Place = tuple[int, int]
-"""Device number and address."""
 
 
 class StepRecorder(ProfilerRecorder):
@@ -47,6 +48,7 @@ class StepRecorder(ProfilerRecorder):
         self._quiet = QuietAllocator()
         self._depth = 0
         self._passes = 0
+        self._had_gpus = torch.cuda.is_initialized()
 
     def begin(self, models: Iterable[tuple[nn.Module, str]], seeds: Iterable[Label], before: "Carried | None") -> None:
         """Start, with the models found so far and what is alive already."""
@@ -84,10 +86,34 @@ class StepRecorder(ProfilerRecorder):
         stamp(StampKind.STEP_END)
         self._gradients.step_ended()
 
-    def close(self, workload: Mapping[str, Any], notes: Sequence[str] = ()) -> tuple[Recording, "Carried"]:
-        """Stop, and give the Recording and what is alive at its end."""
-        recording = self.finish(workload, notes)
+    def close(
+        self, workload: Mapping[str, Any], main: torch.device, notes: Sequence[str] = ()
+    ) -> tuple[Recording, "Carried"]:
+        """Stop, and give the Recording and what is alive at its end.
+
+        Args:
+            workload: facts of the script.
+            main: the device that matters, which may have shown itself only since the beginning.
+            notes: what the reader should know.
+        """
+        self._take_up_gpus()
+        recording = with_main_device(self.finish(workload, notes), str(main))
         return recording, Carried(recording, self._seeded.watched())
+
+    def _sample(self) -> None:
+        self._take_up_gpus()
+        super()._sample()
+
+    def _take_up_gpus(self) -> None:
+        """Record the GPUs too once the script uses them: to ask for them earlier would start CUDA in its stead.
+
+        Before CUDA starts nothing is allocated there, so that their totals began with 0.
+        """
+        if self._gpu is None and not self._had_gpus and torch.cuda.is_initialized() and not gpu_problem():
+            gpus = all_gpus()
+            self._devices += gpus
+            self._gpu = GpuRecorder(self._devices, history=False, own_process=False)
+            self._start_totals = dict.fromkeys(gpus, 0)
 
     @property
     def is_inside(self) -> bool:
@@ -143,7 +169,7 @@ class Carried:
 
 
 def alive_at_end(recording: Recording) -> dict[Place, int]:
-    """Bytes by device number and address of what is alive when a recording ends."""
+    """Bytes of what is alive when a recording ends."""
     seeds, events = recording.seeds, recording.events
     kept = seeds.take(seeds.gone_ns == UNKNOWN)
     device = np.concatenate([kept.device, events.device])
@@ -151,7 +177,8 @@ def alive_at_end(recording: Recording) -> dict[Place, int]:
     size = np.concatenate([kept.size, events.size])
     last = _last_rows(device, address)
     last = last[size[last] > 0]
-    places = zip(device[last].tolist(), address[last].tolist(), strict=True)
+    names = [recording.devices[number].name for number in device[last].tolist()]
+    places = zip(names, address[last].tolist(), strict=True)
     return dict(zip(places, size[last].tolist(), strict=True))
 
 

@@ -8,6 +8,9 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from vramscope.recorders.labels import Label
 from vramscope.recording.recording import UNKNOWN, Seeds
 
+Place = tuple[str, int]
+"""A device's name and an address, which mean the same in every recording of a process."""
+
 
 class SeedWatch:
     """Knows the storages that were alive when a recording began, without keeping them alive."""
@@ -50,17 +53,18 @@ class SeedWatch:
             if label.storage is not None:
                 self._alive[number] = StorageWeakRef(label.storage)
 
-    def carry(self, place: tuple[int, int], size: int, storage: StorageWeakRef | None) -> None:
-        """Take note of a block by device number and address, unless it is known already."""
-        if place not in self._numbers and place[0] not in self._listed:
-            number = self._numbers[place] = len(self._rows)
-            self._rows.append((place[1], size, size, place[0]))
+    def carry(self, place: Place, size: int, storage: StorageWeakRef | None) -> None:
+        """Take note of a block, unless it is known already or its device is none of ours."""
+        device = next((number for number, known in enumerate(self._devices) if str(known) == place[0]), None)
+        if device is not None and (device, place[1]) not in self._numbers and device not in self._listed:
+            number = self._numbers[device, place[1]] = len(self._rows)
+            self._rows.append((place[1], size, size, device))
             if storage is not None:
                 self._alive[number] = storage
 
-    def watched(self) -> dict[tuple[int, int], StorageWeakRef]:
-        """The storages that are not known to be gone, by device number and address."""
-        places = {number: place for place, number in self._numbers.items()}
+    def watched(self) -> dict[Place, StorageWeakRef]:
+        """The storages that are not known to be gone."""
+        places = {number: (str(self._devices[place[0]]), place[1]) for place, number in self._numbers.items()}
         return {places[number]: storage for number, storage in self._alive.items()}
 
     def ended(self) -> list[int]:

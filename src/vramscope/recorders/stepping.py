@@ -219,7 +219,7 @@ class Stepping:
             self._carried = None
             return
         facts = {**self._scene.facts(), "pass": str(kind), **self._method()}
-        recording, self._carried = recorder.close(facts, self._notes)
+        recording, self._carried = recorder.close(facts, self._scene.device, self._notes)
         self._store.add(with_buckets(recording, bucket_sizes(model for model, _ in self._scene.roots)))
 
     def _method(self) -> dict[str, str]:
