@@ -54,6 +54,7 @@ def test_steps_are_recorded_exactly(tmp_path: Path) -> None:
     assert one["allocator"]["max_disagreement_bytes"] == 0
     assert sum(one["peak"]["by_category"].values()) == one["peak"]["bytes"]
     assert one["peak"]["by_category"]["optimizer_state"] >= 2 * one["peak"]["by_category"]["parameters"] - 4096
+    assert one["peak"]["by_category"]["unattributed"] == 64 * 8  # the labels, of which nothing tells what they are for
     ledger = Ledger(read_recording(tmp_path / "out" / "run.vram"))
     assert_agrees(ledger)
     assert len(ledger.steps) == 3

@@ -14,7 +14,7 @@ from vramscope.predict.cub import radix_sort_bytes, scan_bytes, unique_bytes
 from vramscope.predict.cuda_kernels import cuda_kernels
 from vramscope.predict.cuda_rules import cuda_rules
 from vramscope.predict.gpus import find_gpu
-from vramscope.predict.torch_version import TORCH
+from vramscope.recorders.torch_version import TORCH
 from vramscope.recorders.virtual import VirtualRecorder
 
 

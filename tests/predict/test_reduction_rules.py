@@ -6,7 +6,7 @@ from tests.predict.running import GPU, ROWS, born, events, matrix
 from torch.nn.utils import clip_grad_norm_
 
 from vramscope.predict.reductions import Reduction, reduction_scratch
-from vramscope.predict.torch_version import TORCH
+from vramscope.recorders.torch_version import TORCH
 
 MANY = 350_000
 """Numbers that several thread blocks share."""

@@ -6,7 +6,7 @@ from tests.predict.running import born
 
 from vramscope.predict.cub import radix_sort_bytes, scan_bytes, unique_bytes
 from vramscope.predict.gpus import find_gpu
-from vramscope.predict.torch_version import TORCH
+from vramscope.recorders.torch_version import TORCH
 
 A100, H100, T4, RTX = (find_gpu(name) for name in ("a100-80gb", "h100-80gb", "t4-16gb", "rtx4090-24gb"))
 

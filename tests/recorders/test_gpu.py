@@ -10,13 +10,14 @@ import torch
 from tests.helpers import Script
 from tests.recorders.fake_nvml import GIB, OWN_PID, FakeCuda, FakeGpu, FakeNvml
 
+from vramscope.recorders import workspaces
 from vramscope.recorders.conversion import StringTable
 from vramscope.recorders.device_order import with_main_device, without_idle_devices
 from vramscope.recorders.gpu import GpuRecorder
 from vramscope.recorders.labels import Label
 from vramscope.recorders.seeds import SeedWatch
 from vramscope.recorders.stacks import telling_frames
-from vramscope.recorders.workspaces import workspace_sizes
+from vramscope.recorders.workspaces import workspaces_of
 from vramscope.recording.counters import DeviceCounter
 from vramscope.recording.recording import Device, MarkKind
 
@@ -151,7 +152,33 @@ def test_the_workspaces_size_is_cublass(
 ) -> None:
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", configured)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (major, 0))
-    assert workspace_sizes({"cuda:0": 0}) == {"cuda:0": expected}
+    assert workspaces_of({"cuda:0": 0})["cuda:0"][0].size == expected
+
+
+@pytest.mark.parametrize(
+    ("torch_version", "unified", "configured", "expected"),
+    [
+        ((2, 11), "", "", [1 << 20]),
+        ((2, 11), "", "4096", [4096 * 1024]),
+        ((2, 11), "1", "", []),
+        ((2, 12), "", "", []),
+        ((2, 12), "0", "", [1 << 20]),
+    ],
+)
+def test_cublaslt_has_a_workspace_of_its_own_or_shares(
+    monkeypatch: pytest.MonkeyPatch, torch_version: tuple[int, int], unified: str, configured: str, expected: list[int]
+) -> None:
+    monkeypatch.setattr(workspaces, "TORCH", torch_version)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (9, 0))
+    for name, value in (
+        ("TORCH_CUBLASLT_UNIFIED_WORKSPACE", unified),
+        ("CUBLASLT_WORKSPACE_SIZE", configured),
+    ):
+        if value:
+            monkeypatch.setenv(name, value)
+        else:
+            monkeypatch.delenv(name, raising=False)
+    assert [kind.size for kind in workspaces_of({"cuda:0": 0})["cuda:0"][1:]] == expected
 
 
 def test_a_stack_without_anybodys_code_tells_nothing() -> None:

@@ -15,14 +15,15 @@ from vramscope.ledger.holders import held_blocks
 from vramscope.ledger.ledger import Ledger
 from vramscope.ledger.summary import summarize_ledger
 from vramscope.recorders.history_joining import with_history
+from vramscope.recorders.workspaces import Workspace
 from vramscope.recording.recording import UNKNOWN, Recording
 
 WORKSPACE_BYTES = 8_519_680
-SIZES = {"cuda:0": WORKSPACE_BYTES}
+WORKSPACES = {"cuda:0": [Workspace(WORKSPACE_BYTES, ("aten::mm", "aten::addmm"))]}
 
 
 def joined(run: CudaRun, folder: Path) -> Recording:
-    return with_history(run.recording(), run.history(folder), SIZES)
+    return with_history(run.recording(), run.history(folder), WORKSPACES)
 
 
 def test_requests_of_every_allocation_are_known(tmp_path: Path) -> None:
@@ -204,5 +205,5 @@ def test_a_recording_of_the_cpu_alone_is_left_as_it_is(tmp_path: Path) -> None:
     run.malloc(100)
     plain = run.recording()
     on_cpu = replace(plain, devices=(replace(plain.devices[0], name="cpu"),))
-    recording = with_history(on_cpu, run.history(tmp_path), SIZES)
+    recording = with_history(on_cpu, run.history(tmp_path), WORKSPACES)
     assert np.array_equal(recording.events.requested, on_cpu.events.requested)

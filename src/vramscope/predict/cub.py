@@ -9,7 +9,7 @@ tile by what torch 2.11 to 2.14 ask for.
 from collections.abc import Sequence
 
 from vramscope.predict.gpus import Gpu
-from vramscope.predict.torch_version import TORCH
+from vramscope.recorders.torch_version import TORCH
 
 _ALIGNMENT = 256
 _DIGIT_BITS, _DIGITS = 8, 256

@@ -23,16 +23,16 @@ from vramscope.predict.losses import cuda_loss_rules
 from vramscope.predict.norms import norm_rules
 from vramscope.predict.reduction_rules import reduction_rules
 from vramscope.predict.sorting import sorting_rules
-from vramscope.predict.torch_version import TORCH
 from vramscope.recorders.artefacts import ARTEFACTS, in_engine
 from vramscope.recorders.cpu_rules import in_order
 from vramscope.recorders.python_kernels import python_kernels
 from vramscope.recorders.substitutes import SUBSTITUTES
+from vramscope.recorders.torch_version import TORCH
 from vramscope.recorders.virtual_mode import Rule, VirtualMode, argument
+from vramscope.recorders.workspaces import LT_SHARES_SINCE, LT_WORKSPACE_BYTES
 
 aten = torch.ops.aten
 INDEX_BYTES = 8
-LT_WORKSPACE_BYTES = 1024**2
 _MATRIX_PRODUCTS = (
     aten.mm.default,
     aten.addmm.default,
@@ -102,7 +102,7 @@ class CublasWorkspaces:
 
     def __init__(self, size: int, lt_size: int | None = None) -> None:
         self._size = size
-        self._lt_size = lt_size if lt_size is not None else LT_WORKSPACE_BYTES if TORCH < (2, 12) else 0
+        self._lt_size = lt_size if lt_size is not None else LT_WORKSPACE_BYTES if TORCH < LT_SHARES_SINCE else 0
         self._threads: set[bool] = set()
         self._lt_threads: set[bool] = set()
 

@@ -10,7 +10,7 @@ from torch._ops import OpOverload
 
 from vramscope.predict.cub import radix_sort_bytes, scan_by_key_bytes, scan_bytes, unique_bytes
 from vramscope.predict.gpus import Gpu
-from vramscope.predict.torch_version import TORCH
+from vramscope.recorders.torch_version import TORCH
 from vramscope.recorders.virtual_mode import Rule, VirtualMode, argument
 
 aten = torch.ops.aten

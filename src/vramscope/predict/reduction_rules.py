@@ -10,7 +10,7 @@ from torch._ops import OpOverload
 
 from vramscope.predict.gpus import Gpu
 from vramscope.predict.reductions import Reduction, reduction_scratch
-from vramscope.predict.torch_version import TORCH
+from vramscope.recorders.torch_version import TORCH
 from vramscope.recorders.virtual_mode import Rule, VirtualMode
 
 aten = torch.ops.aten

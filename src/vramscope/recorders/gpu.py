@@ -15,7 +15,7 @@ from vramscope.recorders.history import AllocatorHistory
 from vramscope.recorders.history_joining import with_history
 from vramscope.recorders.seeds import SeedWatch
 from vramscope.recorders.stamps import StampKind, label
-from vramscope.recorders.workspaces import with_workspaces, workspace_sizes
+from vramscope.recorders.workspaces import with_workspaces, workspaces_of
 from vramscope.recording.counters import DeviceCounter
 from vramscope.recording.recording import Recording
 
@@ -93,11 +93,11 @@ class GpuRecorder:
         recording = replace(recording, environment=facts)
         if self._history is not None and self._history.problem:
             recording = recording.with_notes(self._history.problem)
-        sizes = workspace_sizes({f"cuda:{index}": index for index in self._numbers if _is_used(index)})
+        kinds = workspaces_of({f"cuda:{index}": index for index in self._numbers if _is_used(index)})
         if self._snapshot is not None:
-            recording = with_history(recording, self._snapshot, sizes)
+            recording = with_history(recording, self._snapshot, kinds)
         else:
-            recording = with_workspaces(recording, sizes)
+            recording = with_workspaces(recording, kinds)
         return without_idle_devices(recording)
 
     def _older_blocks(self) -> Iterator[tuple[int, int, int, int]]:

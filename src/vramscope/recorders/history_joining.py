@@ -5,7 +5,7 @@ those of that address. Where the two differ in their number, as when threads tha
 nothing is joined there, and a note says so.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +17,7 @@ from vramscope.errors import VramscopeError
 from vramscope.recorders.counters import with_counters
 from vramscope.recorders.line_joining import places
 from vramscope.recorders.stacks import with_stacks
-from vramscope.recorders.workspaces import with_workspaces
+from vramscope.recorders.workspaces import Workspace, with_workspaces
 from vramscope.recording.counters import FailureCounter, LayoutCounter
 from vramscope.recording.recording import UNKNOWN, Integers, Recording, ScopeKind
 
@@ -45,17 +45,17 @@ class _Joined:
         return int(np.count_nonzero(self.entries == NO_ENTRY))
 
 
-def with_history(recording: Recording, snapshot: Snapshot, workspace_bytes: Mapping[str, int]) -> Recording:
+def with_history(recording: Recording, snapshot: Snapshot, workspaces: Mapping[str, Sequence[Workspace]]) -> Recording:
     """The recording with what the history knows besides.
 
     Args:
         recording: of the profiler's events.
         snapshot: the history of the same stretch.
-        workspace_bytes: by device name, what cuBLAS's workspace takes there.
+        workspaces: of libraries, by device name.
     """
     joined = [device for device in _devices(recording, snapshot) if len(device.rows)]
     recording = _with_requests(recording, joined)
-    recording = with_workspaces(recording, workspace_bytes)
+    recording = with_workspaces(recording, workspaces)
     for device in joined:
         recording = _with_failures(recording, device)
         recording = _with_layouts(recording, snapshot, device)

@@ -2,68 +2,107 @@
 
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from vramscope.recorders.conversion import WORKSPACE
-from vramscope.recording.recording import UNKNOWN, MarkKind, Marks, Recording, ScopeKind
+from vramscope.recorders.torch_version import TORCH
+from vramscope.recording.recording import UNKNOWN, Integers, MarkKind, Marks, Recording, ScopeKind
 
 _CONFIGURED = re.compile(r":(\d+):(\d+)")
 _KIB = 1024
 _DEFAULT_BYTES = (4096 * 2 + 16 * 8) * _KIB
 _LARGE_BYTES = 32 * _KIB**2
 _LARGE_ON = (9, 10, 12)
+LT_WORKSPACE_BYTES = 1024 * _KIB
+LT_SHARES_SINCE = (2, 12)
+"""The first torch whose cuBLASLt uses cuBLAS's workspace unless told otherwise."""
 _PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::addmv", "aten::mv", "aten::dot")
+_BIASED_PRODUCTS = ("aten::addmm", "aten::_addmm_activation")
 
 
-def workspace_sizes(devices: Mapping[str, int]) -> dict[str, int]:
-    """What cuBLAS's workspace takes on each GPU, by device name.
+@dataclass(frozen=True)
+class Workspace:
+    """A library's workspace: its bytes, and the operators that need one for each thread and stream."""
+
+    size: int
+    products: tuple[str, ...]
+
+
+def workspaces_of(devices: Mapping[str, int]) -> dict[str, tuple[Workspace, ...]]:
+    """The workspaces of cuBLAS and cuBLASLt on each GPU (index by name), by its name.
 
     Source: ``parseChosenWorkspaceSize`` of aten/src/ATen/cuda/CublasHandlePool.cpp: CUBLAS_WORKSPACE_CONFIG lists
     ``:SIZE:COUNT`` with sizes in KiB; else ``:4096:2:16:8``, and 32 MiB for compute capability 9, 10 and 12.
+    ``getCUDABlasLtWorkspaceSize`` there: cuBLASLt, which adds a linear layer's bias, shares cuBLAS's or has its own.
     """
+    of_lt = () if _lt_shares() else (Workspace(_lt_bytes(), _BIASED_PRODUCTS),)
     given = _CONFIGURED.findall(os.environ.get("CUBLAS_WORKSPACE_CONFIG", ""))
-    if given:
-        return dict.fromkeys(devices, sum(int(size) * int(count) * _KIB for size, count in given))
+    configured = sum(int(size) * int(count) * _KIB for size, count in given)
     return {
-        name: _LARGE_BYTES if torch.cuda.get_device_capability(index)[0] in _LARGE_ON else _DEFAULT_BYTES
+        name: (Workspace(configured if given else _default_bytes(index), _PRODUCTS), *of_lt)
         for name, index in devices.items()
     }
 
 
-def with_workspaces(recording: Recording, sizes: Mapping[str, int]) -> Recording:
-    """The recording with marks for the blocks that can only be workspaces of cuBLAS.
+def _default_bytes(index: int) -> int:
+    return _LARGE_BYTES if torch.cuda.get_device_capability(index)[0] in _LARGE_ON else _DEFAULT_BYTES
+
+
+def _lt_shares() -> bool:
+    said = os.environ.get("TORCH_CUBLASLT_UNIFIED_WORKSPACE")
+    return TORCH >= LT_SHARES_SINCE if said is None else said == "1"
+
+
+def _lt_bytes() -> int:
+    said = os.environ.get("CUBLASLT_WORKSPACE_SIZE", "")
+    return int(said) * _KIB if said.isdecimal() else LT_WORKSPACE_BYTES
+
+
+def with_workspaces(recording: Recording, kinds: Mapping[str, Sequence[Workspace]]) -> Recording:
+    """The recording with marks for the blocks that can only be such workspaces, by the name of the GPU.
 
     A matrix product allocates its result first; what it allocates afterwards, in exactly a workspace's size, and does
-    not free itself, is the workspace of its thread and stream. What was asked for is known from the allocator's history
-    and, of older blocks, from its snapshot; without them the block's own size stands for it.
-
-    Args:
-        recording: of the profiler's events.
-        sizes: of `workspace_sizes`.
+    not free itself, is the workspace of its thread and stream. A thread whose products allocate none has one that is
+    older. What was asked for is known from the allocator's history and, of older blocks, from its snapshot; without
+    them the block's own size stands for it.
     """
     recording = replace(recording, strings=tuple(dict.fromkeys((*recording.strings, WORKSPACE))))
     marks = [recording.marks]
     for number, device in enumerate(recording.devices):
-        wanted = sizes.get(device.name, 0)
-        if wanted == _DEFAULT_BYTES:
-            marks.append(_older(recording, number))
-        if wanted:
-            marks.append(_made(recording, number, wanted))
+        for kind in kinds.get(device.name, ()):
+            product = _products(recording, kind.products)[recording.events.scope]
+            mine = (recording.events.device == number) & (product >= 0)
+            made = _made(recording, np.where(mine, product, UNKNOWN), kind.size)
+            marks += [
+                _older(recording, number, kind.size, product[mine], product[made]),
+                _marks(recording, made),
+            ]
     return replace(recording, marks=Marks.concatenate(marks))
 
 
-def _older(recording: Recording, device: int) -> Marks:
-    """Blocks from before the recording that nothing else names: the default size is so odd that it speaks for itself.
+def _older(recording: Recording, device: int, wanted: int, products: Integers, making: Integers) -> Marks:
+    """Blocks of a workspace's size from before the recording that nothing else names.
 
-    32 MiB does not: many a tensor has it.
+    cuBLAS's default is so odd that it speaks for itself. Others, 32 MiB or 1 MiB, do not, as many a tensor has them:
+    such blocks are workspaces where they are no more than the threads that must have brought one.
+
+    Args:
+        recording: with these blocks as seeds.
+        device: the GPU's number.
+        wanted: a workspace's size in bytes.
+        products: scopes of the matrix products that allocated on the GPU.
+        making: those that made a workspace.
     """
-    seeds, marks = recording.seeds, recording.marks
+    seeds, marks, threads = recording.seeds, recording.marks, recording.scopes.thread
     named = marks.address[marks.device == device]
-    found = (seeds.device == device) & (seeds.requested == _DEFAULT_BYTES) & ~np.isin(seeds.address, named)
+    found = (seeds.device == device) & (seeds.requested == wanted) & ~np.isin(seeds.address, named)
+    brought = np.setdiff1d(threads[products], threads[making])
+    if wanted != _DEFAULT_BYTES and np.count_nonzero(found) > len(brought):
+        found[:] = False
     name = recording.strings.index(WORKSPACE)
     rows = [
         (0, address, int(MarkKind.LIBRARY_WORKSPACE), name, 0, size, device)
@@ -72,30 +111,39 @@ def _older(recording: Recording, device: int) -> Marks:
     return Marks.from_rows(rows)
 
 
-def _made(recording: Recording, device: int, wanted: int) -> Marks:
-    """Blocks that a matrix product made after its result, and kept."""
+def _made(recording: Recording, product: Integers, wanted: int) -> Integers:
+    """Rows of the events in which a matrix product made a block after its result that it kept; -1 is no product."""
     events = recording.events
-    product = _products(recording)[events.scope]
-    mine = (events.device == device) & (product >= 0)
-    rows: list[tuple[int, ...]] = []
-    name = recording.strings.index(WORKSPACE)
+    rows: list[int] = []
     seen: set[int] = set()
+    mine = product >= 0
     freed = {(int(product[row]), int(events.address[row])) for row in np.flatnonzero(mine & (events.size < 0))}
     asked = np.where(events.requested == UNKNOWN, events.size, events.requested)
     for row in np.flatnonzero(mine & (events.size > 0)).tolist():
         scope, address = int(product[row]), int(events.address[row])
         if scope in seen and asked[row] == wanted and (scope, address) not in freed:
-            moment, size = int(events.time_ns[row]), int(events.size[row])
-            rows.append((moment, address, MarkKind.LIBRARY_WORKSPACE, name, 0, size, device))
+            rows.append(row)
         seen.add(scope)
-    return Marks.from_rows(rows)
+    return np.array(rows, dtype=np.int64)
 
 
-def _products(recording: Recording) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
-    """For each scope the matrix product that it is or lies in, -1 for none; the last place is "no scope"."""
+def _marks(recording: Recording, rows: Integers) -> Marks:
+    """Marks of workspaces for what these events allocated."""
+    found, name = recording.events.take(rows), recording.strings.index(WORKSPACE)
+    columns = (found.time_ns, found.address, found.size, found.device)
+    return Marks.from_rows(
+        [
+            (moment, address, MarkKind.LIBRARY_WORKSPACE, name, 0, size, device)
+            for moment, address, size, device in zip(*(column.tolist() for column in columns), strict=True)
+        ]
+    )
+
+
+def _products(recording: Recording, operators: Sequence[str]) -> Integers:
+    """For each scope the one of these operators that it is or lies in, -1 for none; the last place is "no scope"."""
     scopes = recording.scopes
     found = np.full(len(scopes) + 1, -1, dtype=np.int64)
-    names = {number for number, text in enumerate(recording.strings) if text in _PRODUCTS}
+    names = {number for number, text in enumerate(recording.strings) if text in operators}
     columns = zip(scopes.parent.tolist(), scopes.kind.tolist(), scopes.name.tolist(), strict=True)
     for row, (parent, kind, name) in enumerate(columns):  # parents stand before their children
         is_product = kind == ScopeKind.OPERATOR and name in names
