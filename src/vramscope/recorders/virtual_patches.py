@@ -7,7 +7,7 @@ from unittest import mock
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.autograd.profiler import record_function
 from torch.utils import _foreach_utils
 
@@ -20,12 +20,13 @@ _LISTED = [*_foreach_utils._foreach_supported_types, FakeTensor]
 
 @contextmanager
 def patched_torch(memory: VirtualMemory) -> Iterator[None]:
-    """Scopes opened by name stay open, modules of fake parameters can be cast, and resized storages are seen."""
+    """Scopes opened by name stay open, modules of fake parameters can be cast and copied, and resizing is seen."""
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(record_function, "__enter__", _enter))
         stack.enter_context(mock.patch.object(record_function, "__exit__", _exit))
         stack.enter_context(mock.patch.object(torch.utils, "swap_tensors", _swap))
         stack.enter_context(mock.patch.object(torch.UntypedStorage, "resize_", _resizing(memory)))
+        stack.enter_context(mock.patch.object(FakeTensorMode, "__deepcopy__", _same, create=True))
         stack.enter_context(mock.patch.object(_foreach_utils, "_foreach_supported_types", _LISTED))
         yield
 
@@ -38,6 +39,15 @@ def _enter(self: Any) -> Any:
 
 def _exit(self: Any, kind: Any, error: Any, traceback: Any) -> None:
     self.record.__exit__(None, None, None)
+
+
+def _same(mode: FakeTensorMode, memo: Any) -> FakeTensorMode:
+    """What a fake parameter's copy belongs to: the mode of the original.
+
+    torch's own ``Tensor.__deepcopy__`` would copy the mode as well, and with it references to storages that are counted
+    once and given back twice, of which the process dies some time later.
+    """
+    return mode
 
 
 def _resizing(memory: VirtualMemory) -> Callable[[torch.UntypedStorage, int], torch.UntypedStorage]:
