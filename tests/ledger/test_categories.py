@@ -381,6 +381,21 @@ def test_a_mark_is_stronger_than_where_a_block_was_born(kind, category):
     assert recomputed(script.ledger()) == {0x10: False}
 
 
+def test_a_losss_target_is_an_input_where_nothing_else_tells():
+    script = Script()
+    script.alloc(0x10, 1)
+    script.mark(MarkKind.TARGET, "", 0x10)
+    assert category_of(script) == Category.INPUTS
+
+
+def test_what_a_model_made_stays_an_activation_though_a_loss_takes_it_for_its_target():
+    script = Script()
+    with script.phase("forward"), script.module("codebook"), script.operator("aten::embedding"):
+        script.alloc(0x10, 1)
+    script.mark(MarkKind.TARGET, "", 0x10)
+    assert category_of(script) == Category.ACTIVATIONS
+
+
 # From strongest to weakest: what a block is does not depend on who else refers to it.
 PRECEDENCE = (
     (MarkKind.PARAMETER, Category.PARAMETERS),

@@ -528,6 +528,16 @@ def test_everything_from_the_import_on(tmp_path) -> None:
     assert document["steps"][0]["retained_growth_bytes"] >= 4 * 19210
 
 
+CRITERION = TRAINING.replace("nn.functional.cross_entropy(", "nn.CrossEntropyLoss()(")
+
+
+def test_labels_that_only_a_loss_module_takes_are_inputs(tmp_path) -> None:
+    document = found(tmp_path, CRITERION + "for step, loss in train(4): pass\n")
+    peak = document["passes"]["training"]["peak"]["by_category"]
+    assert peak["inputs"] == 32 * 64 * 4 + 32 * 8  # what the model takes, and 32 labels
+    assert peak["unattributed"] == 0
+
+
 CACHE = (
     TRAINING
     + """

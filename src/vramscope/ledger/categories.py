@@ -43,7 +43,7 @@ _CATEGORY_OF_MARK = {
     MarkKind.LIBRARY_WORKSPACE: Category.WORKSPACE,
     MarkKind.KV_CACHE: Category.ACTIVATIONS,
 }
-MARK_PRECEDENCE = (*_CATEGORY_OF_MARK, MarkKind.ROOT_GRADIENT)
+MARK_PRECEDENCE = (*_CATEGORY_OF_MARK, MarkKind.ROOT_GRADIENT, MarkKind.TARGET)
 """When one block carries several marks the earliest of these decides: a parameter stays one whatever refers to it."""
 _MAKES_ROOT_GRADIENT = "aten::ones_like"
 """``loss.backward()`` makes its first gradient so, before the engine starts (torch/autograd/__init__.py,
@@ -80,6 +80,7 @@ def categorize(recording: Recording, blocks: Blocks, marks: Integers, lineage: L
     codes[_made_as_root_gradient(recording, blocks, kinds, lineage)] = CODE[Category.ACTIVATION_GRADIENTS]
     for kind, category in _CATEGORY_OF_MARK.items():
         codes[kinds == kind] = CODE[category]
+    codes[(kinds == MarkKind.TARGET) & (codes == CODE[Category.UNATTRIBUTED])] = CODE[Category.INPUTS]
     return codes
 
 

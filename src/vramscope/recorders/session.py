@@ -219,6 +219,8 @@ class ScriptSession:
         self._find(module)
         if module in self._scene.roots:
             self._steps.inputs_come(args)
+        else:
+            self._steps.targets_come(args)
 
     @_harmless
     def _model_left(self, module: nn.Module, output: Any) -> None:

@@ -46,6 +46,8 @@ class MarkKind(IntEnum):
     KV_CACHE = 6
     COMMUNICATION = 7
     LIBRARY_WORKSPACE = 8
+    TARGET = 9
+    """Given to a loss beside what gradients flow through; says what a block is for only where nothing else does."""
 
 
 class PhaseName(StrEnum):
