@@ -21,8 +21,7 @@ def test_whether_a_snapshot_fits(tmp_path: Path, limit: str, code: int, form: tu
     assert code_without_reader("snapshot", "one.pickle", "--fits", limit, *form, cwd=tmp_path) == code
 
 
-@FORMS
-@pytest.mark.parametrize(("memory", "code"), [("24GiB", 0), ("300MiB", 1)])
+@pytest.mark.parametrize(("memory", "code", "form"), [("1GiB", 0, ()), ("300MiB", 1, ("--json", "-"))])
 def test_whether_a_batch_fits(tmp_path: Path, memory: str, code: int, form: tuple[str, ...]) -> None:
     assert code_without_reader("fit", "mlp", "--vram", memory, *ONE_STEP, *form, cwd=tmp_path) == code
 

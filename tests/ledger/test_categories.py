@@ -406,6 +406,7 @@ PRECEDENCE = (
     (MarkKind.COMMUNICATION, Category.COMMUNICATION),
     (MarkKind.LIBRARY_WORKSPACE, Category.WORKSPACE),
     (MarkKind.KV_CACHE, Category.ACTIVATIONS),
+    (MarkKind.TARGET, Category.INPUTS),
 )
 
 

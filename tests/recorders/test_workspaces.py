@@ -23,7 +23,7 @@ def without_requests(recording: Recording) -> Recording:
 def workspaces(script: Script, of_mm: int, of_addmm: int = 0) -> list[int]:
     """Sizes of the blocks that are found to be workspaces, where these operators need such."""
     plain = without_requests(script.recording())
-    kinds = [Workspace(of_mm, ("aten::mm",)), Workspace(of_addmm, ("aten::addmm",))]
+    kinds = [Workspace(of_mm, ("aten::mm",)), Workspace(of_addmm, ("aten::addmm",), is_certain=False)]
     ledger = Ledger(with_workspaces(plain, {plain.devices[0].name: kinds}))
     return sorted(ledger.blocks.size[ledger.is_category(Category.WORKSPACE)].tolist())
 
@@ -85,6 +85,29 @@ def test_a_tensor_of_a_workspaces_size_stays_a_tensor() -> None:
     script.seed(2, HOPPER)
     products(script, threads=1)
     assert workspaces(script, HOPPER) == [HOPPER]
+
+
+def test_a_product_that_others_make_for_it_needs_none() -> None:
+    """So does one of sparse matrices, by cuSPARSE; a source line is no operator."""
+    script = Script()
+    script.seed(1, HOPPER)
+    with script.scope(ScopeKind.OPERATOR, "aten::mm"):
+        with script.scope(ScopeKind.OPERATOR, "aten::zeros"):
+            script.alloc(100, 512)
+        script.free(100, 512)
+    assert workspaces(script, HOPPER) == [512]  # its scratch alone
+    with script.scope(ScopeKind.OPERATOR, "aten::mm"), script.scope(ScopeKind.PYTHON_FRAME, "model.py"):
+        script.alloc(101, 512)
+    assert workspaces(script, HOPPER) == [512, HOPPER]
+
+
+def test_an_older_one_of_cublaslt_is_not_guessed() -> None:
+    """Some biased products need none, and many a tensor has 1 MiB."""
+    script = Script()
+    script.seed(1, 1 << 20)
+    with script.scope(ScopeKind.OPERATOR, "aten::addmm"):
+        script.alloc(100, 512)
+    assert workspaces(script, HOPPER, 1 << 20) == []
 
 
 def test_each_library_has_its_own() -> None:

@@ -538,6 +538,46 @@ def test_labels_that_only_a_loss_module_takes_are_inputs(tmp_path) -> None:
     assert peak["unattributed"] == 0
 
 
+ODD_TARGETS = (
+    TRAINING
+    + """
+class Odd(dict):
+    def __iter__(self): raise KeyError("a mapping of the script's own")
+    def __len__(self): raise KeyError("and it is never asked")
+class Loose(nn.Module):
+    def forward(self, outputs, *rest): return outputs.sum()
+class Strict(nn.CrossEntropyLoss):
+    def forward(self, outputs, target=None): return outputs.sum()
+frozen = nn.Linear(64, 10)
+for step in range(4):
+    inputs = torch.randn(32, 64)
+    outputs = model(inputs)
+    with torch.no_grad():
+        soft = frozen(inputs)
+    endless = [1]
+    endless.append(endless)
+    parts = (outputs * 1).chunk(2)
+    parts[0].detach().add_(1)
+    for target in (Odd(), endless, model[0].weight, parts[0], None):
+        Strict()(outputs, target=target)
+        Loose()(outputs, target)
+    loss = nn.MSELoss()(outputs, soft.detach()) + nn.MSELoss()(outputs, target=outputs.detach())
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+print("done")
+"""
+)
+
+
+def test_what_is_no_target_stays_what_it_is(tmp_path) -> None:
+    """A loss may be given anything at all: what a model gave stays an activation, a weight a parameter."""
+    peak = found(tmp_path, ODD_TARGETS)["passes"]["training"]["peak"]["by_category"]
+    assert peak["inputs"] == 32 * 64 * 4
+    # (64 * 256 + 256 + 256 * 10 + 10) of the model, (64 * 10 + 10) of the frozen one
+    assert peak["parameters"] == 4 * (19210 + 650)
+
+
 CACHE = (
     TRAINING
     + """

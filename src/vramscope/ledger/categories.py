@@ -43,7 +43,7 @@ _CATEGORY_OF_MARK = {
     MarkKind.LIBRARY_WORKSPACE: Category.WORKSPACE,
     MarkKind.KV_CACHE: Category.ACTIVATIONS,
 }
-MARK_PRECEDENCE = (*_CATEGORY_OF_MARK, MarkKind.ROOT_GRADIENT, MarkKind.TARGET)
+MARK_PRECEDENCE = (*_CATEGORY_OF_MARK, MarkKind.TARGET, MarkKind.ROOT_GRADIENT)
 """When one block carries several marks the earliest of these decides: a parameter stays one whatever refers to it."""
 _MAKES_ROOT_GRADIENT = "aten::ones_like"
 """``loss.backward()`` makes its first gradient so, before the engine starts (torch/autograd/__init__.py,

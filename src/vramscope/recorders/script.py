@@ -18,7 +18,7 @@ from vramscope.recorders.hooks import CallObserver
 from vramscope.recorders.labels import Label
 from vramscope.recorders.profiler import ProfilerRecorder
 from vramscope.recorders.quiet import QuietAllocator
-from vramscope.recorders.seeds import Place
+from vramscope.recorders.seeds import Place, SeedWatch
 from vramscope.recorders.stamps import StampKind, stamp
 from vramscope.recorders.window import ProfilerWindow
 from vramscope.recording.recording import UNKNOWN, Integers, Recording
@@ -48,7 +48,8 @@ class StepRecorder(ProfilerRecorder):
         self._quiet = QuietAllocator()
         self._depth = 0
         self._passes = 0
-        self._had_gpus = torch.cuda.is_initialized()
+        self._take_up_gpus()
+        self._seeded = SeedWatch(self._devices)
 
     def begin(self, models: Iterable[tuple[nn.Module, str]], seeds: Iterable[Label], before: "Carried | None") -> None:
         """Start, with the models found so far and what is alive already."""
@@ -107,9 +108,9 @@ class StepRecorder(ProfilerRecorder):
     def _take_up_gpus(self) -> None:
         """Record the GPUs too once the script uses them: to ask for them earlier would start CUDA in its stead.
 
-        Before CUDA starts nothing is allocated there, so that their totals began with 0.
+        Where CUDA has started since the beginning nothing was allocated there before: their totals began with 0.
         """
-        if self._gpu is None and not self._had_gpus and torch.cuda.is_initialized() and not gpu_problem():
+        if self._gpu is None and torch.cuda.is_initialized() and not gpu_problem():
             gpus = all_gpus()
             self._devices += gpus
             self._gpu = GpuRecorder(self._devices, history=False, own_process=False)

@@ -12,6 +12,7 @@ from typing import Any, ParamSpec
 
 import torch
 from torch import nn
+from torch.nn.modules.loss import _Loss
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.optim import Optimizer
 
@@ -27,6 +28,8 @@ from vramscope.recorders.storing import PartStore
 from vramscope.recorders.surroundings import Compiled, Loaders, OpenScopes, OtherProfilers
 from vramscope.recorders.windows import WindowPlan
 
+_TARGET = "target"
+"""What the second argument of torch's losses is called."""
 _LEFT_OUT = "the step it was in is left out"
 Arguments = ParamSpec("Arguments")
 
@@ -45,6 +48,11 @@ def _harmless(method: Callable[Arguments, None]) -> Callable[Arguments, None]:
             session.give_up(error)
 
     return guarded
+
+
+def _target(args: Any, kwargs: Any) -> Any:
+    """What a loss is to compare with, None where it is not told apart."""
+    return args[1] if len(args) > 1 else (kwargs or {}).get(_TARGET)
 
 
 class ScriptSession:
@@ -219,8 +227,8 @@ class ScriptSession:
         self._find(module)
         if module in self._scene.roots:
             self._steps.inputs_come(args)
-        else:
-            self._steps.targets_come(args)
+        elif isinstance(module, _Loss):
+            self._steps.target_comes(_target(*args))
 
     @_harmless
     def _model_left(self, module: nn.Module, output: Any) -> None:

@@ -4,7 +4,7 @@ import itertools
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any, Protocol
@@ -85,7 +85,7 @@ class Stepping:
         self._complete = 0  # steps that ended in the profiler that is running
         self._given: dict[int, StorageWeakRef] = {}  # by address, which may become another tensor's in the same step
         # names of the step that runs, or of the one before where that has just ended; keeps no tensor alive
-        self._inputs: MutableMapping[Tensor, tuple[MarkKind, str]] = WeakTensorKeyDictionary()
+        self._inputs: MutableMapping[Tensor, str] = WeakTensorKeyDictionary()
         self._notes: tuple[str, ...] = ()
         self.recorder: StepRecorder | None = None
         self.counts: Counter[StepKind] = Counter()
@@ -299,24 +299,22 @@ class Stepping:
 
     def inputs_come(self, nest: Any) -> None:
         """A model is called with these, or a loader gives them: inputs, except what a model of this step gave out."""
-        self._come(MarkKind.INPUT, [(name, tensor) for name, tensor in nested_tensors(nest) if self._is_input(tensor)])
-
-    def targets_come(self, nest: Any) -> None:
-        """A module that is no model takes these: what stands there beside what gradients flow through is a target."""
-        given = list(nested_tensors(nest))
-        if any(tensor.grad_fn is not None for _, tensor in given):
-            self._come(MarkKind.TARGET, [("", tensor) for _, tensor in given if self._is_input(tensor)])
-
-    def _come(self, kind: MarkKind, found: Sequence[tuple[str, Tensor]]) -> None:
+        found = [(name, tensor) for name, tensor in nested_tensors(nest) if self._is_input(tensor)]
         for name, tensor in found:
-            self._inputs.setdefault(tensor, (kind, name))  # a batch that is loaded ahead comes once more in its turn
+            self._inputs.setdefault(tensor, name)  # a batch that is loaded ahead comes once more in its turn
         if self.recorder is not None:
-            self.recorder.mark(label for name, t in found for label in label_tensor(kind, name, t))
+            self.recorder.mark(label for name, t in found for label in label_tensor(MarkKind.INPUT, name, t))
+
+    def target_comes(self, target: Any) -> None:
+        """One of torch's losses takes this as its target; what a model of this step gave out stays what it is."""
+        if self.recorder is not None and type(target) is Tensor and not target.requires_grad:
+            labels = list(label_tensor(MarkKind.TARGET, "", target))
+            self.recorder.mark(label for label in labels if not self._was_given(label.address))
 
     def _input_labels(self) -> Iterator[Label]:
         """What has come as inputs in the step that has just ended, as far as the script still holds it."""
-        for tensor, (kind, name) in self._inputs.items():
-            yield from label_tensor(kind, name, tensor)
+        for tensor, name in self._inputs.items():
+            yield from label_tensor(MarkKind.INPUT, name, tensor)
 
     def model_gave(self, output: Any) -> None:
         """A model has returned: what it gives out is no input when the script hands it on to the next one."""

@@ -10,7 +10,7 @@ import torch
 
 from vramscope.recorders.conversion import WORKSPACE
 from vramscope.recorders.torch_version import TORCH
-from vramscope.recording.recording import UNKNOWN, Integers, MarkKind, Marks, Recording, ScopeKind
+from vramscope.recording.recording import NO_SCOPE, UNKNOWN, Integers, MarkKind, Marks, Recording, ScopeKind
 
 _CONFIGURED = re.compile(r":(\d+):(\d+)")
 _KIB = 1024
@@ -26,10 +26,17 @@ _BIASED_PRODUCTS = ("aten::addmm", "aten::_addmm_activation")
 
 @dataclass(frozen=True)
 class Workspace:
-    """A library's workspace: its bytes, and the operators that need one for each thread and stream."""
+    """A library's workspace.
+
+    Attributes:
+        size: its bytes.
+        products: the operators of which some need one for each thread and stream.
+        is_certain: whether each of them needs one.
+    """
 
     size: int
     products: tuple[str, ...]
+    is_certain: bool = True
 
 
 def workspaces_of(devices: Mapping[str, int]) -> dict[str, tuple[Workspace, ...]]:
@@ -39,7 +46,7 @@ def workspaces_of(devices: Mapping[str, int]) -> dict[str, tuple[Workspace, ...]
     ``:SIZE:COUNT`` with sizes in KiB; else ``:4096:2:16:8``, and 32 MiB for compute capability 9, 10 and 12.
     ``getCUDABlasLtWorkspaceSize`` there: cuBLASLt, which adds a linear layer's bias, shares cuBLAS's or has its own.
     """
-    of_lt = () if _lt_shares() else (Workspace(_lt_bytes(), _BIASED_PRODUCTS),)
+    of_lt = () if _lt_shares() else (Workspace(_lt_bytes(), _BIASED_PRODUCTS, is_certain=False),)
     given = _CONFIGURED.findall(os.environ.get("CUBLAS_WORKSPACE_CONFIG", ""))
     configured = sum(int(size) * int(count) * _KIB for size, count in given)
     return {
@@ -54,7 +61,7 @@ def _default_bytes(index: int) -> int:
 
 def _lt_shares() -> bool:
     said = os.environ.get("TORCH_CUBLASLT_UNIFIED_WORKSPACE")
-    return TORCH >= LT_SHARES_SINCE if said is None else said == "1"
+    return {"0": False, "1": True}.get(said or "", TORCH >= LT_SHARES_SINCE)
 
 
 def _lt_bytes() -> int:
@@ -77,24 +84,33 @@ def with_workspaces(recording: Recording, kinds: Mapping[str, Sequence[Workspace
             product = _products(recording, kind.products)[recording.events.scope]
             mine = (recording.events.device == number) & (product >= 0)
             made = _made(recording, np.where(mine, product, UNKNOWN), kind.size)
-            marks += [
-                _older(recording, number, kind.size, product[mine], product[made]),
-                _marks(recording, made),
-            ]
+            results = mine & (product == _operators(recording)) & (recording.events.size > 0)
+            needy = product[results & kind.is_certain]
+            marks += [_older(recording, number, kind.size, needy, product[made]), _marks(recording, made)]
     return replace(recording, marks=Marks.concatenate(marks))
+
+
+def _operators(recording: Recording) -> Integers:
+    """The scope in which each event happened, source lines apart: a dense product itself allocates its result.
+
+    A product of sparse matrices, which is cuSPARSE's and needs no workspace of cuBLAS, calls other operators for that.
+    """
+    scope, kinds = recording.events.scope, np.append(recording.scopes.kind, UNKNOWN)
+    parents = np.append(recording.scopes.parent, NO_SCOPE)
+    return np.where(kinds[scope] == ScopeKind.PYTHON_FRAME, parents[scope], scope)
 
 
 def _older(recording: Recording, device: int, wanted: int, products: Integers, making: Integers) -> Marks:
     """Blocks of a workspace's size from before the recording that nothing else names.
 
-    cuBLAS's default is so odd that it speaks for itself. Others, 32 MiB or 1 MiB, do not, as many a tensor has them:
+    cuBLAS's default is so odd that it speaks for itself. Others, such as 32 MiB, do not, as many a tensor has them:
     such blocks are workspaces where they are no more than the threads that must have brought one.
 
     Args:
         recording: with these blocks as seeds.
         device: the GPU's number.
         wanted: a workspace's size in bytes.
-        products: scopes of the matrix products that allocated on the GPU.
+        products: scopes of the matrix products that allocated on the GPU and need one.
         making: those that made a workspace.
     """
     seeds, marks, threads = recording.seeds, recording.marks, recording.scopes.thread

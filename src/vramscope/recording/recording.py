@@ -47,7 +47,7 @@ class MarkKind(IntEnum):
     COMMUNICATION = 7
     LIBRARY_WORKSPACE = 8
     TARGET = 9
-    """Given to a loss beside what gradients flow through; says what a block is for only where nothing else does."""
+    """Given to a loss as its target; says what a block is for only where nothing else does."""
 
 
 class PhaseName(StrEnum):
