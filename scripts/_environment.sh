@@ -4,7 +4,9 @@
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=$root/.venv
 stamp=$venv/installed-from
-readonly root venv stamp
+# neighbours on one worker, as they share what is recorded once for several tests, until the other has nothing left
+all_tests=(-q -n 2 --dist worksteal)
+readonly root venv stamp all_tests
 cd "$root"
 exec </dev/null
 export MPLBACKEND=Agg
@@ -53,6 +55,16 @@ install_vramscope() {
     "$venv/bin/python" -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".${extras:+[$extras]}" ||
         fail "could not install from setup.cfg and constraints.txt: see pip's message above"
     fingerprint "$extras" >"$stamp"
+}
+
+# For all tests; what comes from elsewhere comes meanwhile.
+install_vramscope_and_what_tests_ask_for() {
+    local chromium
+    offer_chromium &
+    chromium=$!
+    install_vramscope dev
+    wait "$chromium"
+    offer_trace_processor
 }
 
 # The tests of the HTML page need a Chromium; they skip, saying so, where there is none and none can be installed.
