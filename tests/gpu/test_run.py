@@ -35,16 +35,22 @@ print(torch.cuda.max_memory_allocated())
 )
 
 
-def test_a_script_is_recorded_from_before_it_has_started_cuda(tmp_path: Path) -> None:
-    (tmp_path / "train.py").write_text(FROM_THE_START, encoding="utf-8")
-    finished = vramscope("run", "--all", "-o", "out", "train.py", cwd=tmp_path)
+def recorded(folder: Path, script: str, *options: str) -> tuple[Ledger, str]:
+    """A script's run, exact at every event, and what it printed."""
+    (folder / "train.py").write_text(script, encoding="utf-8")
+    finished = vramscope("run", *options, "-o", "out", "train.py", cwd=folder)
     assert finished.returncode == 0, finished.stderr
-    ledger = Ledger(read_recording(tmp_path / "out" / "run.vram"))
+    ledger = Ledger(read_recording(folder / "out" / "run.vram"))
     assert_agrees(ledger)
+    return ledger, finished.stdout
+
+
+def test_a_script_is_recorded_from_before_it_has_started_cuda(tmp_path: Path) -> None:
+    ledger, peak = recorded(tmp_path, FROM_THE_START, "--all")
     assert ledger.recording.devices[0].name == "cuda:0"
     assert len(ledger.steps) == 8
     assert not ledger.initial_bytes()
-    assert ledger.peak().bytes == int(finished.stdout)
+    assert ledger.peak().bytes == int(peak)
 
 
 BESIDE = """
@@ -63,19 +69,13 @@ print(torch.cuda.max_memory_allocated())
 
 
 def test_a_gpu_beside_a_model_on_the_cpu_is_followed_from_step_to_step(tmp_path: Path) -> None:
-    (tmp_path / "train.py").write_text(BESIDE, encoding="utf-8")
-    finished = vramscope("run", "--all", "-o", "out", "train.py", cwd=tmp_path)
-    assert finished.returncode == 0, finished.stderr
-    ledger = Ledger(read_recording(tmp_path / "out" / "run.vram"))
-    assert_agrees(ledger)
+    ledger, peak = recorded(tmp_path, BESIDE, "--all")
     assert [device.name for device in ledger.recording.devices] == ["cpu", "cuda:0"]
-    assert ledger.allocator_totals(1).max() == int(finished.stdout) == 4 * 4 << 20
+    assert ledger.allocator_totals(1).max() == int(peak) == 4 * 4 << 20
 
 
 def test_steps_are_recorded_exactly(tmp_path: Path) -> None:
-    (tmp_path / "train.py").write_text(PLAIN, encoding="utf-8")
-    finished = vramscope("run", "-o", "out", "train.py", cwd=tmp_path)
-    assert finished.returncode == 0, finished.stderr
+    ledger, _ = recorded(tmp_path, PLAIN)
     document: Any = json.loads((tmp_path / "out" / "run.json").read_text())
     one = document["passes"]["training"]
     assert one["allocator"]["max_disagreement_bytes"] == 0
@@ -84,6 +84,4 @@ def test_steps_are_recorded_exactly(tmp_path: Path) -> None:
     # the labels, of which nothing tells what they are for, and before torch 2.12 the workspace of cuBLASLt
     of_lt = (1 << 20) * (tuple(map(int, torch.__version__.split(".")[:2])) < (2, 12))
     assert one["peak"]["by_category"]["unattributed"] == 64 * 8 + of_lt
-    ledger = Ledger(read_recording(tmp_path / "out" / "run.vram"))
-    assert_agrees(ledger)
     assert len(ledger.steps) == 3

@@ -14,7 +14,7 @@ _MAIN_DEVICE = 0
 
 def without_idle_devices(recording: Recording) -> Recording:
     """The recording without devices that have no block: the main one and the CPU stay in any case."""
-    used = {*recording.events.device.tolist(), *recording.seeds.device.tolist(), _MAIN_DEVICE}
+    used = {*np.unique(recording.events.device).tolist(), *np.unique(recording.seeds.device).tolist(), _MAIN_DEVICE}
     return _of_devices(recording, [n for n, d in enumerate(recording.devices) if n in used or d.name == "cpu"])
 
 
