@@ -21,7 +21,8 @@ def test_whether_a_snapshot_fits(tmp_path: Path, limit: str, code: int, form: tu
     assert code_without_reader("snapshot", "one.pickle", "--fits", limit, *form, cwd=tmp_path) == code
 
 
-@pytest.mark.parametrize(("memory", "code", "form"), [("1GiB", 0, ()), ("300MiB", 1, ("--json", "-"))])
+@FORMS
+@pytest.mark.parametrize(("memory", "code"), [("1GiB", 0), ("300MiB", 1)])
 def test_whether_a_batch_fits(tmp_path: Path, memory: str, code: int, form: tuple[str, ...]) -> None:
     assert code_without_reader("fit", "mlp", "--vram", memory, *ONE_STEP, *form, cwd=tmp_path) == code
 

@@ -145,13 +145,6 @@ def test_two_operators_of_one_node_share_an_activation_gradient():
     assert category_of(script) == Category.ACTIVATION_GRADIENTS
 
 
-def test_a_librarys_own_workspace_is_workspace():
-    script = Script()
-    script.alloc(0x10, 1)
-    script.mark(MarkKind.LIBRARY_WORKSPACE, "cublas", 0x10)
-    assert category_of(script) == Category.WORKSPACE
-
-
 def test_a_mark_is_stronger_than_a_short_life():
     script = Script()
     with script.phase("backward"), script.node("AccumulateGrad"), script.operator("aten::clone"):
@@ -350,13 +343,6 @@ def test_a_collectives_buffer_is_communication():
     assert category_of(script) == Category.COMMUNICATION
 
 
-def test_a_marked_bucket_is_communication():
-    script = Script()
-    script.alloc(0x10, 1)
-    script.mark(MarkKind.COMMUNICATION, "bucket", 0x10)
-    assert category_of(script) == Category.COMMUNICATION
-
-
 @pytest.mark.parametrize(
     ("kind", "category"),
     [
@@ -381,11 +367,19 @@ def test_a_mark_is_stronger_than_where_a_block_was_born(kind, category):
     assert recomputed(script.ledger()) == {0x10: False}
 
 
-def test_a_losss_target_is_an_input_where_nothing_else_tells():
+@pytest.mark.parametrize(
+    ("kind", "category"),
+    [
+        (MarkKind.LIBRARY_WORKSPACE, Category.WORKSPACE),
+        (MarkKind.COMMUNICATION, Category.COMMUNICATION),
+        (MarkKind.TARGET, Category.INPUTS),
+    ],
+)
+def test_a_mark_suffices_where_nothing_else_tells(kind, category):
     script = Script()
     script.alloc(0x10, 1)
-    script.mark(MarkKind.TARGET, "", 0x10)
-    assert category_of(script) == Category.INPUTS
+    script.mark(kind, "", 0x10)
+    assert category_of(script) == category
 
 
 def test_what_a_model_made_stays_an_activation_though_a_loss_takes_it_for_its_target():

@@ -130,6 +130,16 @@ def test_idle_devices_are_left_out_and_others_renumbered() -> None:
     assert np.array_equal(kept.events.size, plain.events.size)
 
 
+def test_what_a_recording_left_alive_is_carried_by_the_name_of_its_device(cuda: FakeCuda) -> None:
+    seeds = SeedWatch([GPU, CPU])
+    recorder().look_at_blocks(seeds)  # the GPU's two blocks, and no other is there
+    for place in (("cuda:0", 5000), ("cpu", 7000), ("cuda:3", 8000), ("cpu", 7000)):
+        seeds.carry(place, 64, None)
+    rows = seeds.rows({})
+    carried = rows.size == 64
+    assert (rows.address[carried].tolist(), rows.device[carried].tolist()) == ([7000], [1])
+
+
 def test_the_main_device_stands_first_and_the_others_keep_their_order() -> None:
     script = Script(devices=3)
     for device in range(3):

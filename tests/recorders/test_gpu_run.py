@@ -18,7 +18,7 @@ from vramscope.ledger.comparison import compare_recordings
 from vramscope.ledger.ledger import Ledger
 from vramscope.recorders.gradients import GradientLives
 from vramscope.recorders.profiler import ProfilerRecorder
-from vramscope.recorders.script import Carried, StepRecorder
+from vramscope.recorders.script import StepRecorder
 from vramscope.recording.counters import DeviceCounter
 from vramscope.recording.recording import PhaseName, Recording
 
@@ -81,7 +81,7 @@ class Nobody:
     def call_ended(self, module: nn.Module, output: Any) -> None: ...
 
 
-def step_of_script(start_gpus: Callable[[], None]) -> tuple[Recording, Carried]:
+def step_of_script(start_gpus: Callable[[], None]) -> Recording:
     """A script's first step, recorded from before it has a model; half way it does what is given."""
     recorder = StepRecorder(CPU, lines=False, lives=GradientLives(), on_left=lambda: None, calls=Nobody())
     recorder.begin([], [], None)
@@ -90,14 +90,14 @@ def step_of_script(start_gpus: Callable[[], None]) -> tuple[Recording, Carried]:
         start_gpus()
         train(recorder)
         recorder.end_step()
-        return recorder.close({}, GPU)
+        return recorder.close({}, GPU)[0]
     finally:
         recorder.abandon()
 
 
 def test_a_gpu_that_a_script_begins_to_use_is_its_main_device(gpu: GpuOfCpu, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
-    recording, _ = step_of_script(lambda: monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True))
+    recording = step_of_script(lambda: monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True))
     main, cpu = recording.devices
     assert (main.name, main.start_total, cpu.name) == ("cuda:0", 0, "cpu")
     ledger = Ledger(recording)
@@ -108,7 +108,7 @@ def test_a_gpu_that_a_script_begins_to_use_is_its_main_device(gpu: GpuOfCpu, mon
 
 def test_gpus_that_a_script_never_uses_are_not_asked(gpu: GpuOfCpu, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
-    recording, _ = step_of_script(lambda: None)
+    recording = step_of_script(lambda: None)
     assert [device.name for device in recording.devices] == ["cpu"]
     assert DeviceCounter.RESERVED not in recording.strings
 

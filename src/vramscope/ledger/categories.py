@@ -63,7 +63,9 @@ def categorize(recording: Recording, blocks: Blocks, marks: Integers, lineage: L
     scope = blocks.birth_scope
     phase = periods.phase_code(blocks.birth)
     in_forward_operator = (lineage.operator[scope] >= 0) & (phase == PHASE_CODE[PhaseName.FORWARD])
+    kinds = np.where(marks >= 0, np.append(recording.marks.kind, -1)[marks], -1)
     codes = np.full(len(blocks), CODE[Category.UNATTRIBUTED], dtype=np.int64)
+    codes[kinds == MarkKind.TARGET] = CODE[Category.INPUTS]
     # Inside a module's forward some allocations come before any operator: `x + 1` wraps the 1, dropout keeps the
     # generator's state.
     forward = in_forward_operator | lineage.has_module[scope] | lineage.made_node[scope] | lineage.compiled[scope]
@@ -76,11 +78,9 @@ def categorize(recording: Recording, blocks: Blocks, marks: Integers, lineage: L
     codes[_added_into_gradients(blocks, lineage)] = CODE[Category.GRADIENTS]
     codes[_inside_one_operator(blocks, lineage)] = CODE[Category.WORKSPACE]
     codes[lineage.communication[scope]] = CODE[Category.COMMUNICATION]
-    kinds = np.where(marks >= 0, np.append(recording.marks.kind, -1)[marks], -1)
     codes[_made_as_root_gradient(recording, blocks, kinds, lineage)] = CODE[Category.ACTIVATION_GRADIENTS]
     for kind, category in _CATEGORY_OF_MARK.items():
         codes[kinds == kind] = CODE[category]
-    codes[(kinds == MarkKind.TARGET) & (codes == CODE[Category.UNATTRIBUTED])] = CODE[Category.INPUTS]
     return codes
 
 

@@ -17,6 +17,7 @@ class SeedWatch:
 
     def __init__(self, devices: Sequence[torch.device]) -> None:
         self._devices = list(devices)
+        self._number_of = {str(device): number for number, device in enumerate(devices)}
         self.labels: list[Label] = []
         """What was given to `watch`, with nothing alive in it."""
         self._numbers: dict[tuple[int, int], int] = {}
@@ -55,7 +56,7 @@ class SeedWatch:
 
     def carry(self, place: Place, size: int, storage: StorageWeakRef | None) -> None:
         """Take note of a block, unless it is known already or its device is none of ours."""
-        device = next((number for number, known in enumerate(self._devices) if str(known) == place[0]), None)
+        device = self._number_of.get(place[0])
         if device is not None and (device, place[1]) not in self._numbers and device not in self._listed:
             number = self._numbers[device, place[1]] = len(self._rows)
             self._rows.append((place[1], size, size, device))

@@ -308,7 +308,7 @@ class Stepping:
     def target_comes(self, target: Any) -> None:
         """One of torch's losses takes this as its target; what a model of this step gave out stays what it is."""
         if self.recorder is not None and type(target) is Tensor and not target.requires_grad:
-            labels = list(label_tensor(MarkKind.TARGET, "", target))
+            labels = label_tensor(MarkKind.TARGET, "", target)
             self.recorder.mark(label for label in labels if not self._was_given(label.address))
 
     def _input_labels(self) -> Iterator[Label]:

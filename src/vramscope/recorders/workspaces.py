@@ -10,7 +10,17 @@ import torch
 
 from vramscope.recorders.conversion import WORKSPACE
 from vramscope.recorders.torch_version import TORCH
-from vramscope.recording.recording import NO_SCOPE, UNKNOWN, Integers, MarkKind, Marks, Recording, ScopeKind
+from vramscope.recording.recording import (
+    NO_SCOPE,
+    UNKNOWN,
+    Events,
+    Integers,
+    MarkKind,
+    Marks,
+    Recording,
+    ScopeKind,
+    Seeds,
+)
 
 _CONFIGURED = re.compile(r":(\d+):(\d+)")
 _KIB = 1024
@@ -78,15 +88,19 @@ def with_workspaces(recording: Recording, kinds: Mapping[str, Sequence[Workspace
     them the block's own size stands for it.
     """
     recording = replace(recording, strings=tuple(dict.fromkeys((*recording.strings, WORKSPACE))))
+    events, operators = recording.events, _operators(recording)
+    named = {kind.products for found in kinds.values() for kind in found}
+    inside = {products: _products(recording, products)[events.scope] for products in named}
     marks = [recording.marks]
     for number, device in enumerate(recording.devices):
         for kind in kinds.get(device.name, ()):
-            product = _products(recording, kind.products)[recording.events.scope]
-            mine = (recording.events.device == number) & (product >= 0)
+            product = inside[kind.products]
+            mine = (events.device == number) & (product >= 0)
             made = _made(recording, np.where(mine, product, UNKNOWN), kind.size)
-            results = mine & (product == _operators(recording)) & (recording.events.size > 0)
-            needy = product[results & kind.is_certain]
-            marks += [_older(recording, number, kind.size, needy, product[made]), _marks(recording, made)]
+            needy = mine & (product == operators) & (events.size > 0) & kind.is_certain
+            older = recording.seeds.take(_older(recording, number, kind.size, product[needy], product[made]))
+            marks.append(_marks(recording, older, np.zeros(len(older), dtype=np.int64)))
+            marks.append(_marks(recording, events.take(made), events.time_ns[made]))
     return replace(recording, marks=Marks.concatenate(marks))
 
 
@@ -100,8 +114,8 @@ def _operators(recording: Recording) -> Integers:
     return np.where(kinds[scope] == ScopeKind.PYTHON_FRAME, parents[scope], scope)
 
 
-def _older(recording: Recording, device: int, wanted: int, products: Integers, making: Integers) -> Marks:
-    """Blocks of a workspace's size from before the recording that nothing else names.
+def _older(recording: Recording, device: int, wanted: int, products: Integers, making: Integers) -> Integers:
+    """Rows of the seeds that have a workspace's size and that nothing else names.
 
     cuBLAS's default is so odd that it speaks for itself. Others, such as 32 MiB, do not, as many a tensor has them:
     such blocks are workspaces where they are no more than the threads that must have brought one.
@@ -117,14 +131,8 @@ def _older(recording: Recording, device: int, wanted: int, products: Integers, m
     named = marks.address[marks.device == device]
     found = (seeds.device == device) & (seeds.requested == wanted) & ~np.isin(seeds.address, named)
     brought = np.setdiff1d(threads[products], threads[making])
-    if wanted != _DEFAULT_BYTES and np.count_nonzero(found) > len(brought):
-        found[:] = False
-    name = recording.strings.index(WORKSPACE)
-    rows = [
-        (0, address, int(MarkKind.LIBRARY_WORKSPACE), name, 0, size, device)
-        for address, size in zip(seeds.address[found].tolist(), seeds.size[found].tolist(), strict=True)
-    ]
-    return Marks.from_rows(rows)
+    rows = np.flatnonzero(found)
+    return rows if wanted == _DEFAULT_BYTES or len(rows) <= len(brought) else rows[:0]
 
 
 def _made(recording: Recording, product: Integers, wanted: int) -> Integers:
@@ -143,10 +151,10 @@ def _made(recording: Recording, product: Integers, wanted: int) -> Integers:
     return np.array(rows, dtype=np.int64)
 
 
-def _marks(recording: Recording, rows: Integers) -> Marks:
-    """Marks of workspaces for what these events allocated."""
-    found, name = recording.events.take(rows), recording.strings.index(WORKSPACE)
-    columns = (found.time_ns, found.address, found.size, found.device)
+def _marks(recording: Recording, found: Events | Seeds, times: Integers) -> Marks:
+    """Marks that say from these times (ns) on that blocks are workspaces."""
+    name = recording.strings.index(WORKSPACE)
+    columns = (times, found.address, found.size, found.device)
     return Marks.from_rows(
         [
             (moment, address, MarkKind.LIBRARY_WORKSPACE, name, 0, size, device)
