@@ -531,8 +531,9 @@ def test_everything_from_the_import_on(tmp_path) -> None:
 CRITERION = TRAINING.replace("nn.functional.cross_entropy(", "nn.CrossEntropyLoss()(")
 
 
-def test_labels_that_only_a_loss_module_takes_are_inputs(tmp_path) -> None:
-    document = found(tmp_path, CRITERION + "for step, loss in train(4): pass\n")
+@pytest.mark.parametrize("text", [TRAINING, CRITERION])
+def test_labels_that_only_the_loss_takes_are_inputs(tmp_path, text: str) -> None:
+    document = found(tmp_path, text + "for step, loss in train(4): pass\n")
     peak = document["passes"]["training"]["peak"]["by_category"]
     assert peak["inputs"] == 32 * 64 * 4 + 32 * 8  # what the model takes, and 32 labels
     assert peak["unattributed"] == 0

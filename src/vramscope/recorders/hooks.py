@@ -5,8 +5,9 @@ except to who asks for calls from outside any module.
 """
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
 from functools import wraps
 from itertools import chain, count
 from threading import get_ident
@@ -174,25 +175,44 @@ class OptimizerHooks:
             handle.remove()
 
 
+@dataclass(frozen=True)
+class BackwardPass:
+    """A backward pass that is to run.
+
+    Attributes:
+        outputs: the tensors it is the derivative of.
+        first_gradients: those it starts from.
+        builds_graph: whether it builds a graph of itself.
+        accumulates: whether it adds into ``.grad``.
+    """
+
+    outputs: Sequence[Tensor]
+    first_gradients: Sequence[Tensor]
+    builds_graph: bool
+    accumulates: bool
+
+
 class BackwardHook:
     """Wraps the one function through which ``Tensor.backward`` and ``autograd.grad`` enter the engine.
 
     Args:
-        around: makes a context, given the gradients that a pass starts from, whether it builds a graph of itself, and
-            whether it accumulates into ``.grad``.
+        around: makes a context, given the pass.
     """
 
-    def __init__(self, around: Callable[[Iterable[Tensor], bool, bool], AbstractContextManager[None]]) -> None:
+    def __init__(self, around: Callable[[BackwardPass], AbstractContextManager[None]]) -> None:
         self._original = getattr(torch.autograd, _ENGINE)
         original = self._original
 
         @wraps(original)
         def run_backward(t_outputs: Any, *args: Any, **kwargs: Any) -> Any:
             # args: root gradients, whether to keep the graph, whether to build a graph of the backward pass itself
-            roots = args[0] if args else ()
-            builds_graph = len(args) > 2 and bool(args[2])
-            accumulates = bool(kwargs.get("accumulate_grad", True))
-            with around([root for root in roots if isinstance(root, Tensor)], builds_graph, accumulates):
+            backward = BackwardPass(
+                outputs=_tensors(t_outputs),
+                first_gradients=_tensors(args[0] if args else ()),
+                builds_graph=len(args) > 2 and bool(args[2]),
+                accumulates=bool(kwargs.get("accumulate_grad", True)),
+            )
+            with around(backward):
                 return original(t_outputs, *args, **kwargs)
 
         self._installed = run_backward
@@ -202,6 +222,11 @@ class BackwardHook:
         """Put the engine's own function back, unless somebody else has wrapped it since."""
         if getattr(torch.autograd, _ENGINE) is self._installed:
             setattr(torch.autograd, _ENGINE, self._original)
+
+
+def _tensors(values: Iterable[Any]) -> list[Tensor]:
+    """Those that are tensors: a gradient may be left out, and an output be given as an edge of the graph."""
+    return [value for value in values if isinstance(value, Tensor)]
 
 
 class Hooks(Protocol):

@@ -7,7 +7,7 @@ bookkeeping would raise RSS, and the profiler's would raise both.
 import os
 import tracemalloc
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import Lock
 from typing import Any, Protocol
@@ -15,9 +15,9 @@ from typing import Any, Protocol
 import numpy as np
 import psutil
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from vramscope.recorders.hooks import BackwardHook, ModuleHooks, remove_all
+from vramscope.recorders.hooks import BackwardHook, BackwardPass, ModuleHooks, remove_all
 from vramscope.recorders.samples import HostKind, HostSamples
 from vramscope.recording.recording import PhaseName
 
@@ -259,9 +259,9 @@ class HostRecorder:
         return found
 
     @contextmanager
-    def _around_backward(self, roots: Iterable[Tensor], builds_graph: bool, accumulates: bool) -> Iterator[None]:
+    def _around_backward(self, backward: BackwardPass) -> Iterator[None]:
         """A backward pass that nobody announced, such as a gradient penalty's, is a phase here as in the main run."""
-        announced = self._phases[-1:] == [PhaseName.BACKWARD] and not builds_graph
+        announced = self._phases[-1:] == [PhaseName.BACKWARD] and not backward.builds_graph
         nested = torch._C._current_autograd_node() is not None
         if announced or nested:
             yield

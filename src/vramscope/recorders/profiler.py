@@ -24,7 +24,15 @@ from vramscope.recorders.environment import describe_device, describe_environmen
 from vramscope.recorders.failures import OutOfMemory, out_of_memory
 from vramscope.recorders.gpu import GpuRecorder
 from vramscope.recorders.gradients import GradientLives, GradientWatch
-from vramscope.recorders.hooks import BackwardHook, CallObserver, Hooks, ModuleHooks, OptimizerHooks, remove_all
+from vramscope.recorders.hooks import (
+    BackwardHook,
+    BackwardPass,
+    CallObserver,
+    Hooks,
+    ModuleHooks,
+    OptimizerHooks,
+    remove_all,
+)
 from vramscope.recorders.labels import (
     Label,
     label_kv_cache,
@@ -34,6 +42,7 @@ from vramscope.recorders.labels import (
 )
 from vramscope.recorders.lines import LineTracer
 from vramscope.recorders.phases import Phases
+from vramscope.recorders.saved_targets import saved_targets
 from vramscope.recorders.seeds import SeedWatch
 from vramscope.recorders.stamps import MARKS, MODULE, Scope, StampKind, label, open_scope, stamp
 from vramscope.recorders.watching import WatchedModels
@@ -343,21 +352,25 @@ class ProfilerRecorder:
             self._phases.forward_ends()
 
     @contextmanager
-    def _around_backward(self, roots: Iterable[Tensor], builds_graph: bool, accumulates: bool) -> Iterator[None]:
+    def _around_backward(self, backward: BackwardPass) -> Iterator[None]:
         """A backward pass; the gradients it starts from belong to it although no node made them."""
         if not self._is_own_thread():
             yield
             return
         self._phases.end_found()
-        announced = self._phases.current == PhaseName.BACKWARD and not builds_graph
+        announced = self._phases.current == PhaseName.BACKWARD and not backward.builds_graph
         nested = torch._C._current_autograd_node() is not None  # on this thread: part of the outer backward pass
-        phase = self._phases.announced(PhaseName.BACKWARD, int(builds_graph)) if not announced and not nested else None
+        value = int(backward.builds_graph)
+        phase = self._phases.announced(PhaseName.BACKWARD, value) if not announced and not nested else None
         with phase or nullcontext():
-            self.mark(item for root in roots for item in label_tensor(MarkKind.ROOT_GRADIENT, "", root))
+            first = backward.first_gradients
+            self.mark(item for gradient in first for item in label_tensor(MarkKind.ROOT_GRADIENT, "", gradient))
+            targets = saved_targets(backward.outputs)
+            self.mark(item for target in targets for item in label_tensor(MarkKind.TARGET, "target", target))
             try:
                 yield
             finally:
-                if self._running and accumulates and not nested:
+                if self._running and backward.accumulates and not nested:
                     if announced:  # else the phase's end does it
                         self.mark(self._watched.gradient_labels())
                     self._gradients.pass_ended(self._watched.named_parameters())

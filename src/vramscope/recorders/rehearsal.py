@@ -6,11 +6,11 @@ from threading import get_ident
 from weakref import WeakSet
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parameter import is_lazy
 
 from vramscope.recorders.gradients import GradientLives, GradientWatch
-from vramscope.recorders.hooks import BackwardHook, remove_all
+from vramscope.recorders.hooks import BackwardHook, BackwardPass, remove_all
 
 
 class Rehearsal:
@@ -51,11 +51,11 @@ class Rehearsal:
         remove_all([self._watch, self._passes])
 
     @contextmanager
-    def _around_backward(self, roots: Iterable[Tensor], builds_graph: bool, accumulates: bool) -> Iterator[None]:
+    def _around_backward(self, backward: BackwardPass) -> Iterator[None]:
         try:
             yield
         finally:
             if get_ident() == self._thread and torch._C._current_autograd_node() is None:
-                if accumulates and not self._is_over:
+                if backward.accumulates and not self._is_over:
                     self._watch.pass_ended(named for model in list(self._models) for named in model.named_parameters())
                 self._on_left()

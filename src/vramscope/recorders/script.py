@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from vramscope.recorders.device_order import with_main_device
@@ -14,7 +14,7 @@ from vramscope.recorders.devices import all_gpus, gpu_problem
 from vramscope.recorders.failures import out_of_memory
 from vramscope.recorders.gpu import GpuRecorder
 from vramscope.recorders.gradients import GradientLives
-from vramscope.recorders.hooks import CallObserver
+from vramscope.recorders.hooks import BackwardPass, CallObserver
 from vramscope.recorders.labels import Label
 from vramscope.recorders.profiler import ProfilerRecorder
 from vramscope.recorders.quiet import QuietAllocator
@@ -138,13 +138,13 @@ class StepRecorder(ProfilerRecorder):
             self._on_left()
 
     @contextmanager
-    def _around_backward(self, roots: Iterable[Tensor], builds_graph: bool, accumulates: bool) -> Iterator[None]:
+    def _around_backward(self, backward: BackwardPass) -> Iterator[None]:
         """A step that ends in it, by an optimizer that steps in a hook, ends with it."""
         own = self._is_own_thread()
         self._passes += own
         ran_out = False
         try:
-            with super()._around_backward(roots, builds_graph, accumulates):
+            with super()._around_backward(backward):
                 yield
         except Exception as error:
             ran_out = out_of_memory(error) is not None

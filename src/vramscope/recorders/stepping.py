@@ -4,7 +4,7 @@ import itertools
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, MutableMapping
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from vramscope.recorders.buckets import bucket_sizes, with_buckets
 from vramscope.recorders.gradients import GradientLives
-from vramscope.recorders.hooks import BackwardHook, CallObserver
+from vramscope.recorders.hooks import BackwardHook, BackwardPass, CallObserver
 from vramscope.recorders.labels import Label, label_tensor, nested_tensors
 from vramscope.recorders.live import LiveBytes
 from vramscope.recorders.rehearsal import Rehearsal
@@ -235,7 +235,7 @@ class Stepping:
             self.late.append(f"{kind} step {index}")
 
     @contextmanager
-    def _around_backward(self, roots: Iterable[Tensor], builds_graph: bool, accumulates: bool) -> Iterator[None]:
+    def _around_backward(self, backward: BackwardPass) -> Iterator[None]:
         try:
             yield
         finally:
