@@ -1,6 +1,6 @@
 """What CUDA makes of operators that are made of others: by requested bytes, on fake tensors."""
 
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 import pytest
 import torch
@@ -381,6 +381,39 @@ def test_what_a_program_switches_of_cudas_autocast_is_put_back():
     with cuda_kernels(GPU), torch.autocast("cpu", dtype=torch.bfloat16), torch.autocast("cuda", enabled=False):
         pass
     assert (torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")) == before
+
+
+@pytest.mark.filterwarnings("error", r"ignore:.*torch.cuda.amp.autocast:FutureWarning")
+@pytest.mark.parametrize(
+    ("region", "alone", "inside_bfloat16"),
+    [
+        (lambda: torch.autocast("cuda"), torch.float16, torch.bfloat16),  # the type that holds already
+        (lambda: torch.autocast(device_type="cuda", dtype=torch.bfloat16), torch.bfloat16, torch.bfloat16),
+        (lambda: torch.cuda.amp.autocast(), torch.float16, torch.float16),
+        (lambda: torch.autocast("cuda", enabled=False), torch.float32, torch.float32),
+    ],
+)
+def test_a_region_that_names_the_gpu_holds_for_what_stands_for_it(region, alone, inside_bfloat16):
+    seen = []
+
+    def run(made):
+        for around in (nullcontext(), torch.autocast("cpu", dtype=torch.bfloat16)):
+            with around, region():
+                seen.append(functional.linear(*made).dtype)
+
+    born(lambda: (torch.empty(4, 16), torch.empty(8, 16)), run)
+    assert seen == [alone, inside_bfloat16]
+
+
+def test_autocast_is_afterwards_what_it_was():
+    def state():
+        return [(torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)) for device in ("cpu", "cuda")]
+
+    before, begin = state(), torch.autocast.__init__
+    with cuda_kernels(GPU):
+        torch.set_autocast_dtype("cuda", torch.bfloat16)
+    assert state() == before
+    assert torch.autocast.__init__ is begin
 
 
 def test_binary_cross_entropy_is_refused_as_on_cuda():

@@ -49,18 +49,27 @@ def cuda_kernels(gpu: Gpu) -> Iterator[None]:
 
 @contextmanager
 def _autocast_as_on_cuda() -> Iterator[None]:
-    """A program that asks whether autocast is on, and for which type, on a GPU is told of what stands for it here.
+    """A program that switches autocast on a GPU on or off, or asks for it, gets what stands for it here.
 
-    Regions that switch the GPU's own autocast put back what they were told, so it is set right at the end.
+    Torch's own regions would be switched off for want of a GPU. A program that sets the GPU's autocast itself puts back
+    what it was told, so it is set right at the end.
     """
-    enabled, dtype = torch.is_autocast_enabled(_CUDA), torch.get_autocast_dtype(_CUDA)
+    enabled, dtype, dtype_here = torch.is_autocast_enabled(_CUDA), *map(torch.get_autocast_dtype, (_CUDA, _HERE))
     is_enabled, of_type = torch.is_autocast_enabled, torch.get_autocast_dtype
     told = {
         "is_autocast_enabled": lambda device_type=_CUDA: is_enabled(_stands_for(device_type)),
         "get_autocast_dtype": lambda device_type: of_type(_stands_for(device_type)),
         "get_autocast_gpu_dtype": lambda: of_type(_HERE),
     }
+    begin = torch.autocast.__init__
+
+    def begin_here(region: torch.autocast, device_type: str, *args: Any, **kwargs: Any) -> None:
+        begin(region, _stands_for(device_type), *args, **kwargs)
+
     with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(torch.autocast, "__init__", begin_here))
+        stack.callback(torch.set_autocast_dtype, _HERE, dtype_here)
+        torch.set_autocast_dtype(_HERE, dtype)
         stack.callback(torch.set_autocast_dtype, _CUDA, dtype)
         stack.callback(torch.set_autocast_enabled, _CUDA, enabled)
         for name, answer in told.items():
