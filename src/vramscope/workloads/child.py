@@ -19,7 +19,7 @@ from vramscope.recorders.profiler import ProfilerRecorder
 from vramscope.recorders.samples import HostKind
 from vramscope.recording.file import write_recording
 from vramscope.workloads.passes import PassName, PassOutOfMemoryError, run_pass
-from vramscope.workloads.requests import Request, Role
+from vramscope.workloads.requests import GO, Request, Role
 from vramscope.workloads.targets import resolve
 from vramscope.workloads.workload import WorkloadOptions
 
@@ -27,12 +27,17 @@ INTERRUPTED = 130
 
 
 def main() -> int:
-    """Run the request in ``sys.argv[1]`` and reply; the exit code is 0 whenever there was a reply."""
+    """Run the request in ``sys.argv[1]`` once told to, and reply; the exit code is 0 whenever there was a reply."""
     replies = _take_stdout()
     sys.path.insert(0, str(Path.cwd()))
+    request = Request.from_json(json.loads(sys.argv[1]))
     try:
-        _run(Request.from_json(json.loads(sys.argv[1])), lambda text: _reply(replies, progress=text))
-        _reply(replies, done=True)
+        if request.pass_name == PassName.TRAINING:
+            # the first optimizer loads it: 60 MiB of modules that are not the pass's
+            importlib.import_module("torch._dynamo")
+        if _is_told_to_go():
+            _run(request, lambda text: _reply(replies, progress=text))
+            _reply(replies, done=True)
     except PassOutOfMemoryError as exhausted:
         error, kind = exhausted.error, MemoryExhaustedError.__name__
         _reply(replies, error=str(error), kind=kind, traceback="".join(traceback.format_exception(error)))
@@ -52,6 +57,15 @@ def _take_stdout() -> TextIO:
     return replies
 
 
+def _is_told_to_go() -> bool:
+    """Wait until the parent wants this child to run; not if it is gone. The workload finds nothing to read."""
+    told = os.read(0, len(GO))
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return bool(told)
+
+
 def _reply(replies: TextIO, **message: Any) -> None:
     replies.write(json.dumps(message) + "\n")
     replies.flush()
@@ -61,10 +75,6 @@ def _run(request: Request, progress: Callable[[str], None]) -> None:
     options = WorkloadOptions.from_json({**request.options, "device": str(recorded_device(request.options["device"]))})
     target = resolve(request.target)
     name = PassName(request.pass_name)
-    if name is PassName.TRAINING:
-        importlib.import_module(
-            "torch._dynamo"
-        )  # the first optimizer loads it: 60 MiB of modules that are not the pass's
     if request.role in (Role.EVENTS, Role.LINES):
         recorder = _recorder(options, request.role)
         try:

@@ -2,8 +2,10 @@
 
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from vramscope.recorders.joining import with_host, with_lines
 from vramscope.recorders.samples import HostSamples
 from vramscope.recording.file import read_recording, write_recording
 from vramscope.recording.recording import Recording
-from vramscope.workloads.requests import Request, Role, run_child
+from vramscope.workloads.requests import Child, Request, Role, children
 
 PASSES = ("inference", "training")
 
@@ -45,21 +47,30 @@ def record_passes(
         progress: told pass, role and what is happening.
 
     Raises:
-        VramscopeError: as `run_child`.
+        VramscopeError: as `Child.run`.
     """
     with tempfile.TemporaryDirectory(prefix="vramscope-") as folder:
-        return {name: _record_pass(plan, name, Path(folder), progress) for name in passes}
+        requests = [
+            Request(plan.target, name, role, plan.options, Path(folder) / f"{name}-{role}")
+            for name in passes
+            for role in plan.roles
+        ]
+        with children(requests, plan.echo_stderr) as started:
+            return {name: _record_pass(plan, name, islice(started, len(plan.roles)), progress) for name in passes}
 
 
-def _record_pass(plan: RecordingPlan, name: str, folder: Path, progress: Callable[[str, Role, str], None]) -> Recording:
-    outputs = {role: folder / f"{name}-{role}" for role in plan.roles}
-    for role, output in outputs.items():
-        request = Request(plan.target, name, role, plan.options, output)
+def _record_pass(
+    plan: RecordingPlan, name: str, started: Iterable[Child], progress: Callable[[str, Role, str], None]
+) -> Recording:
+    outputs: dict[Role, Path] = {}
+    for child in started:
+        role = child.request.role
+        outputs[role] = child.request.output
         try:
-            run_child(request, lambda text, role=role: progress(name, role, text), plan.echo_stderr)  # type: ignore[misc]
+            child.run(partial(progress, name, role))
         except MemoryExhaustedError as error:
             if role is not Role.LINES:
-                error.recording = _kept(output, name, _failing_lines(request, plan))
+                error.recording = _kept(outputs[role], name, _failing_lines(child.request, plan))
             raise
     recording = read_recording(outputs[Role.EVENTS])
     recording = replace(recording, environment={**recording.environment, "command": sys.argv})  # not the child's own
@@ -76,7 +87,8 @@ def _failing_lines(request: Request, plan: RecordingPlan) -> Path | None:
     if not plan.lines:
         return None
     try:
-        run_child(again, lambda text: None, plan.echo_stderr)
+        with Child(again, plan.echo_stderr) as child:
+            child.run(lambda text: None)
     except MemoryExhaustedError:
         return again.output
     except VramscopeError:  # the first failure is the one to report

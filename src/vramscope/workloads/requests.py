@@ -6,9 +6,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,9 @@ from vramscope.errors import VramscopeError, WorkloadError
 
 _QUIET_PROFILER = "99"
 """Above every level of the profiler library's log, so that it says nothing on standard error."""
+_MOST_WAITING = 3
+GO = "\n"
+"""What a child that has loaded everything waits for on its standard input."""
 
 
 class Role(StrEnum):
@@ -60,48 +66,94 @@ class ChildDefectError(Exception):
     """The child failed through a fault of vramscope; the message is its traceback."""
 
 
-def run_child(request: Request, progress: Callable[[str], None], echo_stderr: bool = False) -> None:
-    """Run a request in a fresh process and wait for it; its output file is there afterwards.
+class Child:
+    """A fresh process for one request: it loads what it needs at once, and runs when it is told to.
+
+    A context that ends it, whatever it is doing; its output file stays.
 
     Args:
         request: what to run.
-        progress: told what the child is doing.
         echo_stderr: whether to pass on what the workload prints.
-
-    Raises:
-        VramscopeError: the child's own error, of the same class; its ``__notes__`` hold the child's traceback.
-        MemoryExhaustedError: the workload ran out of memory; the output file holds what led there.
-        WorkloadError: the process died.
-        ChildDefectError: a fault of vramscope in the child.
     """
-    environment = {"PYTHONHASHSEED": "0", **os.environ, "KINETO_LOG_LEVEL": _QUIET_PROFILER}
-    command = [sys.executable, "-m", "vramscope.workloads.child", json.dumps(request.to_json())]
-    with tempfile.TemporaryFile() as printed:
-        stderr = None if echo_stderr else printed
-        with subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, env=environment, text=True
-        ) as child:
-            try:
-                reply = _listen(child, progress)
-            except BaseException:
-                child.kill()
-                raise
+
+    def __init__(self, request: Request, echo_stderr: bool = False) -> None:
+        self.request = request
+        self._printed = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the child
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "vramscope.workloads.child", json.dumps(request.to_json())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=None if echo_stderr else self._printed,
+            env={"PYTHONHASHSEED": "0", **os.environ, "KINETO_LOG_LEVEL": _QUIET_PROFILER},
+            text=True,
+        )
+
+    def __enter__(self) -> "Child":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._process.kill()
+        self._let_go()
+        self._process.wait()
+        assert self._process.stdout is not None  # a pipe was asked for
+        self._process.stdout.close()
+        self._printed.close()
+
+    def run(self, progress: Callable[[str], None]) -> None:
+        """Let it run its request, and wait for it; its output file is there afterwards.
+
+        Args:
+            progress: told what the child is doing.
+
+        Raises:
+            VramscopeError: the child's own error, of the same class; its ``__notes__`` hold the child's traceback.
+            MemoryExhaustedError: the workload ran out of memory; the output file holds what led there.
+            WorkloadError: the process died.
+            ChildDefectError: a fault of vramscope in the child.
+        """
+        self._let_go(GO)
+        reply = self._listen(progress)
+        self._process.wait()
         if reply is None:
-            raise _death(request, child.returncode, _tail(printed))
-    _raise_reply(reply)
+            raise _death(self.request, self._process.returncode, _tail(self._printed))
+        _raise_reply(reply)
+
+    def _let_go(self, word: str = "") -> None:
+        """The last that it hears; it may have died already."""
+        words = self._process.stdin
+        assert words is not None  # a pipe was asked for
+        with suppress(BrokenPipeError):
+            if not words.closed:
+                words.write(word)
+            words.close()
+
+    def _listen(self, progress: Callable[[str], None]) -> dict[str, Any] | None:
+        """The child's last word, or None if it had none."""
+        assert self._process.stdout is not None  # a pipe was asked for
+        reply = None
+        for line in self._process.stdout:
+            message = json.loads(line)
+            if "progress" in message:
+                progress(message["progress"])
+            else:
+                reply = message
+        return reply
 
 
-def _listen(child: "subprocess.Popen[str]", progress: Callable[[str], None]) -> dict[str, Any] | None:
-    """The child's last word, or None if it had none."""
-    assert child.stdout is not None  # a pipe was asked for
-    reply = None
-    for line in child.stdout:
-        message = json.loads(line)
-        if "progress" in message:
-            progress(message["progress"])
-        else:
-            reply = message
-    return reply
+@contextmanager
+def children(requests: Iterable[Request], echo_stderr: bool = False) -> Iterator[Iterator[Child]]:
+    """A child for each request, in turn. While one runs the next have been started: loading torch takes seconds."""
+    with ExitStack() as running:
+        yield _some_ahead(running.enter_context(Child(request, echo_stderr)) for request in requests)
+
+
+def _some_ahead(started: Iterator[Child]) -> Iterator[Child]:
+    """As many as there are processors for; each that waits takes memory, so they are few."""
+    waiting = deque(islice(started, min(len(os.sched_getaffinity(0)) - 1, _MOST_WAITING)))
+    while child := next(started, None):
+        waiting.append(child)
+        yield waiting.popleft()
+    yield from waiting
 
 
 def _raise_reply(reply: Mapping[str, Any]) -> None:
