@@ -19,6 +19,7 @@ def recorder() -> Iterator[VirtualRecorder]:
     recorder.abandon()
 
 
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")  # by torch, to copy one
 def test_a_copied_layer_is_of_the_same_mode(recorder: VirtualRecorder) -> None:
     """A copy of the mode would give back references to storages that it never took: the process would crash later."""
     torch.tensor(3.0)  # a number that the mode keeps, by such a reference

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils.hooks import RemovableHandle
 
-from vramscope.recorders.labels import Label, labels_of_gradient
+from vramscope.recorders.labels import Label, labels_to_keep
+from vramscope.recording.recording import MarkKind
 
 Named = tuple[str, Tensor]
 """A parameter with its name."""
@@ -127,7 +128,7 @@ class GradientWatch:
         if gradient is None:  # another hook has taken it
             return
         try:
-            batch = labels_of_gradient(name, gradient)
+            batch = labels_to_keep(MarkKind.GRADIENT, name, gradient, name)
             self._lives.told(parameter, gradient)
         except Exception as error:  # noqa: BLE001 - as above
             self._on_error(error)

@@ -12,7 +12,6 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from vramscope.recording.recording import MarkKind
 
-_GRADIENT = MarkKind.GRADIENT
 _CACHE = "past_key_values"
 _PAGE = 4096
 _SHARED_HEADER = 64
@@ -94,13 +93,37 @@ def label_tensor(kind: MarkKind, name: str, tensor: Tensor, owner: str = "") -> 
             yield Label(kind, name, owner, address, size, device, storage)
 
 
+def labels_to_keep(kind: MarkKind, name: str, tensor: Tensor, owner: str = "") -> Sequence[Label]:
+    """As `label_tensor`, without storages. Every step waits for thousands of them, so usual ones go a short way."""
+    if type(tensor) is Tensor:
+        try:
+            storage = tensor.untyped_storage()
+        except NotImplementedError:  # sparse, or without memory of its own
+            pass
+        else:
+            address = storage.data_ptr()
+            if not address:  # empty, or on ``meta``
+                return ()
+            if address % _PAGE != _SHARED_HEADER:
+                return (Label(kind, name, owner, address, storage.nbytes(), storage.device),)
+    return [label.without_storage() for label in label_tensor(kind, name, tensor, owner)]
+
+
+Labelling = Callable[[MarkKind, str, Tensor, str], Iterable[Label]]
+"""`label_tensor`, or what stands for it."""
+
+
 def nested_tensors(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
     """Every tensor in a nest of mappings, sequences, sets and dataclasses, with a dotted name."""
     if isinstance(value, Tensor):
         yield name, value
     elif isinstance(value, Mapping):
         for key, item in value.items():
-            yield from nested_tensors(item, f"{name}.{key}" if name else str(key))
+            inner = f"{name}.{key}" if name else str(key)
+            if isinstance(item, Tensor):  # as nearly always in an optimizer's state
+                yield inner, item
+            else:
+                yield from nested_tensors(item, inner)
     elif isinstance(value, list | tuple | set | frozenset):
         for index, item in enumerate(value):
             yield from nested_tensors(item, f"{name}.{index}" if name else str(index))
@@ -117,12 +140,14 @@ def label_model(model: nn.Module, prefix: str = "") -> Iterator[Label]:
         yield from label_tensor(MarkKind.BUFFER, name, buffer)
 
 
-def label_optimizer_state(optimizer: Optimizer, name_of: Callable[[Tensor], str]) -> Iterator[Label]:
+def label_optimizer_state(
+    optimizer: Optimizer, name_of: Callable[[Tensor], str], label: Labelling = label_tensor
+) -> Iterator[Label]:
     """Labels for what ``optimizer.state`` holds; ``name`` is the state's key, ``owner`` the parameter's name."""
     for parameter, state in optimizer.state.items():
         owner = name_of(parameter) if isinstance(parameter, Tensor) else ""
         for name, tensor in nested_tensors(state):
-            yield from label_tensor(MarkKind.OPTIMIZER_STATE, name, tensor, owner)
+            yield from label(MarkKind.OPTIMIZER_STATE, name, tensor, owner)
 
 
 def label_gradients(parameters: Iterable[tuple[str, Tensor]]) -> Iterator[Label]:
@@ -130,22 +155,6 @@ def label_gradients(parameters: Iterable[tuple[str, Tensor]]) -> Iterator[Label]
     for name, parameter in parameters:
         if parameter.grad is not None:
             yield from label_tensor(MarkKind.GRADIENT, name, parameter.grad, name)
-
-
-def labels_of_gradient(name: str, gradient: Tensor) -> Sequence[Label]:
-    """Labels for one gradient, without storages. Autograd waits for each of them, so the usual ones go a short way."""
-    if type(gradient) is Tensor:
-        try:
-            storage = gradient.untyped_storage()
-        except NotImplementedError:  # sparse, or without memory of its own
-            pass
-        else:
-            address = storage.data_ptr()
-            if not address:  # empty, or on ``meta``
-                return ()
-            if address % _PAGE != _SHARED_HEADER:
-                return (Label(_GRADIENT, name, name, address, storage.nbytes(), storage.device),)
-    return [label.without_storage() for label in label_tensor(_GRADIENT, name, gradient, name)]
 
 
 def label_kv_cache(output: Any) -> Iterator[Label]:

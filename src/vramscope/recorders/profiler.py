@@ -38,6 +38,7 @@ from vramscope.recorders.labels import (
     label_kv_cache,
     label_optimizer_state,
     label_tensor,
+    labels_to_keep,
     nested_tensors,
 )
 from vramscope.recorders.lines import LineTracer
@@ -382,7 +383,7 @@ class ProfilerRecorder:
 
     def _after_optimizer(self, optimizer: Optimizer) -> None:
         if self._is_own_thread():
-            self.mark(label_optimizer_state(optimizer, self._watched.name_of))
+            self.mark(label_optimizer_state(optimizer, self._watched.name_of, labels_to_keep))
             self._phases.optimizer_ends()
 
     def _is_own_thread(self) -> bool:

@@ -6,7 +6,7 @@ from weakref import ref
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from vramscope.recorders.labels import Label, address_of, label_tensor, labels_of_gradient
+from vramscope.recorders.labels import Label, address_of, label_tensor, labels_to_keep
 from vramscope.recording.recording import MarkKind
 
 _PLAIN = (Tensor, nn.Parameter)
@@ -51,7 +51,7 @@ class WatchedModels:
         """Labels for the gradients that parameters hold now."""
         for name, parameter in self.named_parameters():
             if (gradient := parameter.grad) is not None:
-                yield from labels_of_gradient(name, gradient)
+                yield from labels_to_keep(MarkKind.GRADIENT, name, gradient, name)
 
     def name_of(self, parameter: Tensor) -> str:
         """The name of a parameter that a watched model holds, empty for any other tensor."""
