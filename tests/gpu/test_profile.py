@@ -45,6 +45,28 @@ def test_older_memory_is_known_to_the_byte() -> None:
     assert held[Category.OPTIMIZER_STATE] >= 2 * 4 * (256 * 256 + 256)
 
 
+def test_an_optimizer_that_steps_on_autograds_own_thread_is_seen() -> None:
+    model = nn.Linear(256, 256, bias=False, device=GPU)
+    optimizer = torch.optim.AdamW(model.parameters(), foreach=False)
+
+    def step_now(parameter: torch.Tensor) -> None:
+        optimizer.step()
+        optimizer.zero_grad()
+
+    handle = model.weight.register_post_accumulate_grad_hook(step_now)
+    x = torch.randn(64, 256, device=GPU)
+    with vramscope.profile(model, optimizer, inputs=x) as profile:
+        for _ in range(2):
+            model(x).square().mean().backward()
+    handle.remove()
+    assert_agrees(profile.ledger)
+    held = profile.summary.peak.by_category
+    assert held[Category.OPTIMIZER_STATE] == 2 * 4 * 256 * 256
+    assert held[Category.GRADIENTS] == 4 * 256 * 256
+    assert held[Category.OPTIMIZER_TEMPORARIES] > 0
+    assert [phase.name for phase in profile.ledger.periods.phases] == ["forward", "backward", "optimizer"] * 2
+
+
 def test_streams_that_share_a_block_are_followed() -> None:
     side = torch.cuda.Stream(GPU)
     with vramscope.profile(device=GPU) as profile:

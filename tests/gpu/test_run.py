@@ -4,10 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from cli.command import vramscope
 from helpers import assert_agrees
+from vramscope.ledger.categories import Category
 from vramscope.ledger.ledger import Ledger
 from vramscope.recording.file import read_recording
 
@@ -85,3 +87,37 @@ def test_steps_are_recorded_exactly(tmp_path: Path) -> None:
     of_lt = (1 << 20) * (tuple(map(int, torch.__version__.split(".")[:2])) < (2, 12))
     assert one["peak"]["by_category"]["unattributed"] == of_lt
     assert len(ledger.steps) == 3
+
+
+IN_HOOKS = """
+import torch
+from torch import nn
+from torch.nn import functional
+model = nn.Sequential(nn.Linear(256, 512), nn.GELU(), nn.Linear(512, 10)).cuda()
+optimizers = {parameter: torch.optim.AdamW([parameter]) for parameter in model.parameters()}
+def step_now(parameter):
+    optimizers[parameter].step()
+    optimizers[parameter].zero_grad()
+for parameter in model.parameters():
+    parameter.register_post_accumulate_grad_hook(step_now)
+for step in range(8):
+    x, labels = torch.randn(64, 256, device="cuda"), torch.randint(10, (64,), device="cuda")
+    functional.cross_entropy(model(x), labels).backward()
+"""
+
+
+# the first two passes are one step: in the second it shows in which order the optimizers take turns
+@pytest.mark.parametrize(("options", "steps"), [((), [1, 2, 3]), (("--all",), list(range(7)))])
+def test_optimizers_that_step_on_autograds_own_thread_end_steps(tmp_path: Path, options: Any, steps: list[int]) -> None:
+    ledger, _ = recorded(tmp_path, IN_HOOKS, *options)
+    assert [step.value for step in ledger.steps] == steps
+    peak = ledger.composition(ledger.peak(ledger.steps[1].first, ledger.steps[-1].last).event)
+    # weights of (256, 512) and (512, 10), biases of 512 and 10: whole blocks of 512 bytes but for the last bias
+    parameters = 4 * (256 * 512 + 512 * 10 + 512) + 512
+    assert peak[Category.PARAMETERS] == parameters
+    assert peak[Category.OPTIMIZER_STATE] == 2 * parameters  # the counters of steps are on the CPU
+    assert peak[Category.GRADIENTS] == 4 * 256 * 512  # each goes before the next one comes
+    assert peak[Category.OPTIMIZER_TEMPORARIES] > 0
+    assert not ledger.composition(ledger.steps[-1].last - 1)[Category.GRADIENTS]
+    phases = {phase.name for phase in ledger.periods.phases}
+    assert phases == {"forward", "backward", "optimizer"}

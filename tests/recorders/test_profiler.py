@@ -29,6 +29,7 @@ from vramscope.ledger.categories import Category
 from vramscope.ledger.ledger import Ledger
 from vramscope.recorders.labels import label_gradients, label_model, label_optimizer_state, label_tensor
 from vramscope.recorders.profiler import ProfilerRecorder
+from vramscope.recorders.watching import WatchedModels
 
 WEIGHT, BIAS = 6 * 5, 5
 
@@ -199,6 +200,54 @@ def test_an_optimizer_that_calls_back_has_forward_and_backward_inside():
     # the loss is an activation, kept by a variable
     births = ledger.blocks.birth[ledger.is_category(Category.OPTIMIZER_TEMPORARIES)]
     assert {ledger.phase_at(int(birth)) for birth in births} == {"optimizer"}
+
+
+def in_hooks(layers: int) -> tuple[Ledger, nn.Module]:
+    """Two passes of a model whose parameters have optimizers of their own, which step as the gradients come."""
+    model, x = nn.Sequential(*(nn.Linear(8, 8) for _ in range(layers))), torch.randn(4, 8)
+    optimizers = {parameter: torch.optim.SGD([parameter], 0.1, momentum=0.9) for parameter in model.parameters()}
+
+    def step_now(parameter: Tensor) -> None:
+        optimizers[parameter].step()
+        optimizers[parameter].zero_grad()
+
+    for parameter in model.parameters():
+        parameter.register_post_accumulate_grad_hook(step_now)
+    with recording_of(seeds=chain(label_model(model), label_tensor(MarkKind.INPUT, "x", x))) as running:
+        running.recorder.watch(model)
+        for index in range(2):
+            with running.recorder.step(index):
+                model(x).square().mean().backward()
+    return running.ledger, model
+
+
+def test_optimizers_in_hooks_of_a_backward_pass_have_their_phases_inside_it():
+    ledger, model = in_hooks(3)
+    assert_agrees(ledger)
+    nothing_unattributed(ledger)
+    assert [name for name, _ in phases(ledger)] == ["forward", "backward", *["optimizer"] * 6] * 2
+    kept = ledger.composition(len(ledger.recording.events) - 1)
+    assert kept[Category.OPTIMIZER_STATE] == sum(parameter.nbytes for parameter in model.parameters())
+    assert kept[Category.GRADIENTS] == 0
+    # a layer's bias has its gradient, its state and goes, then its weight
+    assert most_gradients(ledger) == [8 * 8 * FLOAT32 + 8 * FLOAT32] * 2
+
+
+def test_many_optimizers_in_hooks_do_not_look_at_each_others_parameters(monkeypatch):
+    looked: list[int] = []
+    known = WatchedModels._known
+
+    def counted(watched: WatchedModels, number: int) -> tuple[str, Tensor | None]:
+        looked.append(number)
+        return known(watched, number)
+
+    monkeypatch.setattr(WatchedModels, "_known", counted)
+    counts = []
+    for layers in (10, 20):
+        looked.clear()
+        in_hooks(layers)
+        counts.append(len(looked))
+    assert counts[1] < 2.1 * counts[0]
 
 
 def test_a_backward_pass_that_builds_a_graph_says_so():

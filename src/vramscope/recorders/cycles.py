@@ -67,6 +67,13 @@ class OptimizerCycle:
 
 def _others(optimizer: Optimizer) -> bool:
     """Whether the program holds another optimizer, one with parameters of its own: wrappers share their parameters."""
+    if not _has_others(optimizer):
+        return False
+    gc.collect()  # they may be of an earlier training, which nobody has any more
+    return _has_others(optimizer)
+
+
+def _has_others(optimizer: Optimizer) -> bool:
     own = _parameters(optimizer)
     candidates = [found for found in gc.get_objects() if type(found) is not type and _is_optimizer(found)]
     return any(found is not optimizer and _parameters(found) - own for found in candidates)

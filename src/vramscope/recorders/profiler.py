@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from vramscope.errors import UsageError
+from vramscope.recorders.autograd_threads import works_for
 from vramscope.recorders.conversion import StringTable, Tables, convert
 from vramscope.recorders.devices import allocated_bytes, recorded_device, recorded_devices
 from vramscope.recorders.environment import describe_device, describe_environment, device_memory
@@ -310,7 +311,7 @@ class ProfilerRecorder:
             self._sample()
         stamp(StampKind.PHASE_END, f"0 {name}")
         self._note_ended_seeds()
-        if self._running:
+        if self._running and not self._is_within_backward():
             self._mark_holdings()
 
     def _sample(self) -> None:
@@ -377,18 +378,26 @@ class ProfilerRecorder:
                     self._gradients.pass_ended(self._watched.named_parameters())
 
     def _before_optimizer(self, optimizer: Optimizer) -> None:
-        if self._is_own_thread():
-            self.mark(self._watched.gradient_labels())
+        if works_for(self._thread):
+            self.mark(self._watched.gradient_labels(_parameters(optimizer) if self._is_within_backward() else None))
             self._phases.optimizer_begins(sys._getframe(2))  # torch's wrapper of step, by way of the hook
 
     def _after_optimizer(self, optimizer: Optimizer) -> None:
-        if self._is_own_thread():
+        if works_for(self._thread):
             self.mark(label_optimizer_state(optimizer, self._watched.name_of, labels_to_keep))
             self._phases.optimizer_ends()
 
     def _is_own_thread(self) -> bool:
         """Whether this is the thread that is recorded; autograd's own threads only run what it asked for."""
         return get_ident() == self._thread
+
+    def _is_within_backward(self) -> bool:
+        """Whether optimizers step in hooks, one parameter's after another's; the pass's end looks at all of them."""
+        return self._phases.current == PhaseName.BACKWARD and torch._C._current_autograd_node() is not None
+
+
+def _parameters(optimizer: Optimizer) -> Iterator[Tensor]:
+    return (parameter for group in optimizer.param_groups for parameter in group["params"])
 
 
 def _bookend() -> None:

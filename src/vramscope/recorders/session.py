@@ -16,6 +16,7 @@ from torch.nn.modules.loss import _Loss
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.optim import Optimizer
 
+from vramscope.recorders.autograd_threads import works_for
 from vramscope.recorders.cycles import OptimizerCycle
 from vramscope.recorders.failures import out_of_memory
 from vramscope.recorders.hooks import OptimizerHooks, keywords_of
@@ -248,13 +249,13 @@ class ScriptSession:
 
     @_harmless
     def _before_optimizer(self, optimizer: Optimizer) -> None:
-        if not torch.compiler.is_dynamo_compiling() and get_ident() == self._thread:
+        if not torch.compiler.is_dynamo_compiling() and works_for(self._thread):
             for model in self._scene.add_optimizer(optimizer):
                 self._find(model)
 
     @_harmless
     def _after_optimizer(self, optimizer: Optimizer) -> None:
-        if not torch.compiler.is_dynamo_compiling() and get_ident() == self._thread and self._cycle.stepped(optimizer):
+        if not torch.compiler.is_dynamo_compiling() and works_for(self._thread) and self._cycle.stepped(optimizer):
             self._steps.step_ended(StepKind.TRAINING)
 
     def _scopes_closed(self) -> None:
@@ -266,7 +267,7 @@ class ScriptSession:
     @_harmless
     def scope_left(self) -> None:
         """A step that has ended in it can be put on disk, and the next one begin."""
-        if get_ident() == self._thread:
+        if works_for(self._thread):
             self._steps.settle()
 
     @_harmless

@@ -15,6 +15,7 @@ from torch import nn
 from torch.autograd.profiler import profile, record_function
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
+from vramscope.recorders.autograd_threads import works_for
 from vramscope.recorders.window import ProfilerWindow
 
 _OPTIMIZER_STEP = "Optimizer.step#"  # torch/optim/optimizer.py, profile_hook_step
@@ -43,7 +44,8 @@ def _replace(undo: ExitStack, owner: Any, name: str, wrapper: Callable[[Any], An
 
 
 class OpenScopes:
-    """The ``record_function`` scopes that are open on the thread that is watched; tells whenever one has closed."""
+    """The ``record_function`` scopes that are open on the thread that is watched, or on one of autograd's that works
+    for it; tells whenever one has closed."""
 
     def __init__(self, undo: ExitStack, on_closed: Callable[[], None]) -> None:
         self._thread = get_ident()
@@ -67,7 +69,7 @@ class OpenScopes:
     def _entering(self, original: Any) -> Any:
         def enter(scope: Any) -> Any:
             entered = original(scope)
-            if get_ident() == self._thread:
+            if works_for(self._thread):
                 self._open[id(scope)] = str(scope.name), self.are_seen
             return entered
 

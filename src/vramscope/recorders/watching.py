@@ -1,6 +1,6 @@
 """Watched models: what their modules hold, looked at again whenever it may have changed, and kept alive by nobody."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from weakref import ref
 
 from torch import Tensor, nn
@@ -47,9 +47,12 @@ class WatchedModels:
                 if buffer is not None and _moved(places, name, buffer):
                     yield from label_tensor(MarkKind.BUFFER, _join(path, name), buffer)
 
-    def gradient_labels(self) -> Iterator[Label]:
-        """Labels for the gradients that parameters hold now."""
-        for name, parameter in self.named_parameters():
+    def gradient_labels(self, parameters: Iterable[Tensor] | None = None) -> Iterator[Label]:
+        """Labels for the gradients that parameters hold now: all that are watched, or those of them that are given."""
+        named = self.named_parameters() if parameters is None else ((self.name_of(p), p) for p in parameters)
+        for name, parameter in named:
+            if not name:  # nobody's that is watched
+                continue
             if (gradient := parameter.grad) is not None:
                 yield from labels_to_keep(MarkKind.GRADIENT, name, gradient, name)
 
