@@ -61,7 +61,19 @@ def test_no_size_is_predicted_twice():
 
     # 1000 + 10 * 900 = 10,000: the last that fits
     assert Search(predict, 10_000).find().size == 900
-    assert len(asked) == len(set(asked)) < 20
+    assert asked == [1, 2, 32, 512, 900, 901]  # by a line, and no more than 16 times as far
+
+
+def test_from_a_beginning_that_is_a_little_too_large_the_answer_is_close():
+    asked = []
+
+    def predict(size):
+        asked.append(size)
+        return flat(1000 + 100 * size)
+
+    # 1000 + 100 * 90 = 10,000; of the 10,100 at 91 the limit is 99 %
+    assert Search(predict, 10_000).find(91).size == 90
+    assert asked == [91, 90]
 
 
 def test_a_size_that_never_stops_fitting_ends_at_the_bound():

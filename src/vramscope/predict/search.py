@@ -9,6 +9,8 @@ MOST = 1 << 20
 _LOOK_AHEAD = 4
 """Sizes that are tried above the answer where what must be allocated would still fit."""
 _ROUNDS = 3
+_FARTHEST = 16
+"""How many times the largest size that fits is tried at most: segments come in steps, and the first ones lie flat."""
 
 
 @dataclass(frozen=True)
@@ -119,10 +121,15 @@ class Search:
 
     def _next(self, low: int, high: int | None, halve: bool) -> int:
         """Where the line through two predictions meets the limit; every third time the middle, should the line lie."""
-        bound = min(2 * low, self.most) if high is None else high - 1
-        if high is not None and (halve or low == 0):
+        bound = min(_FARTHEST * low, self.most) if high is None else high - 1
+        if high is not None and (halve or (low == 0 and high in self.refused)):
             return max((low + high) // 2, 1)
-        return max(min(self._on_the_line(low, high), bound), low + 1)
+        found = self._on_the_line(low, high) if low else self._in_proportion(high)
+        return max(min(found, bound), low + 1)
+
+    def _in_proportion(self, high: int | None) -> int:
+        """As far below the first misfit as its need is above the limit, while nothing that fits is known."""
+        return 1 if high is None else high * self.limit_bytes // self.needs[high].process_bytes
 
     def _on_the_line(self, low: int, high: int | None) -> int:
         other = high if high in self.needs else max((size for size in self.needs if size < low), default=None)
