@@ -1,10 +1,11 @@
 """Operators, the tree of modules, and the largest blocks."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import Script
+from helpers import MarkKind, Script
 from views.samples import ACTIVATION, WEIGHT, comparison, training
 from vramscope.ledger.blocks import BEFORE
 from vramscope.ledger.categories import Category
@@ -58,6 +59,20 @@ def test_the_largest_blocks_are_those_of_a_plain_search(actions: list[tuple[int,
     for event, blocks in zip(events.tolist(), found.tolist(), strict=True):
         sizes = sorted(ledger.blocks.size[ledger.blocks.alive_after(event)].tolist(), reverse=True)
         assert [int(ledger.blocks.size[block]) for block in blocks if block != NO_BLOCK] == sizes[:count]
+
+
+@pytest.mark.parametrize("addresses", [(0x10, 0x20, 0x30, 0x40), (0x40, 0x30, 0x20, 0x10)])
+def test_equal_blocks_come_in_the_order_of_their_lives_wherever_they_lie(addresses: tuple[int, ...]) -> None:
+    script = Script()
+    for address in addresses[:2]:  # older than the recording, so the order is that in which the model has them
+        script.seed(address, 8)
+    for address, name in zip(addresses, ("first", "second"), strict=False):
+        script.mark(MarkKind.PARAMETER, name, address)
+    for address in addresses[2:]:
+        script.alloc(address, 8)
+    ledger = script.ledger()
+    (found,) = largest_alive(ledger, np.array([len(ledger) - 1]), 4)
+    assert ledger.blocks.address[found].tolist() == list(addresses)
 
 
 def test_a_block_in_words() -> None:

@@ -25,7 +25,7 @@ class BlockFacts:
 
 
 def largest_alive(ledger: Ledger, events: Integers, count: int, device: int = 0) -> Integers:
-    """The rows of the largest blocks alive just after each event, the largest first.
+    """The rows of the largest blocks alive just after each event, the largest first, of equal ones the oldest.
 
     Args:
         ledger: whose blocks.
@@ -42,7 +42,9 @@ def largest_alive(ledger: Ledger, events: Integers, count: int, device: int = 0)
     begins = np.searchsorted(events, blocks.birth, side="left")
     ends = np.searchsorted(events, blocks.death, side="left")
     candidates = np.flatnonzero((blocks.device == device) & (begins < ends))
-    for block in candidates[np.argsort(-blocks.size[candidates], kind="stable")].tolist():
+    # of equal ones the first born, or labelled, comes first: rows follow addresses, which differ from run to run
+    keys = (ledger.mark[candidates], blocks.birth[candidates], -blocks.size[candidates])
+    for block in candidates[np.lexsort(keys)].tolist():
         places = begins[block] + np.flatnonzero(have[begins[block] : ends[block]] < count)
         found[places, have[places]] = block
         have[places] += 1
