@@ -1,50 +1,84 @@
 """Threads that work for the one that is recorded. Autograd has some of its own only on a GPU: tests/gpu has those."""
 
+import ctypes
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import get_ident
-from typing import ClassVar
 
 import torch
 
 from vramscope.recorders.autograd_threads import works_for
 
 
-def test_a_thread_works_for_itself_and_not_for_another():
-    own = get_ident()
-    assert works_for(own)
+def on_a_python_thread(call: Callable[[], object]) -> None:
     with ThreadPoolExecutor(1) as other:
-        assert not other.submit(works_for, own).result()
+        other.submit(call).result()
 
 
-def test_a_backward_pass_on_one_thread_is_not_anothers():
-    own, found = get_ident(), []
-    weight = torch.ones(2, requires_grad=True)
-    weight.register_hook(lambda gradient: found.append((works_for(own), works_for(get_ident()))))
-    with ThreadPoolExecutor(1) as other:
-        other.submit(weight.sum().backward).result()
-        weight.sum().backward()
-    assert found == [(False, True), (True, True)]
+def on_a_foreign_thread(call: Callable[[], object]) -> None:
+    """On a thread that Python knows nothing of until it runs Python code, as autograd's are."""
+    system, thread = ctypes.CDLL(None), ctypes.c_ulong()
+    run = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(lambda nothing: call() and None)
+    assert system.pthread_create(ctypes.byref(thread), None, run, None) == 0
+    assert system.pthread_join(thread, None) == 0
 
 
-class Nested(torch.autograd.Function):
-    """Has its gradient looked at by another thread, while its own waits for a backward pass."""
-
-    found: ClassVar[list[bool]]
+class Meanwhile(torch.autograd.Function):
+    """Does something in its backward, while its thread waits for the pass."""
 
     @staticmethod
-    def forward(ctx, given):
+    def forward(ctx, given, call):
+        ctx.call = call
         return given.clone()
 
     @staticmethod
     def backward(ctx, gradient):
-        asked, own = torch.ones(1, requires_grad=True), get_ident()
-        Nested.found = []
-        asked.register_hook(lambda gradient: Nested.found.append(works_for(own)))
-        with torch.enable_grad(), ThreadPoolExecutor(1) as other:
-            other.submit(asked.sum().backward).result()
-        return gradient
+        with torch.enable_grad():
+            ctx.call()
+        return gradient, None
 
 
-def test_a_hook_on_another_thread_counts_while_the_pass_is_waited_for():
-    Nested.apply(torch.ones(1, requires_grad=True)).sum().backward()
-    assert Nested.found == [True]  # what autograd's threads of a GPU look like from there
+def found_in_a_hook(of: int, start: Callable[[Callable[[], object]], None]) -> list[bool]:
+    """What is found in a hook of a backward pass, on a thread that ``start`` starts."""
+    weight, found = torch.ones(2, requires_grad=True), []
+    weight.register_hook(lambda gradient: found.append(works_for(of)))
+
+    def run() -> None:
+        with torch.enable_grad():
+            weight.sum().backward()
+
+    start(run)
+    return found
+
+
+def test_a_thread_works_for_itself_and_not_for_another():
+    own, found = get_ident(), []
+    assert works_for(own)
+    on_a_python_thread(lambda: found.append(works_for(own)))
+    on_a_foreign_thread(lambda: found.append(works_for(own)))
+    assert found == [False, False]
+
+
+def test_a_pass_of_another_thread_is_not_ours():
+    assert found_in_a_hook(get_ident(), on_a_python_thread) == [False]
+    assert found_in_a_hook(get_ident(), on_a_foreign_thread) == [False]  # nobody waits for a pass
+
+
+def test_while_a_pass_is_waited_for_a_thread_of_autograds_works_for_it():
+    own, found = get_ident(), []
+
+    def meanwhile() -> None:
+        found.extend(found_in_a_hook(own, on_a_foreign_thread))
+
+    Meanwhile.apply(torch.ones(1, requires_grad=True), meanwhile).sum().backward()
+    assert found == [True]
+
+
+def test_while_a_pass_is_waited_for_a_python_thread_has_passes_of_its_own():
+    own, found = get_ident(), []
+
+    def meanwhile() -> None:
+        found.extend(found_in_a_hook(own, on_a_python_thread))
+
+    Meanwhile.apply(torch.ones(1, requires_grad=True), meanwhile).sum().backward()
+    assert found == [False]

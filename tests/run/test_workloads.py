@@ -341,6 +341,40 @@ def test_optimizers_that_step_in_backward_hooks(tmp_path) -> None:
     assert unattributed(finished.document) == 0
 
 
+BESIDE = """
+import threading, torch
+from torch import nn
+model = nn.Sequential(nn.Linear(256, 256), nn.Linear(256, 256))
+optimizer = torch.optim.SGD(model.parameters(), 0.01)
+over = threading.Event()
+def train_another():
+    other = nn.Linear(64, 64, bias=False)
+    its = torch.optim.SGD(other.parameters(), 0.01)
+    def step_now(parameter):
+        its.step()
+        its.zero_grad()
+    other.weight.register_post_accumulate_grad_hook(step_now)
+    while not over.is_set():
+        other(torch.randn(8, 64)).sum().backward()
+beside = threading.Thread(target=train_another)
+beside.start()
+for step in range(16):
+    model(torch.randn(64, 256)).square().mean().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+over.set()
+beside.join()
+"""
+
+
+def test_a_training_on_another_thread_is_left_out_though_its_optimizer_steps_in_hooks(tmp_path) -> None:
+    finished = run(tmp_path, BESIDE, "-q")
+    assert finished.code == 0, finished.stderr
+    assert steps_of(finished.document) == [1, 2, 3]
+    peak = finished.document["passes"]["training"]["peak"]["by_category"]
+    assert peak["parameters"] == 2 * (256 * 256 + 256) * 4
+
+
 def test_a_window_that_nothing_announced_begins_after_the_next_pass(tmp_path) -> None:
     script = IN_BACKWARD.format(steps=8, after="del loss").replace(
         "for step in", 'model = torch.compile(model, backend="aot_eager")\nfor step in'

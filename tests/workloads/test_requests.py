@@ -37,7 +37,7 @@ def test_each_child_runs_its_request_in_turn(tmp_path):
 
 
 def test_one_that_fails_leaves_none_behind(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
     requests = [request(tmp_path, "inference", target) for target in ("there_is_none", "mlp", "mlp", "mlp", "mlp")]
     with pytest.raises(TargetError, match="there_is_none"), children(requests) as started:
         child = next(started)
@@ -48,10 +48,13 @@ def test_one_that_fails_leaves_none_behind(tmp_path, monkeypatch):
 
 
 def test_with_one_processor_none_is_started_ahead(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3})
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
     with children([request(tmp_path, "inference", target) for target in ("mlp", "gpt2")]) as started:
         for target in ("mlp", "gpt2"):
-            assert next(started).request.target == target
+            child = next(started)
+            assert child.request.target == target
+            assert len(are_running()) == 1
+            child.__exit__()  # as if it had run
     assert not are_running()
 
 

@@ -124,16 +124,22 @@ class Search:
         bound = min(_FARTHEST * low, self.most) if high is None else high - 1
         if high is not None and (halve or (low == 0 and high in self.refused)):
             return max((low + high) // 2, 1)
-        found = self._on_the_line(low, high) if low else self._in_proportion(high)
+        found = self._below(high) if low == 0 and high is not None else self._on_the_line(low, high)
         return max(min(found, bound), low + 1)
 
-    def _in_proportion(self, high: int | None) -> int:
-        """As far below the first misfit as its need is above the limit, while nothing that fits is known."""
-        return 1 if high is None else high * self.limit_bytes // self.needs[high].process_bytes
+    def _below(self, high: int) -> int:
+        """Below what does not fit while nothing that does is known: on the line of two misfits, or in proportion."""
+        need = self.needs[high].process_bytes
+        further = min((size for size in self.needs if size > high), default=None)
+        if further is None:
+            return high * self.limit_bytes // need
+        slope = max((self.needs[further].process_bytes - need) / (further - high), 1.0)
+        return high - int((need - self.limit_bytes) / slope) - 1
 
     def _on_the_line(self, low: int, high: int | None) -> int:
-        other = high if high in self.needs else max((size for size in self.needs if size < low), default=None)
-        if other is None:
+        # the widest base there is: near each other two sizes may lie on one step
+        other = high if high in self.needs else min(self.needs)
+        if other == low:
             return low + 1
         rise = self.needs[other].process_bytes - self.needs[low].process_bytes
         slope = max(rise / (other - low), 1.0)

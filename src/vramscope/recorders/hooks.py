@@ -10,13 +10,14 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import wraps
 from itertools import chain, count
-from threading import get_ident
+from threading import RLock, get_ident
 from types import FrameType
 from typing import Any, Protocol
 from weakref import ref
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge
 from torch.compiler import is_compiling, is_dynamo_compiling
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.optim import Optimizer
@@ -161,12 +162,22 @@ def _gone() -> None:
 
 
 class OptimizerHooks:
-    """Calls back around every optimizer step of the process."""
+    """Calls back around every optimizer step of the process, one at a time: several GPUs have a thread each."""
 
     def __init__(self, before: Callable[[Optimizer], None], after: Callable[[Optimizer], None]) -> None:
+        one_at_a_time = RLock()
+
+        def before_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+            with one_at_a_time:
+                before(optimizer)
+
+        def after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+            with one_at_a_time:
+                after(optimizer)
+
         self._handles = [
-            register_optimizer_step_pre_hook(lambda optimizer, args, kwargs: before(optimizer)),
-            register_optimizer_step_post_hook(lambda optimizer, args, kwargs: after(optimizer)),
+            register_optimizer_step_pre_hook(before_step),
+            register_optimizer_step_post_hook(after_step),
         ]
 
     def remove(self) -> None:
@@ -180,13 +191,13 @@ class BackwardPass:
     """A backward pass that is to run.
 
     Attributes:
-        outputs: the tensors it is the derivative of.
+        roots: the nodes of the graph that it begins at.
         first_gradients: those it starts from.
         builds_graph: whether it builds a graph of itself.
         accumulates: whether it adds into ``.grad``.
     """
 
-    outputs: Sequence[Tensor]
+    roots: Sequence[Any]
     first_gradients: Sequence[Tensor]
     builds_graph: bool
     accumulates: bool
@@ -207,8 +218,8 @@ class BackwardHook:
         def run_backward(t_outputs: Any, *args: Any, **kwargs: Any) -> Any:
             # args: root gradients, whether to keep the graph, whether to build a graph of the backward pass itself
             backward = BackwardPass(
-                outputs=_tensors(t_outputs),
-                first_gradients=_tensors(args[0] if args else ()),
+                roots=_nodes(t_outputs),
+                first_gradients=[first for first in (args[0] if args else ()) if isinstance(first, Tensor)],
                 builds_graph=len(args) > 2 and bool(args[2]),
                 accumulates=bool(kwargs.get("accumulate_grad", True)),
             )
@@ -224,9 +235,10 @@ class BackwardHook:
             setattr(torch.autograd, _ENGINE, self._original)
 
 
-def _tensors(values: Iterable[Any]) -> list[Tensor]:
-    """Those that are tensors: a gradient may be left out, and an output be given as an edge of the graph."""
-    return [value for value in values if isinstance(value, Tensor)]
+def _nodes(outputs: Iterable[Any]) -> list[Any]:
+    """Where the graph of outputs begins, which may be given as edges of it."""
+    found = [output.node if isinstance(output, GradientEdge) else output.grad_fn for output in outputs]
+    return [node for node in found if node is not None]
 
 
 class Hooks(Protocol):

@@ -311,7 +311,7 @@ class ProfilerRecorder:
             self._sample()
         stamp(StampKind.PHASE_END, f"0 {name}")
         self._note_ended_seeds()
-        if self._running and not self._is_within_backward():
+        if self._running and not _is_in_hook():
             self._mark_holdings()
 
     def _sample(self) -> None:
@@ -367,7 +367,7 @@ class ProfilerRecorder:
         with phase or nullcontext():
             first = backward.first_gradients
             self.mark(item for gradient in first for item in label_tensor(MarkKind.ROOT_GRADIENT, "", gradient))
-            targets = saved_targets(backward.outputs)
+            targets = saved_targets(backward.roots)
             self.mark(item for target in targets for item in label_tensor(MarkKind.TARGET, "target", target))
             try:
                 yield
@@ -379,7 +379,7 @@ class ProfilerRecorder:
 
     def _before_optimizer(self, optimizer: Optimizer) -> None:
         if works_for(self._thread):
-            self.mark(self._watched.gradient_labels(_parameters(optimizer) if self._is_within_backward() else None))
+            self.mark(self._watched.gradient_labels(_parameters(optimizer) if _is_in_hook() else None))
             self._phases.optimizer_begins(sys._getframe(2))  # torch's wrapper of step, by way of the hook
 
     def _after_optimizer(self, optimizer: Optimizer) -> None:
@@ -391,13 +391,19 @@ class ProfilerRecorder:
         """Whether this is the thread that is recorded; autograd's own threads only run what it asked for."""
         return get_ident() == self._thread
 
-    def _is_within_backward(self) -> bool:
-        """Whether optimizers step in hooks, one parameter's after another's; the pass's end looks at all of them."""
-        return self._phases.current == PhaseName.BACKWARD and torch._C._current_autograd_node() is not None
+
+def _is_in_hook() -> bool:
+    """Whether an optimizer steps in a hook of a backward pass.
+
+    It may have one parameter of many, and the pass's end looks at all of them; until then other threads of autograd's
+    may be writing what they hold.
+    """
+    return torch._C._current_autograd_node() is not None
 
 
 def _parameters(optimizer: Optimizer) -> Iterator[Tensor]:
-    return (parameter for group in optimizer.param_groups for parameter in group["params"])
+    for group in optimizer.param_groups:
+        yield from group["params"]
 
 
 def _bookend() -> None:

@@ -13,9 +13,9 @@ _NEAR = 32
 """How many nodes are looked at: a loss is close to where the pass begins, the rest of the graph is the model's."""
 
 
-def saved_targets(outputs: Iterable[Tensor]) -> Iterator[Tensor]:
-    """What torch's losses near the outputs have saved as their targets, each of them once."""
-    waiting = deque(output.grad_fn for output in outputs if output.grad_fn is not None)
+def saved_targets(roots: Iterable[Any]) -> Iterator[Tensor]:
+    """What torch's losses near these nodes have saved as their targets, each of them once."""
+    waiting = deque(roots)
     seen: set[Any] = set()
     while waiting and len(seen) < _NEAR:
         node = waiting.popleft()

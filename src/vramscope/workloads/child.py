@@ -3,6 +3,12 @@
 Speaks JSON lines on what was its standard output; whatever the workload prints goes to standard error instead.
 """
 
+# ruff: noqa: E402 - what is done before the imports is for the time that they take
+
+import signal
+
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # until told to go: the parent ends whoever waits, without a word
+
 import importlib
 import json
 import os
@@ -60,6 +66,7 @@ def _take_stdout() -> TextIO:
 def _is_told_to_go() -> bool:
     """Wait until the parent wants this child to run; not if it is gone. The workload finds nothing to read."""
     told = os.read(0, len(GO))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)

@@ -149,7 +149,7 @@ def children(requests: Iterable[Request], echo_stderr: bool = False) -> Iterator
 
 def _some_ahead(started: Iterator[Child]) -> Iterator[Child]:
     """As many as there are processors for; each that waits takes memory, so they are few."""
-    waiting = deque(islice(started, min(len(os.sched_getaffinity(0)) - 1, _MOST_WAITING)))
+    waiting = deque(islice(started, min((os.cpu_count() or 1) - 1, _MOST_WAITING)))
     while child := next(started, None):
         waiting.append(child)
         yield waiting.popleft()
