@@ -9,7 +9,7 @@ import torch
 
 _ENGINE = torch.autograd.graph._engine_run_backward.__code__
 """What a thread runs while it waits for a backward pass."""
-_PYTHONS: CodeType = Thread._bootstrap.__code__  # type: ignore[attr-defined]  # no public name tells such a thread
+_PYTHON_THREAD: CodeType = Thread._bootstrap.__code__  # type: ignore[attr-defined]  # no public name tells such a thread
 """What every thread that Python starts runs first; those of autograd begin with a hook."""
 
 
@@ -23,7 +23,7 @@ def works_for(thread: int) -> bool:
         return True
     if torch._C._current_autograd_node() is None or get_ident() == main_thread().ident:
         return False
-    if any(frame.f_code is _PYTHONS for frame in _frames(sys._getframe())):
+    if any(frame.f_code is _PYTHON_THREAD for frame in _frames(sys._getframe())):
         return False
     return any(frame.f_code is _ENGINE for frame in _frames(sys._current_frames().get(thread)))
 

@@ -3,11 +3,10 @@
 Speaks JSON lines on what was its standard output; whatever the workload prints goes to standard error instead.
 """
 
-# ruff: noqa: E402 - what is done before the imports is for the time that they take
-
 import signal
 
-signal.signal(signal.SIGINT, signal.SIG_IGN)  # until told to go: the parent ends whoever waits, without a word
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # until told to go: the parent ends whoever waits, without a word
 
 import importlib
 import json
