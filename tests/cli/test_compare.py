@@ -169,7 +169,8 @@ def test_help_does_not_load_torch(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
-def test_interrupt_ends_with_130(tmp_path: Path) -> None:
+@pytest.mark.parametrize("option", ["-q", "-v"])  # with -v children print where this does
+def test_interrupt_ends_with_130(tmp_path: Path, option: str) -> None:
     import signal
     import subprocess
     import sys
@@ -179,7 +180,7 @@ def test_interrupt_ends_with_130(tmp_path: Path) -> None:
         "import pathlib, time\ndef model():\n    pathlib.Path('started').touch()\n    time.sleep(60)\n"
     )
     process = subprocess.Popen(
-        [sys.executable, "-m", "vramscope", "compare", "slow.py:model", "-o", "out"],
+        [sys.executable, "-m", "vramscope", "compare", "slow.py:model", option, "-o", "out"],
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         text=True,
