@@ -5,6 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import get_ident
 
+import pytest
 import torch
 
 from vramscope.recorders.autograd_threads import works_for
@@ -64,21 +65,12 @@ def test_a_pass_of_another_thread_is_not_ours():
     assert found_in_a_hook(get_ident(), on_a_foreign_thread) == [False]  # nobody waits for a pass
 
 
-def test_while_a_pass_is_waited_for_a_thread_of_autograds_works_for_it():
+@pytest.mark.parametrize(("start", "works"), [(on_a_foreign_thread, True), (on_a_python_thread, False)])
+def test_while_a_pass_is_waited_for_only_threads_that_python_did_not_start_work_for_it(start, works):
     own, found = get_ident(), []
 
     def meanwhile() -> None:
-        found.extend(found_in_a_hook(own, on_a_foreign_thread))
+        found.extend(found_in_a_hook(own, start))
 
     Meanwhile.apply(torch.ones(1, requires_grad=True), meanwhile).sum().backward()
-    assert found == [True]
-
-
-def test_while_a_pass_is_waited_for_a_python_thread_has_passes_of_its_own():
-    own, found = get_ident(), []
-
-    def meanwhile() -> None:
-        found.extend(found_in_a_hook(own, on_a_python_thread))
-
-    Meanwhile.apply(torch.ones(1, requires_grad=True), meanwhile).sum().backward()
-    assert found == [False]
+    assert found == [works]
