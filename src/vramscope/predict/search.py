@@ -1,5 +1,6 @@
 """The largest size that fits, found by predicting sizes: the answer rests on predictions, never on a line."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -131,19 +132,18 @@ class Search:
         """Below what does not fit while nothing that does is known: on the line of two misfits, or in proportion."""
         need = self.needs[high].process_bytes
         further = min((size for size in self.needs if size > high), default=None)
-        if further is None:
-            return high * self.limit_bytes // need
-        slope = max((self.needs[further].process_bytes - need) / (further - high), 1.0)
-        return high - int((need - self.limit_bytes) / slope) - 1
+        return high * self.limit_bytes // need if further is None else self._meets_limit(high, further)
 
     def _on_the_line(self, low: int, high: int | None) -> int:
         # the widest base there is: near each other two sizes may lie on one step
         other = high if high in self.needs else min(self.needs)
-        if other == low:
-            return low + 1
-        rise = self.needs[other].process_bytes - self.needs[low].process_bytes
-        slope = max(rise / (other - low), 1.0)
-        return low + int((self.limit_bytes - self.needs[low].process_bytes) / slope)
+        return low + 1 if other == low else self._meets_limit(low, other)
+
+    def _meets_limit(self, size: int, other: int) -> int:
+        """The last size below the limit on the line through two predictions, which rises by a byte a size at least."""
+        need = self.needs[size].process_bytes
+        slope = max((self.needs[other].process_bytes - need) / (other - size), 1.0)
+        return size + math.floor((self.limit_bytes - need) / slope)
 
     def _worth_trying(self, low: int) -> list[int]:
         """Sizes above the first misfit at which the blocks alone still fit, by the line of what is allocated."""

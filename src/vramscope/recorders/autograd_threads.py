@@ -1,8 +1,8 @@
 """Whose work a thread does: what belongs to a backward pass on a GPU, hooks included, runs on threads of autograd's."""
 
 import sys
-from collections.abc import Iterator
 from threading import Thread, get_ident, main_thread
+from traceback import walk_stack
 from types import CodeType, FrameType
 
 import torch
@@ -13,6 +13,11 @@ _PYTHON_THREAD: CodeType = Thread._bootstrap.__code__  # type: ignore[attr-defin
 """What every thread that Python starts runs first; those of autograd begin with a hook."""
 
 
+def in_backward() -> bool:
+    """Whether this thread works on a backward pass, as where a hook of one runs."""
+    return torch._C._current_autograd_node() is not None
+
+
 def works_for(thread: int) -> bool:
     """Whether what runs now runs on this thread, or on one of autograd's while it waits for a backward pass.
 
@@ -21,15 +26,11 @@ def works_for(thread: int) -> bool:
     """
     if get_ident() == thread:
         return True
-    if torch._C._current_autograd_node() is None or get_ident() == main_thread().ident:
+    if not in_backward() or get_ident() == main_thread().ident or _runs(sys._getframe(), _PYTHON_THREAD):
         return False
-    if any(frame.f_code is _PYTHON_THREAD for frame in _frames(sys._getframe())):
-        return False
-    return any(frame.f_code is _ENGINE for frame in _frames(sys._current_frames().get(thread)))
+    waiting = sys._current_frames().get(thread)
+    return waiting is not None and _runs(waiting, _ENGINE)
 
 
-def _frames(innermost: FrameType | None) -> Iterator[FrameType]:
-    frame = innermost
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
+def _runs(innermost: FrameType, code: CodeType) -> bool:
+    return any(frame.f_code is code for frame, _ in walk_stack(innermost))

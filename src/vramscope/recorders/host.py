@@ -14,9 +14,9 @@ from typing import Any, Protocol
 
 import numpy as np
 import psutil
-import torch
 from torch import nn
 
+from vramscope.recorders.autograd_threads import in_backward
 from vramscope.recorders.hooks import BackwardHook, BackwardPass, ModuleHooks, remove_all
 from vramscope.recorders.samples import HostKind, HostSamples
 from vramscope.recording.recording import PhaseName
@@ -262,7 +262,7 @@ class HostRecorder:
     def _around_backward(self, backward: BackwardPass) -> Iterator[None]:
         """A backward pass that nobody announced, such as a gradient penalty's, is a phase here as in the main run."""
         announced = self._phases[-1:] == [PhaseName.BACKWARD] and not backward.builds_graph
-        nested = torch._C._current_autograd_node() is not None
+        nested = in_backward()
         if announced or nested:
             yield
             return

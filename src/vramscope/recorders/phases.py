@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from traceback import walk_stack
 from types import CodeType, FrameType
 
 from vramscope.recording.recording import PhaseName
@@ -103,9 +104,4 @@ class Phases:
 
 def _is_running(caller: Caller | None) -> bool:
     """Whether a frame is still running on this thread."""
-    frame: FrameType | None = sys._getframe(1) if caller is not None else None
-    while frame is not None:
-        if (id(frame), frame.f_code) == caller:
-            return True
-        frame = frame.f_back
-    return False
+    return caller is not None and any((id(f), f.f_code) == caller for f, _ in walk_stack(sys._getframe(1)))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from vramscope.errors import UsageError
-from vramscope.recorders.autograd_threads import works_for
+from vramscope.recorders.autograd_threads import in_backward, works_for
 from vramscope.recorders.conversion import StringTable, Tables, convert
 from vramscope.recorders.devices import allocated_bytes, recorded_device, recorded_devices
 from vramscope.recorders.environment import describe_device, describe_environment, device_memory
@@ -311,7 +311,7 @@ class ProfilerRecorder:
             self._sample()
         stamp(StampKind.PHASE_END, f"0 {name}")
         self._note_ended_seeds()
-        if self._running and not _is_in_hook():
+        if self._running and not in_backward():  # else the pass's own end looks at everything
             self._mark_holdings()
 
     def _sample(self) -> None:
@@ -361,7 +361,7 @@ class ProfilerRecorder:
             return
         self._phases.end_found()
         announced = self._phases.current == PhaseName.BACKWARD and not backward.builds_graph
-        nested = torch._C._current_autograd_node() is not None  # on this thread: part of the outer backward pass
+        nested = in_backward()  # on this thread: part of the outer backward pass
         value = int(backward.builds_graph)
         phase = self._phases.announced(PhaseName.BACKWARD, value) if not announced and not nested else None
         with phase or nullcontext():
@@ -379,7 +379,8 @@ class ProfilerRecorder:
 
     def _before_optimizer(self, optimizer: Optimizer) -> None:
         if works_for(self._thread):
-            self.mark(self._watched.gradient_labels(_parameters(optimizer) if _is_in_hook() else None))
+            # in a hook it may have one parameter of many, and other threads of autograd's may be writing the others'
+            self.mark(self._watched.gradient_labels(_parameters(optimizer) if in_backward() else None))
             self._phases.optimizer_begins(sys._getframe(2))  # torch's wrapper of step, by way of the hook
 
     def _after_optimizer(self, optimizer: Optimizer) -> None:
@@ -390,15 +391,6 @@ class ProfilerRecorder:
     def _is_own_thread(self) -> bool:
         """Whether this is the thread that is recorded; autograd's own threads only run what it asked for."""
         return get_ident() == self._thread
-
-
-def _is_in_hook() -> bool:
-    """Whether an optimizer steps in a hook of a backward pass.
-
-    It may have one parameter of many, and the pass's end looks at all of them; until then other threads of autograd's
-    may be writing what they hold.
-    """
-    return torch._C._current_autograd_node() is not None
 
 
 def _parameters(optimizer: Optimizer) -> Iterator[Tensor]:

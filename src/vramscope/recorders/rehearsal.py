@@ -5,10 +5,10 @@ from contextlib import contextmanager
 from threading import get_ident
 from weakref import WeakSet
 
-import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from vramscope.recorders.autograd_threads import in_backward
 from vramscope.recorders.gradients import GradientLives, GradientWatch
 from vramscope.recorders.hooks import BackwardHook, BackwardPass, remove_all
 
@@ -55,7 +55,7 @@ class Rehearsal:
         try:
             yield
         finally:
-            if get_ident() == self._thread and torch._C._current_autograd_node() is None:
+            if get_ident() == self._thread and not in_backward():
                 if backward.accumulates and not self._is_over:
                     self._watch.pass_ended(named for model in list(self._models) for named in model.named_parameters())
                 self._on_left()

@@ -16,7 +16,7 @@ from torch.nn.modules.loss import _Loss
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.optim import Optimizer
 
-from vramscope.recorders.autograd_threads import works_for
+from vramscope.recorders.autograd_threads import in_backward, works_for
 from vramscope.recorders.cycles import OptimizerCycle
 from vramscope.recorders.failures import out_of_memory
 from vramscope.recorders.hooks import OptimizerHooks, keywords_of
@@ -215,12 +215,12 @@ class ScriptSession:
 
     def call_begins(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         """A module is called from outside any other, maybe on another thread, maybe by autograd to recompute."""
-        if get_ident() == self._thread and torch._C._current_autograd_node() is None:
+        if get_ident() == self._thread and not in_backward():
             self._model_entered(module, (args, kwargs))
 
     def call_ended(self, module: nn.Module, output: Any) -> None:
         """The call has ended; ``output`` is None after an exception."""
-        if get_ident() == self._thread and torch._C._current_autograd_node() is None:
+        if get_ident() == self._thread and not in_backward():
             self._model_left(module, output)
 
     @_harmless

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from vramscope.recorders.autograd_threads import in_backward
 from vramscope.recorders.buckets import bucket_sizes, with_buckets
 from vramscope.recorders.gradients import GradientLives
 from vramscope.recorders.hooks import BackwardHook, BackwardPass, CallObserver
@@ -113,7 +113,7 @@ class Stepping:
         recorder, kind, begin = self.recorder, self._waiting, time.perf_counter()
         if self._scopes.are_in_optimizer or (recorder is not None and recorder.is_inside):
             return
-        if self._due is not None and not _in_backward():
+        if self._due is not None and not in_backward():
             due, rehearsed = self._due
             self._no_longer_due()
             self._start_unless_busy(due, self.counts[due], rehearsed)
@@ -167,7 +167,8 @@ class Stepping:
         rehearsed = self._end_rehearsal()
         if self._due is not None:
             self._missed(kind, index)
-        if self._wants(kind, index + 1) and _in_backward():
+        # a profiler that began within a backward pass would break its own hooks
+        if self._wants(kind, index + 1) and in_backward():
             self._due = kind, rehearsed
             if rehearsed is None:  # it may be that nobody else tells when a pass is over
                 self._signal = BackwardHook(self._around_backward)
@@ -334,8 +335,3 @@ class Stepping:
     def _was_given(self, address: int) -> bool:
         storage = self._given.get(address)
         return storage is not None and not storage.expired()
-
-
-def _in_backward() -> bool:
-    """Whether autograd is running on this thread: a profiler that began or ended now would break its own hooks."""
-    return torch._C._current_autograd_node() is not None

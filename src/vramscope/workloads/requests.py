@@ -92,12 +92,8 @@ class Child:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._process.kill()
-        self._let_go()
-        self._process.wait()
-        assert self._process.stdout is not None  # a pipe was asked for
-        self._process.stdout.close()
-        self._printed.close()
+        with self._printed, suppress(BrokenPipeError), self._process:
+            self._process.kill()
 
     def run(self, progress: Callable[[str], None]) -> None:
         """Let it run its request, and wait for it; its output file is there afterwards.
@@ -111,21 +107,14 @@ class Child:
             WorkloadError: the process died.
             ChildDefectError: a fault of vramscope in the child.
         """
-        self._let_go(GO)
+        assert self._process.stdin is not None  # a pipe was asked for
+        with suppress(BrokenPipeError), self._process.stdin as words:  # it may have died already
+            words.write(GO)
         reply = self._listen(progress)
         self._process.wait()
         if reply is None:
             raise _death(self.request, self._process.returncode, _tail(self._printed))
         _raise_reply(reply)
-
-    def _let_go(self, word: str = "") -> None:
-        """The last that it hears; it may have died already."""
-        words = self._process.stdin
-        assert words is not None  # a pipe was asked for
-        with suppress(BrokenPipeError):
-            if not words.closed:
-                words.write(word)
-            words.close()
 
     def _listen(self, progress: Callable[[str], None]) -> dict[str, Any] | None:
         """The child's last word, or None if it had none."""
