@@ -20,6 +20,8 @@ from vramscope.workloads.steps import NoPhases, inference_step, training_step
 from vramscope.workloads.targets import Target, resolve
 from vramscope.workloads.workload import PreparedWorkload, WorkloadOptions
 
+ONEDNN_HAS_BFLOAT16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
 
 class Log:
     """Phases that write down when they begin and end."""
@@ -332,6 +334,25 @@ def test_a_failure_in_inference_names_forward() -> None:
         inference_step(failing("forward"), NoPhases())
 
 
+def test_what_this_processor_cannot_do_is_not_blamed_on_the_inputs() -> None:
+    def refuse(_: Tensor) -> None:
+        raise RuntimeError("could not create a primitive descriptor for the LSTM forward propagation primitive. Run.")
+
+    with pytest.raises(WorkloadError, match=r"^forward failed: .* processor: take float32, or set ") as caught:
+        train(prepared(Scale(refuse)))
+    assert "check" not in str(caught.value)
+
+
+@pytest.mark.skipif(ONEDNN_HAS_BFLOAT16, reason="this processor has bfloat16 in oneDNN")
+def test_onednn_says_so_in_these_words_and_the_advice_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    workload = tiny("lstm").prepare(tiny_options("lstm", amp="bfloat16"))
+    with pytest.raises(WorkloadError, match=r"mkldnn\.enabled = False"):
+        inference_step(workload, NoPhases())
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
+    inference_step(workload, NoPhases())
+    train(workload)
+
+
 def test_a_failure_names_the_user_s_line() -> None:
     def fail(_: Tensor) -> None:
         raise ValueError("out of ideas")
@@ -387,6 +408,8 @@ CASES = [
 
 @pytest.mark.parametrize(("name", "changes"), CASES)
 def test_every_built_in_runs_both_steps(name: str, changes: dict[str, Any]) -> None:
+    if name == "lstm" and changes.get("amp") and not ONEDNN_HAS_BFLOAT16:
+        pytest.skip("this processor has no bfloat16 in oneDNN")
     workload = tiny(name).prepare(tiny_options(name, **changes))
     inference_step(workload, NoPhases())
     losses = train(workload, steps=2)

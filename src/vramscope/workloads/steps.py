@@ -24,6 +24,9 @@ _ADVICE = {
     PhaseName.BACKWARD: "check that the loss depends on trainable parameters",
     PhaseName.OPTIMIZER: "check that this optimizer accepts the model's parameters and gradients",
 }
+_NO_KERNEL = "could not create a primitive"
+"""How oneDNN begins when it cannot do on this processor what torch asks of it: an LSTM in 16 bits without AVX-512."""
+_WITHOUT_IT = "oneDNN cannot do this on this processor: take float32, or set torch.backends.mkldnn.enabled = False"
 
 
 class Phases(Protocol):
@@ -169,4 +172,8 @@ def _phase(phases: Phases, name: PhaseName) -> Iterator[None]:
         except Exception as error:
             if out_of_memory(error) is not None:
                 raise WorkloadError(f"{name} ran out of memory: {describe_error(error)}") from error
-            raise WorkloadError(f"{name} failed: {describe_error(error)}; {_ADVICE[name]}") from error
+            raise WorkloadError(f"{name} failed: {describe_error(error)}; {_advice(name, error)}") from error
+
+
+def _advice(phase: PhaseName, error: Exception) -> str:
+    return _WITHOUT_IT if str(error).startswith(_NO_KERNEL) else _ADVICE[phase]
