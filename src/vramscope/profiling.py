@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from torch import nn
@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from vramscope.errors import UsageError
 from vramscope.ledger.autopsy import autopsy
+from vramscope.ledger.comparison import compare_recordings
 from vramscope.ledger.ledger import Ledger
 from vramscope.ledger.summary import PassSummary, summarize_ledger
 from vramscope.recorders.devices import recorded_device
@@ -25,6 +26,7 @@ from vramscope.recorders.labels import (
     nested_tensors,
 )
 from vramscope.recorders.profiler import ProfilerRecorder
+from vramscope.recording.collection import pass_name
 from vramscope.recording.file import write_recording
 from vramscope.recording.recording import MarkKind, Recording
 from vramscope.views.autopsy import autopsy_text
@@ -139,6 +141,23 @@ class Profile:
         """The figures that every view shows."""
         return summarize_ledger(self.ledger)
 
+    def print_report(self, *, top: int = 10, verbose: bool = False, file: TextIO | None = None) -> None:
+        """Print the tables that `vramscope report` shows of the saved recording.
+
+        Args:
+            top: rows that long tables show before the rest is summed up.
+            verbose: every figure in bytes, every category, and every module by itself.
+            file: where to; by default standard output.
+
+        Raises:
+            UsageError: the block has not ended.
+        """
+        from vramscope.views.console import result_console  # rich takes long to load, and recording needs none
+        from vramscope.views.terminal import print_comparison
+
+        comparison = compare_recordings({pass_name(self.recording): self.recording})
+        print_comparison(comparison, result_console(file=file), top=top, verbose=verbose)
+
     def save(self, path: str | Path) -> None:
         """Write the recording to a ``.vram`` file.
 
@@ -177,7 +196,7 @@ def profile(
                 loss = model(batch).sum()
                 loss.backward()
                 optimizer.step()
-            print(profile.summary.peak.by_category)
+            profile.print_report()
 
     Args:
         model: its parameters, buffers, gradients and modules are named.
@@ -190,7 +209,7 @@ def profile(
         UnsupportedError: a device that cannot be recorded.
 
     Returns:
-        a context manager with ``ledger``, ``summary``, ``recording`` and ``save``.
+        a context manager with ``print_report``, ``summary``, ``ledger``, ``recording`` and ``save``.
     """
     optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer or ())
     if model is not None and not isinstance(model, nn.Module):

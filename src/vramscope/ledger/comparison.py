@@ -17,8 +17,7 @@ class Comparison:
     """Passes by name (``inference``, ``training``), in the order in which they are shown.
 
     ``workload`` holds name, target, device, dtype, batch, seq, optimizer and parameter_count; ``environment`` the
-    versions and
-    the machine.
+    versions and the machine.
     """
 
     workload: Mapping[str, Any]

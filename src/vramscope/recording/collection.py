@@ -20,6 +20,11 @@ ONLY = "recording"
 """The name of a recording that does not say which pass it is of."""
 
 
+def pass_name(recording: Recording) -> str:
+    """The pass that a recording says it is of, or what it is called where it says none."""
+    return str(recording.workload.get("pass") or ONLY)
+
+
 def is_collection(path: Path) -> bool:
     """Whether a path is a folder of passes, not a recording by itself."""
     return path.is_dir() and not path.name.endswith(SUFFIX) and not (path / META).exists()
@@ -87,7 +92,7 @@ def read_passes(path: Path) -> dict[str, Recording]:
     """
     if not is_collection(path):
         recording = read_recording(path)
-        return {str(recording.workload.get("pass") or ONLY): recording}
+        return {pass_name(recording): recording}
     files = {name: path / f"{name}.vram" for name in PASSES}
     found = {name: file for name, file in files.items() if file.exists() or file.with_name(file.name + SUFFIX).exists()}
     if not found:

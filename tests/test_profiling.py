@@ -1,0 +1,55 @@
+"""What the Python API shows of a profile."""
+
+import io
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import nn
+
+import vramscope
+from vramscope.cli.report import report_command
+from vramscope.errors import UsageError
+
+
+@pytest.fixture(scope="module")
+def profile() -> vramscope.Profile:
+    model = nn.Sequential(nn.Linear(784, 100), nn.ReLU(), nn.Linear(100, 10))
+    optimizer = torch.optim.AdamW(model.parameters())
+    batch = torch.randn(64, 784)
+    with vramscope.profile(model, optimizer, inputs=batch) as profile:
+        for index in range(2):
+            with profile.step(index):
+                optimizer.zero_grad()
+                model(batch).square().mean().backward()
+                optimizer.step()
+    return profile
+
+
+@pytest.mark.parametrize(
+    ("options", "changes"), [([], {}), (["-v"], {"verbose": True}), (["--top", "1"], {"top": 1})], ids=str
+)
+def test_the_report_is_that_of_the_saved_recording(
+    profile: vramscope.Profile, tmp_path: Path, options: list[str], changes: dict[str, bool]
+) -> None:
+    profile.save(tmp_path / "loop.vram")
+    printed = io.StringIO()
+    profile.print_report(file=printed, **changes)
+    reported = CliRunner().invoke(report_command, [str(tmp_path / "loop.vram"), *options], catch_exceptions=False)
+    assert printed.getvalue() == reported.stdout
+    total = profile.summary.peak.bytes
+    assert f"✓ equals the allocator's own total to the byte: recording {total:,} B" in printed.getvalue()
+
+
+def test_the_report_goes_to_standard_output(profile: vramscope.Profile, capsys: pytest.CaptureFixture[str]) -> None:
+    profile.print_report()
+    assert capsys.readouterr().out.startswith("Sequential · cpu\n")
+
+
+def test_there_is_no_report_before_the_end() -> None:
+    with (
+        vramscope.profile() as profile,
+        pytest.raises(UsageError, match=r"read it after the `with vramscope\.profile\(…\)` block has ended"),
+    ):
+        profile.print_report()
