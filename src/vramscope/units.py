@@ -46,6 +46,8 @@ def parse_share(text: str, whole_bytes: int) -> int:
         UsageError: the text is neither, or more than 100 %.
     """
     match = _PERCENTAGE.fullmatch(text)
+    if match is None and _SIZE.fullmatch(text) is None:
+        raise UsageError(f"{text!r} is neither a size nor a share: write 2GiB, or 5%")
     if match is None:
         return parse_size(text)
     share = Decimal(match[1])

@@ -36,6 +36,11 @@ def test_an_unsealed_recording_alone_and_in_a_folder(tmp_path: Path) -> None:
     writer.abandon()
 
 
+def test_a_folder_with_an_imported_snapshot(tmp_path: Path) -> None:
+    write_recording(step_recording(), tmp_path / "snapshot.vram")
+    assert_same(read_passes(tmp_path)["recording"], step_recording())
+
+
 @pytest.mark.parametrize("name", ["", "nothing.vram"])
 def test_what_is_not_there_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(RecordingError, match=r"no recording in this folder|no such file"):

@@ -283,11 +283,14 @@ def edit_json(inner: dict[str, bytes], **changes: Any) -> None:
     inner["part.json"] = json.dumps({**json.loads(inner["part.json"]), **changes}).encode()
 
 
-@pytest.mark.parametrize("version", ["2.0", "10.3"])
-def test_a_newer_format_is_refused(tmp_path: Path, version: str):
+NEWER, OLDER = "upgrade vramscope", "read it with the vramscope that wrote it"
+
+
+@pytest.mark.parametrize(("version", "advice"), [("2.0", NEWER), ("10.3", NEWER), ("0.9", OLDER)])
+def test_another_format_is_refused(tmp_path: Path, version: str, advice: str):
     members = members_of(step_recording())
     members["meta.json"] = members["meta.json"].replace(b'"1.0"', f'"{version}"'.encode())
-    expected = f"it has format {version} and this vramscope reads 1.x: upgrade vramscope"
+    expected = f"it has format {version} and this vramscope reads 1.x: {advice}"
     assert refusal(seal(tmp_path / "new.vram", members)) == expected
     folder = tmp_path / "other.vram.part"
     folder.mkdir()

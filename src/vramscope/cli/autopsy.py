@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import click
-
-from vramscope.cli.output import make_folder, write_text
+from vramscope.cli.output import make_folder, tell, write_text
 from vramscope.errors import MemoryExhaustedError
 
 
@@ -23,7 +21,7 @@ def explained_failure(folder: Path | None) -> Iterator[None]:
             make_folder(folder)
             error.recording = Path(shutil.move(error.recording, folder / error.recording.name))
             write_text(str(folder / "out-of-memory.txt"), text)
-        click.echo(text, err=True, nl=False)
+        tell(text, nl=False)
         if error.recording is None:
             raise
         raise _with_place(error) from error

@@ -6,8 +6,8 @@ from typing import Any
 import click
 
 from vramscope.cli.autopsy import explained_failure
-from vramscope.cli.options import common_options, workload_options, workload_values
-from vramscope.cli.output import make_folder, prepare_outputs, write_text
+from vramscope.cli.options import Place, common_options, workload_options, workload_values
+from vramscope.cli.output import files_of, make_folder, prepare_outputs, write_text
 from vramscope.cli.progress import progress_bar
 from vramscope.ledger.comparison import Comparison, compare_recordings
 from vramscope.recording.file import write_recording
@@ -20,7 +20,7 @@ ANNOUNCEMENTS_BESIDES_STEPS = 2  # building the model, and the cold step
 @click.command("compare")
 @click.argument("target")
 @workload_options
-@click.option("-o", "--out", "folder", type=click.Path(path_type=Path), help="Keep recordings, JSON and PNGs in DIR.")
+@click.option("-o", "--out", "folder", type=Place(), help="Keep recordings, JSON and PNGs in DIR.")
 @click.option("--lines/--no-lines", default=True, help="Find source lines, in a run of their own.")
 @click.option("--host/--no-host", default=True, help="Measure the process's own memory, in runs of their own.")
 @click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="Rows of the longer tables.")
@@ -42,7 +42,7 @@ def compare_command(
     TARGET is a built-in model (mlp, resnet18, vit_b16, gpt2, lstm), package.module:factory, path/to/file.py:factory,
     or hf:NAME-OR-FOLDER, timm:NAME, torchvision:NAME.
     """
-    prepare_outputs(folder, json_path)
+    prepare_outputs(folder, json_path, *files_of(target))
     plan = RecordingPlan(target, workload_values(workload), lines, host, verbose)
     total = len(PASSES) * len(plan.roles) * (workload["steps"] + ANNOUNCEMENTS_BESIDES_STEPS)
     with progress_bar(total, quiet) as bar:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vramscope.cli.options import Place
 from vramscope.cli.output import check_file, write_text
 from vramscope.cli.passes import load_comparison, pass_option
 from vramscope.cli.run_report import Choice, load_window
@@ -19,8 +20,8 @@ REGRESSION = 1
 
 
 @click.command("diff")
-@click.argument("before", type=click.Path(path_type=Path))
-@click.argument("after", type=click.Path(path_type=Path))
+@click.argument("before", type=Place())
+@click.argument("after", type=Place())
 @click.option(
     "--fail-over",
     "fail_over",
@@ -86,6 +87,8 @@ def _side(path: Path, choice: Choice, quiet: bool) -> "Comparison":
 def _check_outputs(form: str, out: str, json_path: str | None, sources: Sequence[Path]) -> None:
     if form == "terminal" and out != "-":
         raise UsageError("--out goes with --format json or markdown: the terminal view is for standard output")
+    if form != "terminal" and out == json_path == "-":
+        raise UsageError(f"--json -: the {form} view goes to standard output already: name a file for one of the two")
     for path in (out, json_path):
         if path is not None:
             check_file(path, *sources)

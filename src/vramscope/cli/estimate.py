@@ -11,10 +11,10 @@ import click
 
 from vramscope.allocator.settings import parse_settings
 from vramscope.cli.against import compare_with, is_of_cpu, read_measured
-from vramscope.cli.options import common_options, predicted_options, workload_values
-from vramscope.cli.output import make_folder, prepare_outputs, print_line, write_text
+from vramscope.cli.options import Place, common_options, predicted_options, workload_values
+from vramscope.cli.output import files_of, make_folder, prepare_outputs, print_line, write_text
 from vramscope.cli.progress import progress_bar
-from vramscope.cli.setup_options import check_setup, pass_of_setup, setup_of, setup_options
+from vramscope.cli.setup_options import check_setup, check_training_options, pass_of_setup, setup_of, setup_options
 from vramscope.errors import UsageError
 from vramscope.ledger.comparison import Comparison, compare_recordings
 from vramscope.recording.file import write_recording
@@ -37,7 +37,7 @@ ANNOUNCEMENTS_BESIDES_STEPS = 2
 @click.option("--gpu", "gpu_name", help="A GPU of the table; `--gpu list` prints the table.")
 @click.option(
     "--against",
-    type=click.Path(path_type=Path),
+    type=Place(),
     metavar="PATH",
     help="Show the prediction beside a recording, a folder of `compare -o`, or a CUDA snapshot (.pickle).",
 )
@@ -50,7 +50,7 @@ ANNOUNCEMENTS_BESIDES_STEPS = 2
 @click.option("--allocator", default="", metavar="SETTINGS", help="As in PYTORCH_CUDA_ALLOC_CONF.")
 @setup_options
 @predicted_options
-@click.option("-o", "--out", "folder", type=click.Path(path_type=Path), help="Keep recordings, JSON and PNGs in DIR.")
+@click.option("-o", "--out", "folder", type=Place(), help="Keep recordings, JSON and PNGs in DIR.")
 @click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="Rows of the longer tables.")
 @common_options
 def estimate_command(
@@ -71,17 +71,20 @@ def estimate_command(
 
     TARGET is as in `vramscope compare`. Nothing is computed and no memory is taken: tensors are fake.
     """
+    if gpu_name == "list" and (json_path, folder) != (None, None):
+        raise UsageError("--gpu list prints the table of GPUs, which goes into no file: leave --json and --out out")
     if gpu_name == "list":
         print_line(gpu_table())
         return
     if target is None:
         raise UsageError("estimate needs a TARGET: such as gpt2, or hf: and a name or folder")
     check_device(given["device"])
-    prepare_outputs(folder, json_path)
+    prepare_outputs(folder, json_path, against, *files_of(target))
     measured = read_measured(against, pass_name) if against is not None else {}
     gpu = _gpu(gpu_name, allocator, bool(measured) and is_of_cpu(measured))
     passes = _passes(pass_name or pass_of_setup(given), measured)
     check_setup(given, passes)
+    check_training_options(given, pass_name)
     comparison, uses = _predict(target, gpu, allocator, given, quiet, passes)
     beside = compare_with(comparison, measured)
     document = to_text(_document(comparison, gpu, uses, beside))

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from vramscope.cli.options import SEED, Place
 from vramscope.cli.output import make_folder, prepare_outputs, write_text
 from vramscope.cli.progress import progress_bar
 from vramscope.findings import Finding
@@ -17,9 +18,9 @@ from vramscope.views.json import to_text
 @click.command("experiments")
 @click.argument("names", metavar="[NAME]…", nargs=-1)
 @click.option("--quick", is_flag=True, help="Small sizes, for a look that takes a minute or two.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of weights, data and dropout.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of weights, data and dropout.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("-o", "--out", "folder", type=click.Path(path_type=Path), help="Keep figures and JSON in DIR.")
+@click.option("-o", "--out", "folder", type=Place(), help="Keep figures and JSON in DIR.")
 @click.option("--json", "json_path", metavar="PATH", help="Write the findings as JSON; - is standard output.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and what --json - asks for.")
 @click.option("--debug", is_flag=True, help="Show a traceback with an error.")

@@ -10,10 +10,10 @@ import click
 from vramscope.allocator.settings import parse_settings
 from vramscope.cli.estimate import check_device
 from vramscope.cli.fit_words import document_of, picture_of, words_of
-from vramscope.cli.options import common_options, predicted_options, workload_values
-from vramscope.cli.output import make_folder, prepare_outputs, print_line, write_text
+from vramscope.cli.options import Place, about, common_options, predicted_options, workload_values
+from vramscope.cli.output import files_of, make_folder, prepare_outputs, print_line, write_text
 from vramscope.cli.progress import progress_bar
-from vramscope.cli.setup_options import check_setup, setup_of, setup_options
+from vramscope.cli.setup_options import check_setup, check_training_options, setup_of, setup_options
 from vramscope.errors import UsageError
 from vramscope.predict.gpus import Gpu, find_gpu, nearest_gpu
 from vramscope.units import format_size, parse_share, parse_size
@@ -48,7 +48,7 @@ _USUAL_PREDICTIONS = 30
 @click.option("--allocator", default="", metavar="SETTINGS", help="As in PYTORCH_CUDA_ALLOC_CONF.")
 @setup_options
 @predicted_options
-@click.option("-o", "--out", "folder", type=click.Path(path_type=Path), help="Keep fit.json and fit.png in DIR.")
+@click.option("-o", "--out", "folder", type=Place(), help="Keep fit.json and fit.png in DIR.")
 @common_options
 def fit_command(
     target: str,
@@ -72,7 +72,7 @@ def fit_command(
     _check(given, over, name)
     gpu, usable_bytes = _memory(gpu_name, vram)
     room = _headroom(headroom, usable_bytes)
-    prepare_outputs(folder, json_path)
+    prepare_outputs(folder, json_path, *files_of(target))
     found = _search(target, over, name, (gpu, usable_bytes, headroom, room), allocator, given, quiet)
     document = to_text(document_of(found))
     if folder is not None:
@@ -93,13 +93,15 @@ def _check(given: dict[str, Any], over: str, name: str) -> None:
         raise UsageError(f"--{over} is what fit looks for: leave it out, or use estimate")
     check_device(given["device"])
     check_setup(given, (name,))
+    check_training_options(given, name)
 
 
 def _memory(gpu_name: str | None, vram: str | None) -> tuple[Gpu, int]:
     """The GPU whose rules hold, and the bytes that all its programs may take."""
     if gpu_name is None and vram is None:
         raise UsageError("fit needs --gpu NAME or --vram SIZE; `vramscope estimate --gpu list` names the GPUs")
-    size = None if vram is None else _positive("--vram", parse_size(vram))
+    with about("--vram"):
+        size = None if vram is None else _positive(parse_size(vram))
     if gpu_name is not None:
         gpu = find_gpu(gpu_name)
         return gpu, gpu.usable_bytes if size is None else size
@@ -108,15 +110,16 @@ def _memory(gpu_name: str | None, vram: str | None) -> tuple[Gpu, int]:
 
 
 def _headroom(text: str, usable_bytes: int) -> int:
-    size = parse_share(text, usable_bytes)
+    with about("--headroom"):
+        size = parse_share(text, usable_bytes)
     if size >= usable_bytes:
         raise UsageError(f"--headroom {text} leaves nothing of {format_size(usable_bytes)}: give less")
     return size
 
 
-def _positive(option: str, size: int) -> int:
+def _positive(size: int) -> int:
     if size <= 0:
-        raise UsageError(f"{option} {size} B leaves no memory to fit into: give a size such as 24GiB")
+        raise UsageError(f"{size} B leaves no memory to fit into: give a size such as 24GiB")
     return size
 
 

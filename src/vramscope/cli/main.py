@@ -1,7 +1,6 @@
 """The `vramscope` command: finds the subcommand, and turns every error into one line and an exit code."""
 
 import difflib
-import errno
 import importlib
 import os
 import signal
@@ -13,9 +12,10 @@ from collections.abc import Sequence
 import click
 
 from vramscope import __version__
-from vramscope.cli.output import cannot_print
+from vramscope.cli.output import cannot_print, tell
 from vramscope.errors import OutputError, VramscopeError
 from vramscope.names import visible
+from vramscope.views.atomic import NO_ROOM
 
 COMMANDS = {
     "compare": ("vramscope.cli.compare:compare_command", "Inference and training of a model side by side."),
@@ -30,8 +30,6 @@ COMMANDS = {
 }
 """Each command, where it is and what it does; its module is imported only when the command itself is used."""
 DEFECT, INTERRUPTED = 3, 130
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-"""What the system says when a stream has no room; files that we open ourselves are told with their names."""
 
 
 class LazyCommands(click.Group):
@@ -109,7 +107,7 @@ def run(arguments: Sequence[str]) -> int:
     except VramscopeError as error:
         return _fail(str(error), error.exit_code, _details(error) if debug else "")
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
+        tell(error.format_message())
         return error.exit_code
     except click.ClickException as error:
         return _fail(_usage_message(error), error.exit_code)
@@ -118,7 +116,7 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         return 0
     except OSError as error:
-        if error.filename is None and error.errno in _NO_ROOM:
+        if error.filename is None and error.errno in NO_ROOM:  # files that we open ourselves are told with their names
             return _fail(cannot_print(error), OutputError.exit_code)
         if error.filename is not None and str(error.filename) in arguments:
             return _fail(f"{visible(str(error.filename))}: {error.strerror}; give another", OutputError.exit_code)
@@ -129,9 +127,9 @@ def run(arguments: Sequence[str]) -> int:
 
 def _fail(message: str, code: int, details: str = "") -> int:
     if details:
-        click.echo(details, err=True)
+        tell(details)
     line = " ".join(message.split())
-    click.echo(f"vramscope: {line}", err=True)
+    tell(f"vramscope: {line}")
     return code
 
 
@@ -149,7 +147,7 @@ def _usage_message(error: click.ClickException) -> str:
 def _report_defect(error: Exception, debug: bool) -> int:
     text = "".join(traceback.format_exception(error))
     if debug:
-        click.echo(text.rstrip(), err=True)
+        tell(text.rstrip())
     with tempfile.NamedTemporaryFile("w", prefix="vramscope-defect-", suffix=".txt", delete=False) as report:
         report.write(f"vramscope {__version__}, Python {sys.version}\n{text}")
     return _fail(

@@ -1,15 +1,53 @@
 """Options that several commands share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from vramscope.errors import UsageError
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+
+class Place(click.Path):
+    """A file or folder; an empty name, as a variable that is not set gives it, would mean the current folder."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path, which has a name."""
+        if value == "":
+            self.fail("it is empty: name a file or folder", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+def _not_empty(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    if value == "":
+        raise click.BadParameter("it is empty: give a value, or leave it out", ctx, param)
+    return value
+
+
+@contextmanager
+def about(option: str) -> Iterator[None]:
+    """Begin what is said of a value with the option that it was given to."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{option}: {error}") from error
+
+
+_LARGEST = 2**63 - 1
+"""Of torch's sizes and seeds."""
+COUNT = click.IntRange(1, _LARGEST)
+SEED = click.IntRange(0, _LARGEST)
+
 _WORKLOAD_OPTIONS = (
-    click.option("--batch", type=click.IntRange(1), help="Samples in one step [default: 8; gpt2: 1]."),
-    click.option("--seq", type=click.IntRange(1), help="Tokens per sample [default: 256 for gpt2, 128 for hf:]."),
+    click.option("--batch", type=COUNT, help="Samples in one step [default: 8; gpt2: 1]."),
+    click.option("--seq", type=COUNT, help="Tokens per sample [default: 256 for gpt2, 128 for hf:]."),
     click.option(
         "--input",
         "inputs",
@@ -27,13 +65,14 @@ _WORKLOAD_OPTIONS = (
     click.option("--checkpoint", is_flag=True, help="Recompute activations in backward instead of keeping them."),
     click.option(
         "--accumulate",
-        type=click.IntRange(1),
+        type=COUNT,
         default=1,
         show_default=True,
         help="Micro-batches of --batch samples whose gradients add up before the optimizer steps.",
     ),
     click.option(
         "--optimizer",
+        callback=_not_empty,
         metavar="NAME[:KEY=VALUE,…]",
         help="Any of torch.optim, such as sgd:momentum=0.9, or an 8-bit one of bitsandbytes "
         "[default: the Workload's own, or adamw].",
@@ -44,12 +83,10 @@ _WORKLOAD_OPTIONS = (
 _DEVICE_OPTION = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 _REFUSED_DEVICE_OPTION = click.option("--device", default="auto", hidden=True)
 _STEP_OPTIONS = (
-    click.option(
-        "--steps", type=click.IntRange(1), default=2, show_default=True, help="Steady steps after one cold step."
-    ),
+    click.option("--steps", type=COUNT, default=2, show_default=True, help="Steady steps after one cold step."),
     click.option(
         "--seed",
-        type=click.IntRange(0, 2**63 - 1),
+        type=SEED,
         default=0,
         show_default=True,
         help="Of weights, inputs and dropout.",

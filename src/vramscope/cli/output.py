@@ -1,5 +1,7 @@
-"""Where results go: standard output, a JSON file, a folder."""
+"""Where results go: standard output, a JSON file, a folder; and words about them, to standard error."""
 
+import os
+import sys
 from pathlib import Path
 
 import click
@@ -22,8 +24,13 @@ def make_folder(path: Path) -> None:
         raise OutputError(f"cannot make the folder {path}: {error.strerror}; give another with --out") from error
 
 
-def prepare_outputs(folder: Path | None, json_path: str | None) -> None:
+def prepare_outputs(folder: Path | None, json_path: str | None, *sources: Path | None) -> None:
     """Refuse places that could not be written to, before any work is done for them.
+
+    Args:
+        folder: for results, if any.
+        json_path: for the figures, if any.
+        *sources: files that the work begins with, which the figures must not take the place of.
 
     Raises:
         OutputError: the folder or the JSON file cannot be written.
@@ -31,12 +38,26 @@ def prepare_outputs(folder: Path | None, json_path: str | None) -> None:
     if folder is not None:
         check_folder(folder)
     if json_path is not None:
-        check_file(json_path)
+        check_file(json_path, *filter(None, sources))
+
+
+def files_of(target: str) -> tuple[Path, ...]:
+    """Where the files may be that a target names: a factory's module, or a configuration."""
+    module, name = target.rpartition(":")[0], target.partition(":")[2]
+    return Path(module), Path(f"{module.replace('.', '/')}.py"), Path(name), Path(name, "config.json")
 
 
 def print_line(text: str) -> None:
     """Print a result on standard output, as `write_text` does."""
     write_text("-", f"{text}\n")
+
+
+def tell(text: str, *, nl: bool = True) -> None:
+    """Say something on standard error; where nobody can hear it, that changes nothing, least of all the exit code."""
+    try:
+        click.echo(text, err=True, nl=nl)
+    except OSError:  # a full disk, or a reader who has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # what is still to be written goes nowhere
 
 
 def cannot_print(error: OSError) -> str:

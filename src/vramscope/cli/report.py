@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vramscope.cli.output import check_file, check_folder, make_folder, write_text
+from vramscope.cli.options import Place
+from vramscope.cli.output import check_file, check_folder, make_folder, tell, write_text
 from vramscope.cli.passes import load_comparison, pass_option
 from vramscope.cli.run_report import SUMMARIES, Choice, load_window, print_runs, runs_text, summarize_files
 from vramscope.errors import UsageError
@@ -53,9 +54,9 @@ class Job:
 
 
 @click.command("report")
-@click.argument("recording", type=click.Path(path_type=Path))
+@click.argument("recording", type=Place())
 @click.option("--format", "form", type=click.Choice(FORMATS))
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Write there (png: a folder) [default: see below].")
+@click.option("-o", "--out", type=Place(), help="Write there (png: a folder) [default: see below].")
 @click.option(
     "--top", type=click.IntRange(1), default=10, show_default=True, help="Rows of the terminal's long tables."
 )
@@ -110,7 +111,7 @@ def report_command(
     comparison = load_window(files, choice, why) if files else load_comparison(recording, pass_name)
     for path in _RENDER[form](Job(comparison, out, recording, choice, top, verbose)):
         if not quiet:
-            click.echo(f"wrote {path}", err=True)
+            tell(f"wrote {path}")
 
 
 def _summarize(files: Mapping[int, Path], choice: Choice, form: str, out: Path | None, top: int, verbose: bool) -> None:

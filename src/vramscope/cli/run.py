@@ -11,8 +11,8 @@ from typing import Any
 
 import click
 
-from vramscope.cli.options import common_options
-from vramscope.cli.output import make_folder, prepare_outputs, write_text
+from vramscope.cli.options import Place, common_options
+from vramscope.cli.output import make_folder, prepare_outputs, tell, write_text
 from vramscope.cli.ranks import Rank
 from vramscope.errors import UsageError, VramscopeError
 from vramscope.ledger.ranks import merge_ranks
@@ -38,7 +38,7 @@ class _EndsAtModule(click.Command):
         while place < len(args) and args[place].startswith("-") and args[place] != "--":
             word = args[place]
             place += 2 if word in with_value else 1
-            if word.startswith("-m"):
+            if word.startswith("-m") and place <= len(args):
                 return super().parse_args(ctx, [*args[:place], "--", *args[place:]])
         return super().parse_args(ctx, args)
 
@@ -48,7 +48,7 @@ class _EndsAtModule(click.Command):
 @click.option("--steps", "window", metavar="FIRST:LAST", help="Record these steps, without LAST [default: 1:4].")
 @click.option("--all", "everything", is_flag=True, help="Record every step, from the import of torch on.")
 @click.option("--rearm/--no-rearm", default=True, help="Record again, with lines, where memory keeps growing.")
-@click.option("-o", "--out", "folder", type=click.Path(path_type=Path), help="Write run.vram and run.json to DIR.")
+@click.option("-o", "--out", "folder", type=Place(), help="Write run.vram and run.json to DIR.")
 @click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="Rows of the longer tables.")
 @common_options
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[SCRIPT] [ARGS]…")
@@ -72,14 +72,14 @@ def run_command(
     """
     program, rest = (module, arguments) if module is not None else _script(arguments)
     first, last = _steps(window, everything)
-    prepare_outputs(folder, json_path)
+    prepare_outputs(folder, json_path, None if module else Path(program))
     output = _output(folder, module or Path(program).stem)
     with tempfile.TemporaryDirectory(prefix="vramscope-") as scratch:
         status = str(Path(scratch) / "status.json")
         request = ScriptRequest(program, module is not None, rest, str(output), status, first, last, rearm)
         outcome = run_script(request)
     if debug and outcome.status.get("traceback"):
-        click.echo(outcome.status["traceback"].rstrip(), err=True)
+        tell(outcome.status["traceback"].rstrip())
     try:
         _report(outcome, output, folder, json_path, quiet, top, verbose)
     except BrokenPipeError:
@@ -88,7 +88,7 @@ def run_command(
         kind = (
             "" if isinstance(error, VramscopeError) else f"no report, a defect in vramscope: {type(error).__name__}: "
         )
-        click.echo(f"vramscope: {kind}{' '.join(str(error).split())}", err=True)
+        tell(f"vramscope: {kind}{' '.join(str(error).split())}")
     return outcome.exit_code
 
 
@@ -115,6 +115,8 @@ def _is_endless(path: Path) -> bool:
 
 def _steps(window: str | None, everything: bool) -> tuple[int, int | None]:
     """First step, and the one after the last, as in a slice."""
+    if everything and window is not None:
+        raise UsageError(f"run: --all records what --steps {window} would leave out: give one of them")
     if everything:
         return 0, None
     first, colon, last = (window or "1:4").partition(":")
@@ -160,7 +162,7 @@ def _report(
     if reason:
         reason = missed or reason
         if not quiet or "not_started" in outcome.status:
-            click.echo(f"vramscope: {reason}", err=True)
+            tell(f"vramscope: {reason}")
         return
     summary = summarize_run(iterate_windows(output))
     if outcome.status.get("error"):
@@ -174,11 +176,11 @@ def _report(
         return
     _print(summary, runs, rank, top, verbose)
     if outcome.status.get("out_of_memory"):
-        click.echo(autopsy_of(output, sys.stderr.encoding or "ascii"), err=True, nl=False)
+        tell(autopsy_of(output, sys.stderr.encoding or "ascii"), nl=False)
     if missed:
-        click.echo(f"vramscope: {missed}", err=True)
+        tell(f"vramscope: {missed}")
     where = output if output.exists() else output.with_name(output.name + ".part")
-    click.echo(f"vramscope: recording in {os.path.relpath(where)}", err=True)
+    tell(f"vramscope: recording in {os.path.relpath(where)}")
 
 
 def _nothing(outcome: Outcome, output: Path) -> str:

@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
+from vramscope.cli.output import tell
 from vramscope.errors import UsageError
 
 if TYPE_CHECKING:
@@ -110,7 +109,7 @@ def load_window(files: Mapping[int, Path], choice: Choice, why: str) -> "Compari
         comparison = _pass_of(comparison, choice.pass_name)
     of_rank = f" of rank {rank}, the highest" if len(files) > 1 and choice.rank is None else ""
     if why:
-        click.echo(f"vramscope: {why} window {number}{of_rank}", err=True)
+        tell(f"vramscope: {why} window {number}{of_rank}")
     return comparison
 
 

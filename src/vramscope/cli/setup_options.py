@@ -37,7 +37,9 @@ _OF_RANKS = {
     "no_reshard": "--no-reshard",
 }
 _DEFAULT_WORLD_SIZE = 2
-TRAINING = "training"
+TRAINING, INFERENCE = "training", "inference"
+_OF_TRAINING = {"optimizer": None, "accumulate": 1, "checkpoint": False, "foreach": None, "fused": None}
+"""What a training step alone heeds, and what each of them is where it was not given."""
 
 
 def setup_options(command: Command) -> Command:
@@ -62,6 +64,19 @@ def check_setup(given: dict[str, Any], passes: Sequence[str]) -> None:
         for key, flag in _OF_RANKS.items():
             if given[key]:
                 raise UsageError(f"{flag} does nothing on one GPU: give --parallel ddp or fsdp2 too")
+
+
+def check_training_options(given: dict[str, Any], pass_name: str | None) -> None:
+    """Refuse options of a training step where inference alone is asked for.
+
+    Raises:
+        UsageError: one was given.
+    """
+    if pass_name != INFERENCE:
+        return
+    for key, usual in _OF_TRAINING.items():
+        if given[key] != usual:
+            raise UsageError(f"--{key} does nothing in inference: leave it out")
 
 
 def setup_of(given: dict[str, Any]) -> "Setup":

@@ -8,15 +8,16 @@ from vramscope.allocator.report import SnapshotReport, build_report
 from vramscope.allocator.snapshot.importer import import_snapshot
 from vramscope.allocator.snapshot.model import Snapshot
 from vramscope.allocator.snapshot.reader import read_snapshot
-from vramscope.cli.options import common_options
+from vramscope.cli.options import Place, about, common_options
 from vramscope.cli.output import make_folder, prepare_outputs, write_text
+from vramscope.recording.collection import SNAPSHOT
 from vramscope.recording.file import write_recording
 from vramscope.units import format_size, parse_size
 from vramscope.views.json import to_text
 
 
 @click.command("snapshot")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=Place())
 @click.option(
     "--replay",
     "settings",
@@ -28,9 +29,7 @@ from vramscope.views.json import to_text
 @click.option(
     "--fits", "limit", metavar="SIZE", help="Would it fit if the allocator could reserve SIZE, such as 24GiB?"
 )
-@click.option(
-    "-o", "--out", "folder", type=click.Path(path_type=Path), help="Keep recording, JSON and segment maps in DIR."
-)
+@click.option("-o", "--out", "folder", type=Place(), help="Keep recording, JSON and segment maps in DIR.")
 @common_options
 def snapshot_command(
     file: Path,
@@ -48,8 +47,9 @@ def snapshot_command(
     Shows the peak, who held it, fragmentation and rounding, and replays the trace allocation by allocation. With
     --fits the exit code is 1 if it does not fit as recorded, or under the settings given with --replay.
     """
-    limit_bytes = None if limit is None else parse_size(limit)
-    prepare_outputs(folder, json_path)
+    with about("--fits"):
+        limit_bytes = None if limit is None else parse_size(limit)
+    prepare_outputs(folder, json_path, file)
     snapshot = read_snapshot(file)
     report = build_report(snapshot, settings, sweep, limit_bytes)
     text = _document(report) if json_path or folder else ""
@@ -82,7 +82,7 @@ def _write_folder(snapshot: Snapshot, report: SnapshotReport, text: str, folder:
 
     make_folder(folder)
     write_text(str(folder / "snapshot.json"), text)
-    write_recording(import_snapshot(snapshot), folder / "snapshot.vram")
+    write_recording(import_snapshot(snapshot), folder / f"{SNAPSHOT}.vram")
     for device in () if snapshot.exported_from else report.summary.devices:  # an export has no segments to draw
         layout = device.peak.layout
         of = f"{format_size(layout.allocated)} of {format_size(layout.reserved)} reserved"

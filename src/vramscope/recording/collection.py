@@ -16,6 +16,8 @@ PASSES = ("inference", "training")
 RUN = "run"
 """The name of a script's recording in a folder, and the tool that it says made it."""
 _OF_RANK = re.compile(r"(.+)\.rank(\d+)\.vram")
+SNAPSHOT = "snapshot"
+"""The name of an imported snapshot in a folder."""
 ONLY = "recording"
 """The name of a recording that does not say which pass it is of."""
 
@@ -95,6 +97,9 @@ def read_passes(path: Path) -> dict[str, Recording]:
         return {pass_name(recording): recording}
     files = {name: path / f"{name}.vram" for name in PASSES}
     found = {name: file for name, file in files.items() if file.exists() or file.with_name(file.name + SUFFIX).exists()}
+    if not found and (alone := path / f"{SNAPSHOT}.vram").exists():
+        recording = read_recording(alone)
+        return {pass_name(recording): recording}
     if not found:
         raise RecordingError(
             f"{path}: no recording in this folder: choose a .vram file, or a folder with inference.vram or "

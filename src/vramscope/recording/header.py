@@ -84,8 +84,9 @@ def require_version(start: bytes) -> None:
         raise RecordingError("its meta.json is damaged or not vramscope's")
     major = int(match[1])
     if major != FORMAT_VERSION[0]:
+        advice = "upgrade vramscope" if major > FORMAT_VERSION[0] else "read it with the vramscope that wrote it"
         raise RecordingError(
-            f"it has format {major}.{int(match[2])} and this vramscope reads {FORMAT_VERSION[0]}.x: upgrade vramscope"
+            f"it has format {major}.{int(match[2])} and this vramscope reads {FORMAT_VERSION[0]}.x: {advice}"
         )
 
 

@@ -1,11 +1,15 @@
 """Files that are there whole or not at all."""
 
+import errno
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vramscope.errors import OutputError
+
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""What the system says where there is no room to write."""
 
 
 @contextmanager
@@ -24,7 +28,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
             temporary.replace(target)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise OutputError(f"cannot write {path}: {reason}; give a folder that you may write to") from error
+        advice = "free some space" if error.errno in NO_ROOM else "give a folder that you may write to"
+        raise OutputError(f"cannot write {path}: {reason}; {advice}") from error
     finally:
         if not special:
             with suppress(OSError):

@@ -2,14 +2,14 @@
 
 import csv
 import io
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 from vramscope.ledger.comparison import Comparison
 from vramscope.ledger.ledger import Ledger
 from vramscope.ledger.module_tree import module_tree
 from vramscope.ledger.operators import operator_rows
-from vramscope.ledger.summary import PassSummary
+from vramscope.ledger.summary import DeviceSummary, Level, PassSummary
 from vramscope.names import visible
 
 EXTENSION = "csv"
@@ -47,7 +47,7 @@ def cell(text: str) -> str:
 
 
 def summary_rows(name: str, summary: PassSummary) -> Iterator[Row]:
-    """The figures of a pass as a whole: its peak, categories and phases."""
+    """The figures of a pass as a whole, all that the JSON view has of it but modules and lines."""
     yield Row(name, "peak", "", summary.peak.phase or "", "bytes", summary.peak.bytes)
     yield Row(name, "peak", "", "allocator", "bytes", summary.allocator.peak_bytes)
     for category, size in summary.peak.by_category.items():
@@ -56,7 +56,43 @@ def summary_rows(name: str, summary: PassSummary) -> Iterator[Row]:
             name, "category", category, "", "requested_bytes_at_peak", summary.peak.requested_by_category[category]
         )
     for phase, level in summary.phases.items():
-        yield Row(name, "phase", phase, "", "peak_bytes", level.peak_bytes)
+        yield from _level(name, "phase", phase, level)
+    if summary.cold is not None:
+        yield from _level(name, "cold", "", summary.cold)
+    yield from _figures(name, "allocator", "", vars(summary.allocator))
+    yield from _figures(name, "activations", "", vars(summary.activations))
+    yield Row(name, "gradients", "", "", "peak_bytes", summary.gradients_peak_bytes)
+    for state, size in summary.optimizer_state.items():
+        yield Row(name, "optimizer_state", state, "", "bytes_at_end", size)
+    if summary.host is not None:
+        yield from _figures(name, "host", "", vars(summary.host))
+    for device in summary.devices:
+        yield from _device(name, device)
+    yield Row(name, "steps", "", "", "steady_steps", summary.steady_steps)
+
+
+def _level(name: str, table: str, of: str, level: Level) -> Iterator[Row]:
+    yield Row(name, table, of, "", "peak_bytes", level.peak_bytes)
+    for category, size in level.by_category.items():
+        yield Row(name, table, of, category, "bytes_at_peak", size)
+
+
+def _device(name: str, device: DeviceSummary) -> Iterator[Row]:
+    for category, size in device.peak.by_category.items():
+        yield Row(name, "device", device.device, category, "bytes_at_peak", size)
+    own = {**vars(device), "allocated_peak_bytes": device.allocator.peak_bytes}
+    own["outside_allocator_bytes"] = device.outside_allocator_bytes
+    yield from _figures(name, "device", device.device, own)
+    for table, part in (("reconciliation", device.reconciliation), ("fragmentation", device.fragments)):
+        if part is not None:
+            yield from _figures(name, table, device.device, vars(part))
+
+
+def _figures(name: str, table: str, of: str, figures: Mapping[str, Any]) -> Iterator[Row]:
+    """Those that are numbers; what was not measured has no row."""
+    for figure, value in figures.items():
+        if isinstance(value, int) and not isinstance(value, bool):
+            yield Row(name, table, of, "", figure, value)
 
 
 def _tables(name: str, summary: PassSummary, ledger: Ledger) -> Iterator[Row]:

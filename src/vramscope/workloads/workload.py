@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -181,8 +181,12 @@ class WorkloadOptions:
 
 def _check_choice(option: str, value: str, choices: Mapping[str, Any]) -> None:
     if value not in choices:
-        hint = suggestion(value, choices) or f": choose {' or '.join(choices)}"
-        raise UsageError(f"--{option} {value!r} is not supported{hint}")
+        raise UsageError(f"--{option} {value!r} is not supported: choose {_or(choices)}")
+
+
+def _or(choices: Iterable[str]) -> str:
+    *others, last = choices
+    return f"{', '.join(others)} or {last}"
 
 
 @dataclass(frozen=True, eq=False)
