@@ -161,7 +161,7 @@ def test_help_lists_no_device_since_a_prediction_refuses_one(command, tmp_path):
         (("--vram", "0GiB"), "leaves no memory"),
         (("--vram", "1GiB", "--headroom", "2GiB"), "leaves nothing"),
         (("--vram", "1GiB", "--headroom", "101%"), "more than the whole"),
-        (("--vram", "1GiB", "--headroom", "some"), "not a size"),
+        (("--vram", "1GiB", "--headroom", "some"), "neither a size nor a share"),
         (("--vram", "1GiB", "--allocator", "nonsense:1"), "nonsense"),
         (("--vram", "1GiB", "--device", "cuda"), "--device cuda does nothing"),
         (("--vram", "1GiB", "--pass", "inference", "--train", "lora"), "belong to training"),

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tests.predict.running import GPU, ROWS, WORKSPACE, born, events, most
+from tests.predict.running import GPU, ROWS, SEEDS, WORKSPACE, born, events, most
 from torch import nn
 from torch.nn import functional
 
@@ -78,7 +78,7 @@ def for_inference(made):
 @pytest.mark.parametrize("rows", ROWS)
 def test_an_encoder_layer_for_inference_is_one_operator(rows):
     part, statistics = 2 * rows * 64, 2 * rows * 4
-    attention = [3 * part, part, part]  # query, key and value; their attention; its projection
+    attention = [3 * part, *SEEDS, part, part]  # query, key and value; their attention; its projection
     norm = [part, statistics, statistics]
     expected = [*attention, *norm, 2 * part, part, *norm]
     assert without_workspaces(born(encoder(rows), for_inference)) == expected
