@@ -104,7 +104,7 @@ class Profile:
         return self._recorder.phase(name)
 
     def watch(self, model: nn.Module) -> None:
-        """Take note of a model that was built inside the block."""
+        """Take note of a further model, older than the block or built inside it."""
         self._recorder.watch(model)
 
     def mark_inputs(self, tensors: Any) -> None:
@@ -199,7 +199,7 @@ def profile(
             profile.print_report()
 
     Args:
-        model: its parameters, buffers, gradients and modules are named.
+        model: its parameters, buffers, gradients and modules are named; several models in a ``ModuleList``.
         optimizer: one or several; their state from before the block is named. Steps are noticed without it.
         inputs: any nest of tensors that are the workload's own.
         device: whose allocator to record; by default that of the model's first parameter.

@@ -142,6 +142,50 @@ def test_a_module_that_is_called_by_itself_begins_no_forward_pass():
     assert after.sum() == 2
 
 
+def test_modules_that_a_container_holds_are_models():
+    heads, x = (
+        nn.ModuleDict({"encoder": nn.ModuleList([nn.Linear(6, 5)]), "decoder": nn.Linear(5, 6)}),
+        torch.randn(4, 6),
+    )
+    with recording_of(seeds=chain(label_model(heads), label_tensor(MarkKind.INPUT, "x", x))) as running:
+        running.recorder.watch(heads)
+        heads["decoder"](nn.functional.silu(heads["encoder"][0](x))).square().mean().backward()
+    ledger = running.ledger
+    assert phases(ledger) == [("forward", 0), ("backward", 0)]
+    nothing_unattributed(ledger)
+    assert_agrees(ledger)
+
+
+def test_a_model_that_is_older_than_the_recording_can_be_watched_later():
+    old, x = linear(), torch.randn(4, 6)
+    with recording_of() as running:
+        new = nn.Linear(5, 3)
+        running.recorder.watch(new)
+        running.recorder.watch(old)
+        loss = new(old(x)).sum()
+        loss.backward()
+        del loss
+    ledger = running.ledger
+    # old: 6 * 5 + 5, new: 5 * 3 + 3
+    assert ledger.initial_bytes() == 35 * FLOAT32
+    assert ledger.composition(ledger.peak().event)[Category.PARAMETERS] == (35 + 18) * FLOAT32
+    assert_agrees(ledger)
+
+
+def test_a_scripted_model_is_labelled_as_any_other():
+    model, x = torch.jit.script(nn.Sequential(linear(), nn.ReLU())), torch.randn(4, 6)
+    optimizer = torch.optim.Adam(model.parameters())
+    with recording_of(seeds=chain(label_model(model), label_tensor(MarkKind.INPUT, "x", x))) as running:
+        running.recorder.watch(model)
+        for _ in range(2):
+            train_unannounced(model, optimizer, x)
+    ledger = running.ledger
+    assert not running.recording.notes
+    # two moments of each of the 6 * 5 + 5 parameters, and a counter of 4 bytes for each of the two tensors
+    assert ledger.composition(len(ledger) - 1)[Category.OPTIMIZER_STATE] == 2 * (WEIGHT + BIAS) * FLOAT32 + 2 * 4
+    nothing_unattributed(ledger)
+
+
 def test_a_forward_pass_is_found_after_one_that_was_interrupted():
     class Interrupted(nn.Linear):
         def forward(self, x):

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from vramscope.errors import RecordingError
 from vramscope.recording.file import RecordingWriter, iterate_parts, iterate_windows, read_recording
-from vramscope.recording.recording import UNKNOWN, Device, Recording, Seeds, Source
+from vramscope.recording.recording import UNKNOWN, Device, MarkKind, Marks, Recording, Seeds, Source
 
 from .samples import TABLES, assert_same, recordings, spelled_out, step_recording
+
+HELD = (MarkKind.PARAMETER, MarkKind.BUFFER, MarkKind.GRADIENT, MarkKind.OPTIMIZER_STATE)
 
 
 def write_parts(path: Path, parts: list[Recording], windows: list[int] | None = None) -> None:
@@ -38,10 +40,12 @@ def test_rows_of_all_parts_stand_one_after_another(parts: list[Recording]):
         write_parts(path, parts)
         merged = spelled_out(read_recording(path))
     expected: dict[str, list[object]] = {name: [] for name in TABLES}
-    scopes, known = 0, set()
+    scopes, known, told = 0, set(), set()
     for part in parts:
         rows = spelled_out(part, scopes)
-        rows["seeds"] = [row for row in rows["seeds"] if row["device"] not in known]
+        held = {(row["device"], row["address"]) for row in rows["marks"] if row["kind"] in HELD} - told
+        rows["seeds"] = [r for r in rows["seeds"] if r["device"] not in known or (r["device"], r["address"]) in held]
+        told |= {(row["device"], row["address"]) for name in ("seeds", "events") for row in rows[name]}
         for name in TABLES:
             expected[name] += rows[name]
         scopes += len(part.scopes)
@@ -72,6 +76,19 @@ def test_seeds_of_later_parts_are_not_counted_again(tmp_path: Path):
     # the CPU's block is the first part's; the GPU is only in the second part, and so are its seeds
     read = read_recording(tmp_path / "a.vram").seeds
     assert (read.address.tolist(), read.size.tolist(), read.device.tolist()) == ([512, 1024], [256, 64], [0, 1])
+
+
+@pytest.mark.parametrize(("window", "kept"), [(0, [512, 8192]), (1, [512])], ids=["same window", "next window"])
+def test_what_a_model_holds_is_a_seed_though_a_later_part_is_the_first_to_know(
+    tmp_path: Path, window: int, kept: list[int]
+):
+    second = step_recording(1)
+    # 4096 is a block of the first part's events, and no parameter is at 9000
+    seeds = Seeds.from_rows([(address, 64, 64, 0, UNKNOWN) for address in (512, 4096, 8192, 9000)])
+    rows = [(1000, address, kind, 1, 1, 64, 0) for address, kind in ((4096, 0), (8192, 0), (9000, MarkKind.INPUT))]
+    second = replace(second, seeds=seeds, marks=Marks.from_rows(rows))
+    write_parts(tmp_path / "a.vram", [step_recording(0), second], windows=[0, window])
+    assert read_recording(tmp_path / "a.vram").seeds.address.tolist() == kept
 
 
 def test_notes_of_parts_are_joined_and_said_once(tmp_path: Path):

@@ -65,9 +65,9 @@ def require_merged(folder: Path, by_rank: dict[str, dict[str, Any]]) -> None:
     assert max(ranked["peak_bytes"].values()) == merged["passes"]["training"]["peak"]["bytes"]
     rows = list(csv.DictReader(vramscope("report", "out", "--format", "csv", cwd=folder).stdout.splitlines()))
     for rank, size in ranked["peak_bytes"].items():
-        held = [int(row["value"]) for row in rows if (row["rank"], row["figure"]) == (rank, "bytes_at_peak")]
-        sites = [int(row["value"]) for row in rows if (row["rank"], row["table"]) == (rank, "site")]
-        assert sum(held) - sum(sites) == size
+        of_rank = [row for row in rows if (row["rank"], row["figure"]) == (rank, "bytes_at_peak")]
+        for table in ("category", "site"):
+            assert sum(int(row["value"]) for row in of_rank if row["table"] == table) == size
     shown = vramscope("report", "out", cwd=folder).stdout
     assert shown.index("Ranks, training") < shown.index(f"Rank {ranked['worst_rank']}, the highest")
     (folder / "out" / "run.rank1.vram").rename(folder / "elsewhere.vram")

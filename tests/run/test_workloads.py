@@ -27,6 +27,88 @@ for step in range(6):
     loss_of(critic(fake), torch.ones(16, 1)).backward()
     of_generator.step()
 """
+TAUGHT = """
+import torch
+from torch import nn
+teacher = nn.Linear(64, 10).eval().requires_grad_(False)
+student = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 10))
+optimizer = torch.optim.AdamW(student.parameters())
+for step in range(6):
+    inputs = torch.randn(32, 64)
+    with torch.no_grad():
+        targets = teacher(inputs).softmax(-1)
+    loss = nn.functional.cross_entropy(student(inputs), targets)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+JOINS_LATER = """
+import torch
+from torch import nn
+first, second = nn.Linear(64, 10), nn.Linear(10, 5)
+optimizer = torch.optim.SGD(first.parameters(), 0.1)
+for step in range(6):
+    outputs = first(torch.randn(32, 64))
+    loss = (second(outputs) if step >= 2 else outputs).square().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+DRY = """
+import torch
+from torch import nn
+model = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 10))
+optimizer = torch.optim.AdamW(model.parameters())
+with torch.no_grad():
+    model(torch.zeros(1, 64))
+for step in range(5):
+    loss = nn.functional.cross_entropy(model(torch.randn(32, 64)), torch.randint(10, (32,)))
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+SCRIPTED = """
+import torch
+from torch import nn
+model, loss_of = torch.jit.script(nn.Linear(64, 10)), torch.jit.script(nn.MSELoss())
+optimizer = torch.optim.AdamW(model.parameters())
+for step in range(5):
+    loss = loss_of(model(torch.randn(32, 64)), torch.randn(32, 10))
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+DECODING = """
+import torch
+from torch import nn
+class Layer:
+    keys = values = None
+class Cache:
+    def __init__(self):
+        self.layers = [Layer()]
+class Output:
+    def __init__(self, logits, cache):
+        self.logits, self.past_key_values = logits, cache
+class Decoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.project = nn.Linear(64, 64)
+    def forward(self, x, past_key_values):
+        layer = past_key_values.layers[0]
+        if layer.keys is None:
+            layer.keys, layer.values = torch.zeros(512, 64), torch.zeros(512, 64)
+        layer.keys[:4] = self.project(x)
+        layer.values[:4] = x
+        return Output(x, past_key_values)
+decoder, cache, x = Decoder(), Cache(), torch.ones(4, 64)
+layer = cache.layers[0]
+with torch.no_grad():
+    for step in range(6):
+        decoder(x, past_key_values=cache)
+        {between}
+"""
+REORDERS = """order = torch.arange(512)
+        layer.keys, layer.values = layer.keys.index_select(0, order), layer.values.index_select(0, order)"""
 AMP = """
 import torch
 from torch import nn
@@ -327,6 +409,48 @@ def test_a_gan_has_one_step_for_both_optimizers(tmp_path) -> None:
     assert {row["path"].partition(".")[0] for row in document["passes"]["training"]["modules"]} >= {"0", "Sequential"}
 
 
+def test_a_teacher_that_runs_first_is_a_model_and_no_step(tmp_path) -> None:
+    document = found(tmp_path, TAUGHT)
+    assert steps_of(document) == [1, 2, 3]
+    assert {row["kind"] for row in document["steps"]} == {"training"}
+    # 64 * 10 + 10 of the teacher, 64 * 256 + 256 + 256 * 10 + 10 of the student
+    assert document["workload"]["parameter_count"] == 650 + 19_210
+    training = document["passes"]["training"]
+    assert training["peak"]["by_category"]["parameters"] == (650 + 19_210) * 4
+    assert sum(row["parameter_bytes"] for row in training["modules"]) == (650 + 19_210) * 4
+    require_exact(document, "training")
+
+
+def test_a_model_that_is_called_from_a_later_step_on_is_older_than_the_window(tmp_path) -> None:
+    document = found(tmp_path, JOINS_LATER)
+    assert steps_of(document) == [1, 2, 3]
+    assert document["passes"]["training"]["peak"]["by_category"]["parameters"] == (64 * 10 + 10 + 10 * 5 + 5) * 4
+    require_exact(document, "training")
+
+
+@pytest.mark.parametrize(
+    ("option", "steps"),
+    [([], [("training", n) for n in (1, 2, 3)]), (["--all"], [("inference", 0), *(("training", n) for n in range(5))])],
+    ids=["default", "all"],
+)
+def test_a_dry_run_before_the_training_is_an_inference_step(tmp_path, option, steps) -> None:
+    finished = run(tmp_path, DRY, "-q", *option)
+    assert [(row["kind"], row["index"]) for row in finished.document["steps"]] == steps
+    assert (finished.document["passes"]["training"]["cold"] is None) == (option == [])
+    require_exact(finished.document, *sorted({kind for kind, _ in steps}, reverse=True))
+
+
+def test_scripted_models_and_losses(tmp_path) -> None:
+    finished = run(tmp_path, SCRIPTED, "-q")
+    assert not finished.stderr
+    document = finished.document
+    assert steps_of(document) == [1, 2, 3]
+    peak = document["passes"]["training"]["peak"]["by_category"]
+    assert peak["parameters"] == (64 * 10 + 10) * 4
+    assert peak["optimizer_state"] == 2 * peak["parameters"] + 2 * 4
+    require_exact(document, "training")
+
+
 def test_optimizers_that_step_in_backward_hooks(tmp_path) -> None:
     finished = run(tmp_path, IN_BACKWARD.format(steps=8, after="del loss"), "-q")
     assert finished.stdout.strip() == "[1, 1, 1, 1]"  # the script's own
@@ -479,6 +603,16 @@ def test_what_a_module_that_trains_gives_out_is_the_next_steps_input(tmp_path) -
 @pytest.mark.usefixtures("without_coverage")  # which keeps references of its own
 def test_nothing_is_kept_of_batches_that_are_only_looked_at(tmp_path) -> None:
     assert run(tmp_path, LOOKING, "-q").stdout == "True\n"
+
+
+@pytest.mark.parametrize("between", ["pass", REORDERS], ids=["static", "reordered"])
+def test_a_cache_that_the_model_is_given_is_one(tmp_path, between) -> None:
+    training = found(tmp_path, DECODING.format(between=between), name="inference")["passes"]["inference"]
+    # keys and values of 512 tokens, 64 numbers each, are older than the window, or made between two steps
+    assert training["activations"]["kv_cache_bytes_at_peak"] >= 2 * 512 * 64 * 4
+    assert training["peak"]["by_category"]["activations"] >= 2 * 512 * 64 * 4
+    # but for the numbers by which the script reorders, 512 of 8 bytes, and what arange takes besides
+    assert training["peak"]["by_category"]["unattributed"] <= 2 * 512 * 8
 
 
 def test_generation_names_its_cache(tmp_path) -> None:

@@ -5,10 +5,11 @@ except to who asks for calls from outside any module.
 """
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import wraps
+from inspect import getattr_static
 from itertools import chain, count
 from threading import RLock, get_ident
 from types import FrameType
@@ -55,6 +56,15 @@ _Opened = tuple[AbstractContextManager[Any], ForwardObserver | None, bool | None
 """A forward that is open: its scope, who was told of it, what the answer was; None for one not watched."""
 
 
+def _outermost_callable(model: nn.Module) -> Iterator[nn.Module]:
+    """The model, or, where it only holds others as a ModuleList does, the outermost of them that can be called."""
+    if getattr_static(type(model), "forward", None) is not nn.Module.forward:  # TorchScript's cannot be asked otherwise
+        yield model
+    else:
+        for child in model.children():
+            yield from _outermost_callable(child)
+
+
 class ModuleHooks:
     """Opens a scope around every forward of the watched modules, on whichever thread it runs.
 
@@ -96,9 +106,10 @@ class ModuleHooks:
         """
         root = self._free_root(type(model).__name__) if root is None else root
         self._roots[root] = ref(model)
+        callable_ones = set(_outermost_callable(model))
         for path, module in model.named_modules(prefix=root):
             if self._known(module) is None:
-                self._names[id(module)] = (ref(module), self._prefix + path, path == root)
+                self._names[id(module)] = (ref(module), self._prefix + path, module in callable_ones)
         return root
 
     def _free_root(self, name: str) -> str:

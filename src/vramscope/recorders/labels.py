@@ -159,9 +159,14 @@ def label_gradients(parameters: Iterable[tuple[str, Tensor]]) -> Iterator[Label]
 
 def label_kv_cache(output: Any) -> Iterator[Label]:
     """Labels for the keys and values that a model's output hands on to the next token, in Hugging Face's form."""
-    held = output.get(_CACHE) if isinstance(output, Mapping) else getattr(output, _CACHE, None)
-    for name, tensor in _cached_tensors(held, _CACHE):
+    for name, tensor in kv_cache(output):
         yield from label_tensor(MarkKind.KV_CACHE, name, tensor)
+
+
+def kv_cache(holder: Any) -> Iterator[tuple[str, Tensor]]:
+    """The keys and values in a model's output, or among its arguments by keyword, in Hugging Face's form."""
+    held = holder.get(_CACHE) if isinstance(holder, Mapping) else getattr(holder, _CACHE, None)
+    return _cached_tensors(held, _CACHE)
 
 
 def _cached_tensors(cache: Any, name: str) -> Iterator[tuple[str, Tensor]]:

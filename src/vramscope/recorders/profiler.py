@@ -187,7 +187,7 @@ class ProfilerRecorder:
             events=tables.events,
             marks=tables.marks,
             counters=counters,
-            seeds=self._seeded.rows(tables.seed_ends),
+            seeds=self._seeded.rows(tables.seed_ends, tables.events),
             strings=strings.strings(),
             devices=tuple(self._device_row(device, tables, end_totals) for device in self._devices),
             environment=describe_environment(),
@@ -248,7 +248,9 @@ class ProfilerRecorder:
         """
         root = self._module_hooks.watch(model, root)
         self._watched.watch(model, root)
-        self.mark(self._watched.fresh_labels())
+        found = self._looked_at(self._watched.fresh_labels())
+        self._seeded.suspect(found)
+        self.mark(found)
 
     def mark_inputs(self, tensors: Any) -> None:
         """Label every tensor in a nest as the workload's own input."""
@@ -258,12 +260,15 @@ class ProfilerRecorder:
 
     def mark(self, labels: Iterable[Label]) -> None:
         """Record labels as true at this moment; what cannot be looked at is passed over, and a note says so."""
+        self._put_on_clock([item.without_storage() for item in self._looked_at(labels)])
+
+    def _looked_at(self, labels: Iterable[Label]) -> list[Label]:
+        """All of the labels, or none where looking fails."""
         try:
-            batch = [item.without_storage() for item in labels]
+            return list(labels)
         except Exception as error:  # noqa: BLE001 - objects of the program may raise anything, and it must not meet that
             self._could_not_look(error)
-        else:
-            self._put_on_clock(batch)
+            return []
 
     def _could_not_look(self, error: Exception) -> None:
         self._unread.append(f"{type(error).__name__}: {error}")

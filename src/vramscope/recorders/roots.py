@@ -72,5 +72,6 @@ class Roots:
 
 def plain_model(module: nn.Module) -> nn.Module:
     """The model itself where ``torch.compile`` has wrapped it."""
-    inner = module.__dict__.get("_modules", {}).get("_orig_mod")
+    children = module.__dict__.get("_modules")
+    inner = children.get("_orig_mod") if isinstance(children, dict) else None  # TorchScript's is no dict
     return inner if isinstance(inner, nn.Module) else module

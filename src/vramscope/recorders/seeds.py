@@ -6,7 +6,7 @@ import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from vramscope.recorders.labels import Label
-from vramscope.recording.recording import UNKNOWN, Seeds
+from vramscope.recording.recording import UNKNOWN, Events, Seeds
 
 Place = tuple[str, int]
 """A device's name and an address, which mean the same in every recording of a process."""
@@ -23,6 +23,7 @@ class SeedWatch:
         self._numbers: dict[tuple[int, int], int] = {}
         self._rows: list[tuple[int, int, int, int]] = []
         self._listed: set[int] = set()
+        self._doubtful: set[int] = set()
         self._alive: dict[int, StorageWeakRef] = {}
 
     def know(self, blocks: Iterable[tuple[int, int, int, int]]) -> None:
@@ -45,6 +46,14 @@ class SeedWatch:
             self.labels.append(label.without_storage())
             if label.device in self._devices:
                 self._add(label, self._devices.index(label.device))
+
+    def suspect(self, labels: Iterable[Label]) -> None:
+        """Take note of storages that were found during the recording: what it did not see begin is older than it."""
+        known = len(self._rows)
+        for label in labels:
+            if label.device in self._devices:
+                self._add(label, self._devices.index(label.device))
+        self._doubtful.update(range(known, len(self._rows)))
 
     def _add(self, label: Label, device: int) -> None:
         place = (device, label.address)
@@ -76,6 +85,19 @@ class SeedWatch:
             del self._alive[number]
         return gone
 
-    def rows(self, ends: Mapping[int, int]) -> Seeds:
-        """The seeds of the recording, given when each was found gone (ns)."""
-        return Seeds.from_rows([(*row, ends.get(number, UNKNOWN)) for number, row in enumerate(self._rows)])
+    def rows(self, ends: Mapping[int, int], events: Events) -> Seeds:
+        """The seeds of the recording, given when each was found gone (ns), and its events."""
+        born = self._begun_in(events) if self._doubtful else set()
+        return Seeds.from_rows(
+            [(*row, ends.get(number, UNKNOWN)) for number, row in enumerate(self._rows) if number not in born]
+        )
+
+    def _begun_in(self, events: Events) -> set[int]:
+        """Those in doubt of which the first that the recording tells is that they were allocated."""
+        device, address = events.device[::-1].tolist(), events.address[::-1].tolist()
+        first_sizes = dict(zip(zip(device, address, strict=True), events.size[::-1].tolist(), strict=True))
+        return {number for number in self._doubtful if first_sizes.get(self._place_of(number), -1) > 0}
+
+    def _place_of(self, number: int) -> tuple[int, int]:
+        address, _, _, device = self._rows[number]
+        return device, address

@@ -177,7 +177,7 @@ class ScriptSession:
         name = MODULE + (self._scene.roots.path_of(model) or "")
 
         def entered(module: nn.Module, args: Any, kwargs: Any) -> None:
-            self._steps.inputs_come((args, kwargs))
+            self._steps.call_begins(args, kwargs)
             began = recorder.forward_begins(True)
             opened.append((open_scope(name), began))
 
@@ -227,7 +227,7 @@ class ScriptSession:
     def _model_entered(self, module: nn.Module, args: Any) -> None:
         self._find(module)
         if module in self._scene.roots:
-            self._steps.inputs_come(args)
+            self._steps.call_begins(*args)
         elif isinstance(module, _Loss):
             self._steps.target_comes(_target(*args))
 

@@ -6,9 +6,11 @@ import time
 from collections import Counter
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any, Protocol
 
+import numpy as np
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils.weak import WeakTensorKeyDictionary
@@ -17,7 +19,7 @@ from vramscope.recorders.autograd_threads import in_backward
 from vramscope.recorders.buckets import bucket_sizes, with_buckets
 from vramscope.recorders.gradients import GradientLives
 from vramscope.recorders.hooks import BackwardHook, BackwardPass, CallObserver
-from vramscope.recorders.labels import Label, label_tensor, nested_tensors
+from vramscope.recorders.labels import Label, kv_cache, label_tensor, nested_tensors
 from vramscope.recorders.live import LiveBytes
 from vramscope.recorders.rehearsal import Rehearsal
 from vramscope.recorders.scene import Scene
@@ -25,7 +27,7 @@ from vramscope.recorders.script import Carried, StepRecorder
 from vramscope.recorders.storing import PartStore
 from vramscope.recorders.surroundings import OpenScopes, OtherProfilers
 from vramscope.recorders.windows import GrowthWatch, WindowPlan
-from vramscope.recording.recording import MarkKind
+from vramscope.recording.recording import MarkKind, Recording, ScopeKind
 
 _TRACED = "source lines are missing: the script has a trace function of its own (sys.settrace), which is left alone"
 
@@ -86,6 +88,8 @@ class Stepping:
         self._given: dict[int, StorageWeakRef] = {}  # by address, which may become another tensor's in the same step
         # names of the step that runs, or of the one before where that has just ended; keeps no tensor alive
         self._inputs: MutableMapping[Tensor, str] = WeakTensorKeyDictionary()
+        self._earlier: MutableMapping[Tensor, str] = WeakTensorKeyDictionary()
+        self._cached: MutableMapping[Tensor, str] = WeakTensorKeyDictionary()  # keys and values, likewise
         self._notes: tuple[str, ...] = ()
         self.recorder: StepRecorder | None = None
         self.counts: Counter[StepKind] = Counter()
@@ -179,12 +183,12 @@ class Stepping:
             self._observer.window_ends(kind)
             if self._plan.wants(index + 2):
                 self._rehearse()
-        self._forget_tensors()
+        self._forget_tensors(kind)
 
     def _pass(self, kind: StepKind, recorder: StepRecorder) -> None:
         """A step ended inside a scope of the script's: go on in the same profiler, or stop, which is always safe."""
         index = self._take(kind)
-        self._forget_tensors()
+        self._forget_tensors(kind)
         if self._wants(kind, index + 1) and kind == self._expected:
             recorder.end_step()
             self._complete += 1
@@ -215,12 +219,16 @@ class Stepping:
         recorder.end_step()
         self._scopes.are_seen = False
         self.recorder = None
-        if kind != self._expected and not self._complete and self._store.parts:
+        index = self.counts[kind] - 1
+        is_other = kind != self._expected and not self._complete
+        if is_other and not self._wants(kind, index):
             recorder.abandon()
             self._carried = None
             return
         facts = {**self._scene.facts(), "pass": str(kind), **self._method()}
         recording, self._carried = recorder.close(facts, self._scene.device, self._notes)
+        if is_other:
+            recording = _numbered(recording, index)
         self._store.add(with_buckets(recording, bucket_sizes(model for model, _ in self._scene.roots)))
 
     def _method(self) -> dict[str, str]:
@@ -286,9 +294,14 @@ class Stepping:
         self._observer.window_begins(recorder)
         recorder.begin_step(index)
 
-    def _forget_tensors(self) -> None:
-        """What came and was given belongs to the step that has ended; their addresses may be anything's by now."""
-        self._inputs.clear()
+    def _forget_tensors(self, kind: StepKind) -> None:
+        """What came and was given belongs to the step that has ended; their addresses may be anything's by now.
+
+        What has been taken for an inference step may turn out to be the beginning of the first training step.
+        """
+        self._earlier = self._inputs if kind is StepKind.INFERENCE else WeakTensorKeyDictionary()
+        self._inputs = WeakTensorKeyDictionary()
+        self._cached.clear()
         self._given.clear()
 
     def found(self, model: nn.Module, prefix: str) -> None:
@@ -297,6 +310,15 @@ class Stepping:
             self.recorder.watch(model, prefix)
         elif self._rehearsal is not None:
             self._rehearsal.watch(model)
+
+    def call_begins(self, args: Any, kwargs: Any) -> None:
+        """A model is called: with inputs, and perhaps with keys and values, which the script may have made anew."""
+        self.inputs_come((args, kwargs))
+        cached = list(kv_cache(kwargs))
+        for name, tensor in cached:
+            self._cached[tensor] = name
+        if self.recorder is not None:
+            self.recorder.mark(label for name, t in cached for label in label_tensor(MarkKind.KV_CACHE, name, t))
 
     def inputs_come(self, nest: Any) -> None:
         """A model is called with these, or a loader gives them: inputs, except what a model of this step gave out."""
@@ -314,11 +336,15 @@ class Stepping:
 
     def _input_labels(self) -> Iterator[Label]:
         """What has come as inputs in the step that has just ended, as far as the script still holds it."""
-        for tensor, name in self._inputs.items():
+        for tensor, name in itertools.chain(self._inputs.items(), self._earlier.items()):
             yield from label_tensor(MarkKind.INPUT, name, tensor)
+        for tensor, name in self._cached.items():
+            yield from label_tensor(MarkKind.KV_CACHE, name, tensor)
 
     def model_gave(self, output: Any) -> None:
         """A model has returned: what it gives out is no input when the script hands it on to the next one."""
+        for name, tensor in kv_cache(output):
+            self._cached[tensor] = name
         if self.recorder is not None:
             for _, tensor in nested_tensors(output):
                 for label in label_tensor(MarkKind.INPUT, "", tensor):
@@ -335,3 +361,10 @@ class Stepping:
     def _was_given(self, address: int) -> bool:
         storage = self._given.get(address)
         return storage is not None and not storage.expired()
+
+
+def _numbered(recording: Recording, index: int) -> Recording:
+    """The recording of one step, with another index than it was begun with."""
+    scopes = recording.scopes
+    value = np.where(scopes.kind == ScopeKind.STEP, index, scopes.value)
+    return replace(recording, scopes=replace(scopes, value=value))

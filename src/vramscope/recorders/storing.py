@@ -1,9 +1,10 @@
 """Where a session's steps go: each to disk as it ends, with the cheap counters of the steps that are only counted."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from vramscope.recorders.counters import with_counters
 from vramscope.recorders.environment import describe_environment
@@ -25,6 +26,7 @@ class PartStore:
         self._writer = RecordingWriter(output)
         self._window = -1
         self._devices: tuple[Device, ...] = ()
+        self._workload: Mapping[str, Any] = {}
         self._counters: list[tuple[int, str, int]] = []
         self._flushed = time.monotonic()
         self.parts = 0
@@ -44,6 +46,7 @@ class PartStore:
     def add(self, recording: Recording) -> None:
         """Put a recorded step on disk, for good."""
         self._devices = tuple(replace(device, start_total=device.end_total) for device in recording.devices)
+        self._workload = recording.workload
         self._append(recording, children=True)
         self.parts += 1
 
@@ -77,4 +80,5 @@ class PartStore:
             strings=("",),
             devices=self._devices,
             environment=describe_environment(),
+            workload=self._workload,
         )

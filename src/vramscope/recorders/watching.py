@@ -73,7 +73,7 @@ class WatchedModels:
         name, holders = self._parameters.get(number, ("", []))
         for weak, key in holders:
             module = weak()
-            held = None if module is None else module._parameters.get(key)
+            held = None if module is None else _own_parameter(module, key)
             if id(held) == number:
                 return name, held
         return "", None
@@ -89,6 +89,11 @@ class WatchedModels:
             holders.append(holder)
         self._on_parameter(name, parameter)
         yield from label_tensor(MarkKind.PARAMETER, name, parameter)
+
+
+def _own_parameter(module: nn.Module, key: str) -> nn.Parameter | None:
+    parameters = module._parameters
+    return parameters[key] if key in parameters else None  # noqa: SIM401 - TorchScript's are no dict, and have no get
 
 
 def _moved(places: Places, name: str, tensor: Tensor) -> bool:

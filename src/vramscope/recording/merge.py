@@ -1,7 +1,7 @@
 """The parts of a recording, one after another, as one Recording."""
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from vramscope.recording.recording import (
     Device,
     Events,
     Integers,
+    MarkKind,
     Marks,
     Recording,
     Scopes,
@@ -23,13 +24,18 @@ from vramscope.recording.recording import (
     Source,
 )
 
+_HELD = (MarkKind.PARAMETER, MarkKind.BUFFER, MarkKind.GRADIENT, MarkKind.OPTIMIZER_STATE)
+"""What models and optimizers hold: older than a window that has not seen it allocated, while a batch may have come in
+other ways than from the allocator."""
+
 
 def merge(parts: Iterable[Part]) -> Recording:
     """One Recording of all parts, of which there is at least one.
 
     Strings and devices are joined by name, scopes and the other rows stand part after part. A device spans from its
-    first part's start to its last part's end. Its seeds are those of the first part that has it: later seeds repeat
-    blocks of which the events already tell. A single part is given back as it is.
+    first part's start to its last part's end. Its seeds are those of the first part that has it, and what a model holds
+    that a later part of the window is the first to know; other later seeds repeat blocks of which events already tell.
+    A single part is given back as it is.
     """
     rest = iter(parts)
     first, second = next(rest), next(rest, None)
@@ -60,13 +66,15 @@ class _Merger:
         self._marks: list[Marks] = []
         self._counters: list[Counters] = []
         self._seeds: list[Seeds] = []
+        self._places: set[tuple[int, int]] = set()
+        """Device and address of everything that seeds and events have told of."""
 
     def add(self, part: Part) -> None:
         """Take in the next part."""
         recording = part.recording
         is_new = np.asarray([device.name not in self._devices for device in recording.devices], dtype=np.bool_)
         self._add_devices(part)
-        self._add_rows(recording, is_new)
+        self._add_rows(recording, is_new, continues=self._window == part.window)
         self._environment.update(recording.environment)
         self._workload.update(recording.workload)
         self._notes.update(dict.fromkeys(recording.notes))
@@ -104,37 +112,47 @@ class _Merger:
             note = f"the total of {after.name} changed by {unseen_bytes} bytes before part {index}: events are missing"
             self._notes[note] = None
 
-    def _add_rows(self, part: Recording, is_new: npt.NDArray[np.bool_]) -> None:
+    def _add_rows(self, part: Recording, is_new: npt.NDArray[np.bool_], continues: bool) -> None:
         names = _numbers(part.strings, self._strings)
         devices = _numbers((device.name for device in part.devices), {n: i for i, n in enumerate(self._devices)})
         scopes, events, marks, counters = part.scopes, part.events, part.marks, part.counters
-        seeds = part.seeds.take(is_new[part.seeds.device])
+        older = replace(part.seeds, device=devices[part.seeds.device])
+        wanted = is_new[part.seeds.device]
+        if continues:
+            wanted |= self._are_held_and_new(older, replace(marks, device=devices[marks.device]))
         self._scopes.append(replace(scopes, parent=self._scope(scopes.parent), name=names[scopes.name]))
         self._events.append(replace(events, device=devices[events.device], scope=self._scope(events.scope)))
         self._marks.append(
             replace(marks, name=names[marks.name], owner=names[marks.owner], device=devices[marks.device])
         )
         self._counters.append(replace(counters, name=names[counters.name], device=devices[counters.device]))
-        self._note_ended_seeds(replace(part.seeds, device=devices[part.seeds.device]))
-        self._seeds.append(replace(seeds, device=devices[seeds.device]))
+        self._note_ended_seeds(older)
+        self._seeds.append(older.take(wanted))
+        self._places.update(_places(self._seeds[-1]), _places(self._events[-1]))
         self._scope_count += len(scopes)
+
+    def _are_held_and_new(self, seeds: Seeds, marks: Marks) -> npt.NDArray[np.bool_]:
+        """Seeds that belong to a model and of which no part has told yet."""
+        new = set(_places(marks.take(np.isin(marks.kind, _HELD)))) - self._places
+        return np.asarray([place in new for place in _places(seeds)], dtype=np.bool_)
 
     def _note_ended_seeds(self, later: Seeds) -> None:
         """A later part may be the one that finds a block gone of which no event tells."""
         gone = later.take(later.gone_ns != UNKNOWN)
-        ends = dict(
-            zip(zip(gone.device.tolist(), gone.address.tolist(), strict=True), gone.gone_ns.tolist(), strict=True)
-        )
+        ends = dict(zip(_places(gone), gone.gone_ns.tolist(), strict=True))
         for number, seeds in enumerate(self._seeds if ends else []):
-            known = zip(
-                zip(seeds.device.tolist(), seeds.address.tolist(), strict=True), seeds.gone_ns.tolist(), strict=True
-            )
+            known = zip(_places(seeds), seeds.gone_ns.tolist(), strict=True)
             column = [ends.get(place, UNKNOWN) if end == UNKNOWN else end for place, end in known]
             self._seeds[number] = replace(seeds, gone_ns=np.asarray(column, dtype=np.int64))
 
     def _scope(self, column: Integers) -> Integers:
         """A column of scope indices, in the merged numbering."""
         return np.where(column == NO_SCOPE, NO_SCOPE, column + self._scope_count)
+
+
+def _places(rows: Seeds | Events | Marks) -> Iterator[tuple[int, int]]:
+    """Device and address of each row."""
+    return zip(rows.device.tolist(), rows.address.tolist(), strict=True)
 
 
 def _numbers(names: Iterable[str], table: dict[str, int]) -> Integers:
