@@ -16,6 +16,7 @@ GOLDEN = """\
 cuda:0: peak of 6.0 MiB allocated (6,291,456 B), after entry 3 of 5 (0.000 s in)
   at most 20.0 MiB reserved (20,971,520 B)
   5 trace entries over 0.000 s
+
 Reserved memory
                                   at the peak  in the end
 requested by the program              6.0 MiB     4.0 MiB
@@ -27,14 +28,17 @@ reserved                             20.0 MiB    20.0 MiB
 largest free block                   14.0 MiB    14.0 MiB
 fragmentation (stuck / reserved)        70.0%       80.0%
 segments                                    1           1
+
 What was allocated at the peak
                    bytes  blocks  known from
 made in forward  4.0 MiB       1  a module's forward in the stack, no backward
 made elsewhere   2.0 MiB       1  a stack that names none of the other kinds
+
 Largest allocation sites at the peak
                     bytes  blocks
 net.py:5 forward  4.0 MiB       1
 run.py:9 main     2.0 MiB       1
+
 Replay: 2 of 2 allocations at the recorded address
 """
 
@@ -57,6 +61,14 @@ def printed(snapshot: Snapshot, verbose: bool = False) -> str:
 def test_the_terminal_report(tmp_path: Path) -> None:
     # 2 + 4 MiB of 20 are 70 % free at the peak and 80 % in the end; 4 MiB - 100 shows as 4.0 MiB
     assert printed(two_blocks(tmp_path)) == GOLDEN
+
+
+def test_long_settings_break_between_options(tmp_path: Path) -> None:
+    long, short = "expandable_segments:True,large_segment_size_mb:12", "max_split_size_mb:128"
+    out = StringIO()
+    print_snapshot(build_report(two_blocks(tmp_path), (long, short)), Console(file=out, width=80, highlight=False))
+    words = out.getvalue().split()
+    assert {"expandable_segments:True,", "large_segment_size_mb:12", short} <= set(words)
 
 
 def test_one_entry_and_one_failure_are_singular(tmp_path: Path) -> None:

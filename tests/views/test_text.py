@@ -22,6 +22,21 @@ def test_the_unit_gives_the_largest_figure_two_digits(largest: int, unit: str) -
 
 
 @pytest.mark.parametrize(
+    ("sizes", "unit"),
+    [
+        ((16 * 1024, 128 * 1024), "KiB"),  # in MiB the first would be no figure, and the second 0.1
+        ((1024**2, 900 * 1024**2), "MiB"),
+        ((1000, 900 * 1024**2), "MiB"),  # no unit suits both
+        ((0, 5 * 1024**2), "MiB"),
+        ((0, 0), "MiB"),
+        ((300, 20 * 1024**3), "MiB"),  # never a larger unit than that of the table
+    ],
+)
+def test_sizes_side_by_side_have_one_unit(sizes: tuple[int, ...], unit: str) -> None:
+    assert Scale(2).for_row(*sizes).unit == unit
+
+
+@pytest.mark.parametrize(
     ("size", "text"),
     [
         (0, "0 B"),

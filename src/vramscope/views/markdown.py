@@ -61,6 +61,7 @@ def _name(change: Change) -> str:
 
 
 def _row(name: str, change: Change, scale: Scale) -> str:
+    scale = scale.for_row(change.before_bytes, change.after_bytes)
     figures = (scale.text(change.before_bytes), scale.text(change.after_bytes), scale.change(change.growth_bytes))
     return f"| {' | '.join([name, *figures, percent_words(change.before_bytes, change.after_bytes)])} |"
 

@@ -25,6 +25,7 @@ _KIND_NAMES = {
     PartKind.OTHER: "made elsewhere",
 }
 _MOST_SITES = 10
+_LONG = 30
 _WORDS = ("", "known from", "settings")
 
 
@@ -45,7 +46,7 @@ def snapshot_view(report: SnapshotReport, verbose: bool = False) -> RenderableTy
         runs = [run for run in report.runs if run.device == device.device]
         if runs:
             parts += [_title(_runs_title(runs)), _runs(runs)]
-    parts += [Text(line) for line in remarks(report)]
+    parts += [Text(line) for line in ("", *remarks(report))]
     parts += [Text(f"! doubtful: {mark}", style="yellow") for mark in report.summary.marks]
     return Group(*parts)
 
@@ -92,7 +93,7 @@ def _site_section(device: DeviceSummary, verbose: bool) -> Iterator[RenderableTy
 
 
 def _title(text: str) -> Text:
-    return Text(text, style="italic")
+    return Text(f"\n{text}", style="italic")
 
 
 def _when(device: DeviceSummary) -> str:
@@ -174,9 +175,14 @@ def _runs(runs: list[SettingsRun]) -> Table:
             format_size(outcome.peak_reserved),
             "" if above is None else format_size(above),
             _fit(outcome) if limited else retries,
-            Text((outcome.settings or "the defaults") + (" (as recorded)" if outcome.as_recorded else "")),
+            Text(_one_a_line(outcome.settings or "the defaults") + (" (as recorded)" if outcome.as_recorded else "")),
         )
     return table
+
+
+def _one_a_line(settings: str) -> str:
+    """Long settings, broken where one option ends: within one they could not be read."""
+    return settings.replace(",", ",\n") if len(settings) > _LONG else settings
 
 
 def _fit(outcome: Outcome) -> str:

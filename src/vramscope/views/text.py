@@ -35,6 +35,12 @@ class Scale:
             power += 1
         return cls(power)
 
+    def for_row(self, *sizes_bytes: int) -> "Scale":
+        """A scale for sizes that stand side by side, so that one can be taken from the other."""
+        if all(abs(size) >= self.unit_bytes for size in sizes_bytes if size):
+            return self
+        return min(self, Scale.fitting(max(map(abs, sizes_bytes))), key=lambda scale: scale.power)
+
     @property
     def unit(self) -> str:
         """The unit's name."""

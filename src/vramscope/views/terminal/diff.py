@@ -98,6 +98,7 @@ def _name(change: Change) -> str:
 
 
 def _cells(name: str, change: Change, scale: Scale, console: Console) -> list[Text]:
+    scale = scale.for_row(change.before_bytes, change.after_bytes)
     colour = "" if not change.growth_bytes else "red" if change.growth_bytes > 0 else "green"
     return [
         _words(console, name),
