@@ -1,6 +1,8 @@
 """What the Python API shows of a profile."""
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,3 +55,18 @@ def test_there_is_no_report_before_the_end() -> None:
         pytest.raises(UsageError, match=r"read it after the `with vramscope\.profile\(…\)` block has ended"),
     ):
         profile.print_report()
+
+
+OLDER = """
+import torch, vramscope
+model = torch.nn.Linear(64, 64)
+model(torch.zeros(1, 64)).sum().backward()
+with vramscope.profile(model) as profile:
+    model.zero_grad()
+    model(torch.zeros(1, 64)).sum().backward()
+"""
+
+
+def test_torch_does_not_complain_of_blocks_that_are_older() -> None:
+    finished = subprocess.run([sys.executable, "-c", OLDER], capture_output=True, text=True, check=False)
+    assert (finished.returncode, finished.stderr) == (0, "")

@@ -17,7 +17,6 @@ from vramscope.recorders.gradients import GradientLives
 from vramscope.recorders.hooks import BackwardPass, CallObserver
 from vramscope.recorders.labels import Label
 from vramscope.recorders.profiler import ProfilerRecorder
-from vramscope.recorders.quiet import QuietAllocator
 from vramscope.recorders.seeds import Place, SeedWatch
 from vramscope.recorders.stamps import StampKind, stamp
 from vramscope.recorders.window import ProfilerWindow
@@ -45,7 +44,6 @@ class StepRecorder(ProfilerRecorder):
         self._window = ProfilerWindow(looks=False)  # a session has seen every profiler of its script begin
         self._calls = calls
         self._on_left = on_left
-        self._quiet = QuietAllocator()
         self._depth = 0
         self._passes = 0
         self._take_up_gpus()
@@ -57,19 +55,9 @@ class StepRecorder(ProfilerRecorder):
         self._seeded.watch(seeds)
         if before is not None:
             before.hand_to(self._seeded)
-        self._quiet.begin()
-        try:
-            self.start()
-        except BaseException:
-            self._quiet.end()
-            raise
+        self.start()
         for model, prefix in models:
             self.watch(model, prefix)
-
-    def abandon(self) -> None:
-        """Stop everything and keep nothing; safe to call at any time, any number of times."""
-        super().abandon()
-        self._quiet.end()
 
     def leave_modules_alone(self) -> None:
         """Take the module hooks away: a model that is being compiled must not see them."""
