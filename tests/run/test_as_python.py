@@ -20,6 +20,8 @@ if __name__ == "__main__":
         with multiprocessing.get_context(method).Pool(1) as pool: print(pool.map(work, [Job(1)]))
 """
 FORKED = """
+import warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # of forks where threads run, as one of torch's profiler does
 import atexit, os, torch
 from torch import nn
 model = nn.Linear(4, 4)
