@@ -3,6 +3,7 @@
 import copy
 import gc
 import io
+import os
 import sys
 import threading
 from contextlib import suppress
@@ -30,6 +31,7 @@ from vramscope.ledger.ledger import Ledger
 from vramscope.recorders.labels import label_gradients, label_model, label_optimizer_state, label_tensor
 from vramscope.recorders.profiler import ProfilerRecorder
 from vramscope.recorders.watching import WatchedModels
+from vramscope.recorders.window import _quiet_stderr
 
 WEIGHT, BIAS = 6 * 5, 5
 
@@ -673,6 +675,14 @@ def test_copying_and_saving_a_watched_model():
     assert_agrees(running.ledger)
     assert copied.weight.grad is not None
     assert model.weight.grad is None
+
+
+def test_only_the_librarys_own_words_are_held_back(capfd):
+    with _quiet_stderr():
+        os.write(2, b"before\nUSDT:2026-11-29 08:10:13 1:1 ActivityProfilerController.cpp:408] started\n")
+        os.write(2, b"ERROR:2026-11-29 08:10:13 1:1 DeviceProperties.cpp:50] gpuGetDeviceCount failed with code 35\n")
+        os.write(2, b"ERROR: the program's own\n")
+    assert capfd.readouterr().err == "before\nERROR: the program's own\n"
 
 
 def test_a_process_without_standard_error(monkeypatch):

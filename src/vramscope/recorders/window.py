@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ _NOT_ALONE = (
 )
 _ENDED_ALREADY = "when it's not running"
 """torch/csrc/autograd/profiler_kineto.cpp, ``disableProfiler``; torch 2.11 may say so when another one starts."""
+_OWN_WORDS = re.compile(rb"USDT:|ERROR:\S+ \S+ \S+ DeviceProperties\.cpp:\d+\] gpuGetDeviceCount failed")
+"""What the profiler's library says of itself: progress, and that a build for CUDA has found no driver."""
 
 
 class ProfilerWindow:
@@ -132,7 +135,7 @@ def _warms_up(item: Any) -> bool:
 
 @contextlib.contextmanager
 def _quiet_stderr() -> Iterator[None]:
-    """Hold back the profiler library's own ``USDT:`` lines; whatever else is written meanwhile is passed on."""
+    """Hold back `_OWN_WORDS`; whatever else is written meanwhile is passed on."""
     _flush()
     try:
         saved = os.dup(2)
@@ -148,7 +151,7 @@ def _quiet_stderr() -> Iterator[None]:
             os.dup2(saved, 2)
             os.close(saved)
             held.seek(0)
-            rest = b"".join(line for line in held if not line.startswith(b"USDT:"))
+            rest = b"".join(line for line in held if not _OWN_WORDS.match(line))
             if rest:
                 os.write(2, rest)
 
