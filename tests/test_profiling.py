@@ -49,6 +49,11 @@ def test_the_report_goes_to_standard_output(profile: vramscope.Profile, capsys: 
     assert capsys.readouterr().out.startswith("Sequential · cpu\n")
 
 
+def test_a_report_of_no_rows_is_refused(profile: vramscope.Profile) -> None:
+    with pytest.raises(UsageError, match=r"print_report\(top=0\): give at least 1"):
+        profile.print_report(top=0)
+
+
 def test_there_is_no_report_before_the_end() -> None:
     with (
         vramscope.profile() as profile,

@@ -150,8 +150,11 @@ class Profile:
             file: where to; by default standard output.
 
         Raises:
-            UsageError: the block has not ended.
+            UsageError: the block has not ended, or ``top`` is less than 1.
+            OSError: the file takes no more.
         """
+        if top < 1:
+            raise UsageError(f"print_report(top={top}): give at least 1")
         from vramscope.views.console import result_console  # rich takes long to load, and recording needs none
         from vramscope.views.terminal import print_comparison
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from vramscope.cli.main import run
+from vramscope.cli.output import files_of, prepare_outputs
 
 SCRIPT = "from torch import nn\n\n\ndef model():\n    return nn.Linear(4, 4)\n"
 
@@ -45,6 +46,14 @@ def test_nor_of_a_configuration(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("target", "name"), [("mlp", "config.json"), ("train.py:model", "model"), ("timm:resnet18", "timm.py")]
+)
+def test_a_file_that_only_looks_like_a_source_is_replaced(target: str, name: str) -> None:
+    Path(name).write_text("of an earlier run")
+    prepare_outputs(None, name, *files_of(target))
+
+
+@pytest.mark.parametrize(
     ("line", "words"),
     [
         (["diff", "", "", "--fail-over", "0%"], "'BEFORE': it is empty: name a file or folder"),
@@ -59,6 +68,7 @@ def test_nor_of_a_configuration(capfd: pytest.CaptureFixture[str]) -> None:
             "--accumulate does",
         ),
         (["fit", "mlp", "--vram", "1GiB", "--pass", "inference", "--checkpoint"], "--checkpoint does nothing in infer"),
+        (["estimate", "mlp", "--gpu", "h100-80gb", "--pass", "inference", "--no-foreach"], "--no-foreach does"),
         (["run", "--all", "--steps", "5:8", "train.py"], "--all records what --steps 5:8 would leave out"),
         (["run", "-m"], "Option '-m' requires an argument"),
         (["estimate", "--gpu", "list", "--json", "gpus.json"], "leave --json and --out out"),

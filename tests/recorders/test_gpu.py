@@ -19,7 +19,7 @@ from vramscope.recorders.seeds import SeedWatch
 from vramscope.recorders.stacks import telling_frames
 from vramscope.recorders.workspaces import workspaces_of
 from vramscope.recording.counters import DeviceCounter
-from vramscope.recording.recording import Device, Events, MarkKind
+from vramscope.recording.recording import Device, Events, MarkKind, Marks
 
 GPU, CPU = torch.device("cuda", 0), torch.device("cpu")
 DEVICES = [GPU, CPU]
@@ -67,7 +67,7 @@ def test_older_blocks_are_those_the_allocator_lists(cuda: FakeCuda) -> None:
     seeds = SeedWatch(DEVICES)
     recorder().look_at_blocks(seeds)
     seeds.watch([label(1000, 100), label(7777, 64)])  # the second lies in memory from elsewhere
-    rows = seeds.rows({}, Events.from_rows([]))
+    rows = seeds.rows({}, Events.from_rows([]), Marks.from_rows([]))
     # the third block begins behind the second: 1000 + 512 + 1024
     assert rows.address.tolist() == [1000, 2536]
     assert rows.size.tolist() == [512, 2048]
@@ -135,7 +135,7 @@ def test_what_a_recording_left_alive_is_carried_by_the_name_of_its_device(cuda: 
     recorder().look_at_blocks(seeds)  # the GPU's two blocks, and no other is there
     for place in (("cuda:0", 5000), ("cpu", 7000), ("cuda:3", 8000), ("cpu", 7000)):
         seeds.carry(place, 64, None)
-    rows = seeds.rows({}, Events.from_rows([]))
+    rows = seeds.rows({}, Events.from_rows([]), Marks.from_rows([]))
     carried = rows.size == 64
     assert (rows.address[carried].tolist(), rows.device[carried].tolist()) == ([7000], [1])
 

@@ -174,6 +174,33 @@ def test_a_model_that_is_older_than_the_recording_can_be_watched_later():
     assert_agrees(ledger)
 
 
+def test_an_older_model_is_there_though_its_place_is_given_out_again():
+    old = nn.Linear(512, 512, bias=False)
+    place = old.weight.data_ptr()
+    with recording_of() as running:
+        running.recorder.watch(old)
+        with running.recorder.phase("forward"):
+            old(torch.zeros(1, 512))
+        del old
+        kept = [torch.zeros(512, 512) for _ in range(3)]
+        assert place in [tensor.data_ptr() for tensor in kept]
+    assert running.ledger.initial_bytes() == 512 * 512 * FLOAT32
+    del kept
+
+
+def test_a_forward_that_the_model_itself_was_given_begins_a_pass():
+    model = nn.Module()
+    model.layer = linear()
+    model.forward = lambda x: model.layer(x + torch.ones(4, 6)).sum()
+    with recording_of() as running:
+        running.recorder.watch(model)
+        model(torch.zeros(4, 6)).backward()
+    ledger = running.ledger
+    assert phases(ledger) == [("forward", 0), ("backward", 0)]
+    first = ledger.periods.phases[0]
+    assert ledger.category_peak(Category.ACTIVATIONS, first.first, first.last).bytes >= 2 * 4 * 6 * FLOAT32
+
+
 def test_a_scripted_model_is_labelled_as_any_other():
     model, x = torch.jit.script(nn.Sequential(linear(), nn.ReLU())), torch.randn(4, 6)
     optimizer = torch.optim.Adam(model.parameters())

@@ -40,10 +40,14 @@ def test_rows_of_all_parts_stand_one_after_another(parts: list[Recording]):
         write_parts(path, parts)
         merged = spelled_out(read_recording(path))
     expected: dict[str, list[object]] = {name: [] for name in TABLES}
-    scopes, known, told = 0, set(), set()
+    scopes, known, told, named = 0, set(), set(), set()
     for part in parts:
         rows = spelled_out(part, scopes)
-        held = {(row["device"], row["address"]) for row in rows["marks"] if row["kind"] in HELD} - told
+        marks = [row for row in rows["marks"] if row["kind"] in HELD]
+        of_model = [(row["kind"], row["name"], row["owner"]) for row in marks]
+        held = {(row["device"], row["address"]) for row, name in zip(marks, of_model, strict=True) if name not in named}
+        held -= told
+        named |= set(of_model)
         rows["seeds"] = [r for r in rows["seeds"] if r["device"] not in known or (r["device"], r["address"]) in held]
         told |= {(row["device"], row["address"]) for name in ("seeds", "events") for row in rows[name]}
         for name in TABLES:
@@ -83,10 +87,13 @@ def test_what_a_model_holds_is_a_seed_though_a_later_part_is_the_first_to_know(
     tmp_path: Path, window: int, kept: list[int]
 ):
     second = step_recording(1)
-    # 4096 is a block of the first part's events, and no parameter is at 9000
-    seeds = Seeds.from_rows([(address, 64, 64, 0, UNKNOWN) for address in (512, 4096, 8192, 9000)])
-    rows = [(1000, address, kind, 1, 1, 64, 0) for address, kind in ((4096, 0), (8192, 0), (9000, MarkKind.INPUT))]
-    second = replace(second, seeds=seeds, marks=Marks.from_rows(rows))
+    seeds = Seeds.from_rows([(address, 64, 64, 0, UNKNOWN) for address in (512, 4096, 8192, 9000, 9500)])
+    late = len(second.strings)
+    # 4096 is a block of the first part's events, at 9000 is no parameter, at 9500 one that was elsewhere before
+    held = ((4096, 0, late), (8192, 0, late), (9000, MarkKind.INPUT, late), (9500, 0, 1))
+    rows = [(1000, address, kind, name, name, 64, 0) for address, kind, name in held]
+    strings = (*second.strings, "late.weight")
+    second = replace(second, seeds=seeds, marks=Marks.from_rows(rows), strings=strings)
     write_parts(tmp_path / "a.vram", [step_recording(0), second], windows=[0, window])
     assert read_recording(tmp_path / "a.vram").seeds.address.tolist() == kept
 

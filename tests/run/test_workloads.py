@@ -78,6 +78,58 @@ for step in range(5):
     loss.backward()
     optimizer.step()
 """
+ODD_OBJECTS = """
+import torch
+from torch import nn
+class Cache:
+    layers = 12
+class Output:
+    def __init__(self, logits):
+        self.kept = dict(logits=logits)
+    def __getattr__(self, name):
+        return self.__dict__["kept"][name]
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(64, 64)
+    def forward(self, x, past_key_values):
+        return self.layer(x)
+class Outer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.model = Model()
+    def forward(self, x, past_key_values):
+        return Output(self.model(x, past_key_values))
+model = Model()
+{compiled}
+outer, x = Outer(), torch.ones(4, 64)
+optimizer = torch.optim.SGD([*model.parameters(), *outer.parameters()], 0.1)
+for step in range(5):
+    loss = (model(x, past_key_values=Cache()) + outer(x, past_key_values=Cache()).logits).sum()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+print("ended")
+"""
+FOREIGN_GRADIENTS = """
+import numpy, torch
+from torch import nn
+weight = nn.Parameter(torch.zeros(1000, 1000))
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = weight
+    def forward(self, x):
+        return x @ self.weight
+model, x, kept = Model(), torch.ones(2, 1000), []
+optimizer = torch.optim.SGD(model.parameters(), 0.1)
+for step in range(6):
+    with torch.no_grad():
+        model(x)
+    kept.append(numpy.ones((1000, 1000), dtype=numpy.float32))
+    weight.grad = torch.from_numpy(kept[-1])
+    optimizer.step()
+"""
 DECODING = """
 import torch
 from torch import nn
@@ -607,12 +659,26 @@ def test_nothing_is_kept_of_batches_that_are_only_looked_at(tmp_path) -> None:
 
 @pytest.mark.parametrize("between", ["pass", REORDERS], ids=["static", "reordered"])
 def test_a_cache_that_the_model_is_given_is_one(tmp_path, between) -> None:
-    training = found(tmp_path, DECODING.format(between=between), name="inference")["passes"]["inference"]
+    inference = found(tmp_path, DECODING.format(between=between), name="inference")["passes"]["inference"]
     # keys and values of 512 tokens, 64 numbers each, are older than the window, or made between two steps
-    assert training["activations"]["kv_cache_bytes_at_peak"] >= 2 * 512 * 64 * 4
-    assert training["peak"]["by_category"]["activations"] >= 2 * 512 * 64 * 4
+    assert inference["activations"]["kv_cache_bytes_at_peak"] >= 2 * 512 * 64 * 4
+    assert inference["peak"]["by_category"]["activations"] >= 2 * 512 * 64 * 4
     # but for the numbers by which the script reorders, 512 of 8 bytes, and what arange takes besides
-    assert training["peak"]["by_category"]["unattributed"] <= 2 * 512 * 8
+    assert inference["peak"]["by_category"]["unattributed"] <= 2 * 512 * 8
+
+
+@pytest.mark.parametrize("compiled", ["", 'model = torch.compile(model, backend="eager")'], ids=["plain", "compiled"])
+def test_objects_that_only_look_like_caches_and_outputs_harm_nothing(tmp_path, compiled) -> None:
+    finished = run(tmp_path, ODD_OBJECTS.format(compiled=compiled), "-q")
+    assert (finished.code, finished.stdout, finished.stderr) == (0, "ended\n", "")
+    assert steps_of(finished.document) == [1, 2, 3]
+
+
+def test_gradients_from_elsewhere_are_no_seeds_of_each_step(tmp_path) -> None:
+    document = found(tmp_path, FOREIGN_GRADIENTS)
+    # one gradient of 1,000 x 1,000 numbers is there when the window begins; those that follow are not the allocator's
+    assert document["passes"]["training"]["peak"]["by_category"]["gradients"] == 1000 * 1000 * 4
+    require_exact(document, "training")
 
 
 def test_generation_names_its_cache(tmp_path) -> None:

@@ -43,8 +43,11 @@ def prepare_outputs(folder: Path | None, json_path: str | None, *sources: Path |
 
 def files_of(target: str) -> tuple[Path, ...]:
     """Where the files may be that a target names: a factory's module, or a configuration."""
-    module, name = target.rpartition(":")[0], target.partition(":")[2]
-    return Path(module), Path(f"{module.replace('.', '/')}.py"), Path(name), Path(name, "config.json")
+    library, _, name = target.partition(":")
+    if library == "hf":
+        return Path(name), Path(name, "config.json")
+    module = "" if library in ("timm", "torchvision") else target.rpartition(":")[0]
+    return (Path(module), Path(f"{module.replace('.', '/')}.py")) if module else ()
 
 
 def print_line(text: str) -> None:

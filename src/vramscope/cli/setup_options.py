@@ -76,7 +76,8 @@ def check_training_options(given: dict[str, Any], pass_name: str | None) -> None
         return
     for key, usual in _OF_TRAINING.items():
         if given[key] != usual:
-            raise UsageError(f"--{key} does nothing in inference: leave it out")
+            flag = f"--no-{key}" if given[key] is False else f"--{key}"
+            raise UsageError(f"{flag} does nothing in inference: leave it out")
 
 
 def setup_of(given: dict[str, Any]) -> "Setup":

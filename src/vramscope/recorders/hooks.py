@@ -58,7 +58,8 @@ _Opened = tuple[AbstractContextManager[Any], ForwardObserver | None, bool | None
 
 def _outermost_callable(model: nn.Module) -> Iterator[nn.Module]:
     """The model, or, where it only holds others as a ModuleList does, the outermost of them that can be called."""
-    if getattr_static(type(model), "forward", None) is not nn.Module.forward:  # TorchScript's cannot be asked otherwise
+    of_class = getattr_static(type(model), "forward", None)  # TorchScript's cannot be asked otherwise
+    if of_class is not nn.Module.forward or "forward" in vars(model):
         yield model
     else:
         for child in model.children():

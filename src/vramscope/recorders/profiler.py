@@ -195,7 +195,7 @@ class ProfilerRecorder:
             events=tables.events,
             marks=tables.marks,
             counters=counters,
-            seeds=self._seeded.rows(tables.seed_ends, tables.events),
+            seeds=self._seeded.rows(tables.seed_ends, tables.events, tables.marks),
             strings=strings.strings(),
             devices=tuple(self._device_row(device, tables, end_totals) for device in self._devices),
             environment=describe_environment(),

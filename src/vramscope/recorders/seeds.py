@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from vramscope.recorders.labels import Label
-from vramscope.recording.recording import UNKNOWN, Events, Seeds
+from vramscope.recording.recording import UNKNOWN, Events, Marks, Seeds
 
 Place = tuple[str, int]
 """A device's name and an address, which mean the same in every recording of a process."""
@@ -85,19 +86,26 @@ class SeedWatch:
             del self._alive[number]
         return gone
 
-    def rows(self, ends: Mapping[int, int], events: Events) -> Seeds:
-        """The seeds of the recording, given when each was found gone (ns), and its events."""
-        born = self._begun_in(events) if self._doubtful else set()
+    def rows(self, ends: Mapping[int, int], events: Events, marks: Marks) -> Seeds:
+        """The seeds of the recording, given when each was found gone (ns), its events and its marks."""
+        born = self._begun_in(events, marks) if self._doubtful else set()
         return Seeds.from_rows(
             [(*row, ends.get(number, UNKNOWN)) for number, row in enumerate(self._rows) if number not in born]
         )
 
-    def _begun_in(self, events: Events) -> set[int]:
-        """Those in doubt of which the first that the recording tells is that they were allocated."""
-        device, address = events.device[::-1].tolist(), events.address[::-1].tolist()
-        first_sizes = dict(zip(zip(device, address, strict=True), events.size[::-1].tolist(), strict=True))
-        return {number for number in self._doubtful if first_sizes.get(self._place_of(number), -1) > 0}
+    def _begun_in(self, events: Events, marks: Marks) -> set[int]:
+        """Those in doubt that the recording saw allocated before it saw what they are."""
+        allocated, seen = _first_times(events.take(events.size > 0)), _first_times(marks)
+        never = np.iinfo(np.int64).max
+        places = {number: self._place_of(number) for number in self._doubtful}
+        return {n for n, place in places.items() if allocated.get(place, never) < seen.get(place, never)}
 
     def _place_of(self, number: int) -> tuple[int, int]:
         address, _, _, device = self._rows[number]
         return device, address
+
+
+def _first_times(rows: Events | Marks) -> dict[tuple[int, int], int]:
+    """When each place, a device's number and an address, appears first (ns)."""
+    columns = (rows.device[::-1].tolist(), rows.address[::-1].tolist(), rows.time_ns[::-1].tolist())
+    return {(device, address): time_ns for device, address, time_ns in zip(*columns, strict=True)}

@@ -177,7 +177,7 @@ class ScriptSession:
         name = MODULE + (self._scene.roots.path_of(model) or "")
 
         def entered(module: nn.Module, args: Any, kwargs: Any) -> None:
-            self._steps.call_begins(args, kwargs)
+            self._called(args, kwargs)
             began = recorder.forward_begins(True)
             opened.append((open_scope(name), began))
 
@@ -227,9 +227,13 @@ class ScriptSession:
     def _model_entered(self, module: nn.Module, args: Any) -> None:
         self._find(module)
         if module in self._scene.roots:
-            self._steps.call_begins(*args)
+            self._called(*args)
         elif isinstance(module, _Loss):
             self._steps.target_comes(_target(*args))
+
+    @_harmless
+    def _called(self, args: Any, kwargs: Any) -> None:
+        self._steps.call_begins(args, kwargs)
 
     @_harmless
     def _model_left(self, module: nn.Module, output: Any) -> None:

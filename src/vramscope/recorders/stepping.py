@@ -5,7 +5,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from enum import StrEnum
 from typing import Any, Protocol
@@ -19,7 +19,7 @@ from vramscope.recorders.autograd_threads import in_backward
 from vramscope.recorders.buckets import bucket_sizes, with_buckets
 from vramscope.recorders.gradients import GradientLives
 from vramscope.recorders.hooks import BackwardHook, BackwardPass, CallObserver
-from vramscope.recorders.labels import Label, kv_cache, label_tensor, nested_tensors
+from vramscope.recorders.labels import Label, kv_cache, label_kv_cache, label_tensor, nested_tensors
 from vramscope.recorders.live import LiveBytes
 from vramscope.recorders.rehearsal import Rehearsal
 from vramscope.recorders.scene import Scene
@@ -314,11 +314,15 @@ class Stepping:
     def call_begins(self, args: Any, kwargs: Any) -> None:
         """A model is called: with inputs, and perhaps with keys and values, which the script may have made anew."""
         self.inputs_come((args, kwargs))
-        cached = list(kv_cache(kwargs))
-        for name, tensor in cached:
-            self._cached[tensor] = name
+        self._take_note_of_cache(kwargs)
         if self.recorder is not None:
-            self.recorder.mark(label for name, t in cached for label in label_tensor(MarkKind.KV_CACHE, name, t))
+            self.recorder.mark(label_kv_cache(kwargs))
+
+    def _take_note_of_cache(self, holder: Any) -> None:
+        """For the next profiler; the recorder looks for itself, and says where it cannot."""
+        with suppress(Exception):  # objects of the program may raise anything
+            for name, tensor in kv_cache(holder):
+                self._cached[tensor] = name
 
     def inputs_come(self, nest: Any) -> None:
         """A model is called with these, or a loader gives them: inputs, except what a model of this step gave out."""
@@ -343,8 +347,7 @@ class Stepping:
 
     def model_gave(self, output: Any) -> None:
         """A model has returned: what it gives out is no input when the script hands it on to the next one."""
-        for name, tensor in kv_cache(output):
-            self._cached[tensor] = name
+        self._take_note_of_cache(output)
         if self.recorder is not None:
             for _, tensor in nested_tensors(output):
                 for label in label_tensor(MarkKind.INPUT, "", tensor):

@@ -68,6 +68,8 @@ class _Merger:
         self._seeds: list[Seeds] = []
         self._places: set[tuple[int, int]] = set()
         """Device and address of everything that seeds and events have told of."""
+        self._named: set[tuple[int, int, int]] = set()
+        """Kind, name and owner of what models were seen to hold."""
 
     def add(self, part: Part) -> None:
         """Take in the next part."""
@@ -118,22 +120,25 @@ class _Merger:
         scopes, events, marks, counters = part.scopes, part.events, part.marks, part.counters
         older = replace(part.seeds, device=devices[part.seeds.device])
         wanted = is_new[part.seeds.device]
+        marks = replace(marks, name=names[marks.name], owner=names[marks.owner], device=devices[marks.device])
         if continues:
-            wanted |= self._are_held_and_new(older, replace(marks, device=devices[marks.device]))
+            wanted |= self._are_held_and_new(older, marks)
         self._scopes.append(replace(scopes, parent=self._scope(scopes.parent), name=names[scopes.name]))
         self._events.append(replace(events, device=devices[events.device], scope=self._scope(events.scope)))
-        self._marks.append(
-            replace(marks, name=names[marks.name], owner=names[marks.owner], device=devices[marks.device])
-        )
+        self._marks.append(marks)
         self._counters.append(replace(counters, name=names[counters.name], device=devices[counters.device]))
         self._note_ended_seeds(older)
         self._seeds.append(older.take(wanted))
         self._places.update(_places(self._seeds[-1]), _places(self._events[-1]))
+        self._named.update(named for named, _ in _held(marks))
         self._scope_count += len(scopes)
 
     def _are_held_and_new(self, seeds: Seeds, marks: Marks) -> npt.NDArray[np.bool_]:
-        """Seeds that belong to a model and of which no part has told yet."""
-        new = set(_places(marks.take(np.isin(marks.kind, _HELD)))) - self._places
+        """Seeds that belong to a model and of which no part has told yet, nor of anything held under their names.
+
+        What is held under a known name, but elsewhere, has come since, from elsewhere than the allocator.
+        """
+        new = {place for named, place in _held(marks) if named not in self._named} - self._places
         return np.asarray([place in new for place in _places(seeds)], dtype=np.bool_)
 
     def _note_ended_seeds(self, later: Seeds) -> None:
@@ -153,6 +158,13 @@ class _Merger:
 def _places(rows: Seeds | Events | Marks) -> Iterator[tuple[int, int]]:
     """Device and address of each row."""
     return zip(rows.device.tolist(), rows.address.tolist(), strict=True)
+
+
+def _held(marks: Marks) -> Iterator[tuple[tuple[int, int, int], tuple[int, int]]]:
+    """Kind, name and owner of what models and optimizers hold, and where it is."""
+    held = marks.take(np.isin(marks.kind, _HELD))
+    named = zip(held.kind.tolist(), held.name.tolist(), held.owner.tolist(), strict=True)
+    return zip(named, _places(held), strict=True)
 
 
 def _numbers(names: Iterable[str], table: dict[str, int]) -> Integers:
