@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from snapshot_builder import GENUINE, MIB, Program, frame, load, training_step
+from snapshot_builder import MIB, Program, frame, load, recorded, training_step
 
 from vramscope.allocator.moment import CUBLAS_WORKSPACE
 from vramscope.allocator.snapshot.importer import import_snapshot
@@ -108,9 +108,8 @@ def test_doubts_leave_the_recording_incomplete(tmp_path: Path) -> None:
     assert recording.notes
 
 
-@pytest.mark.skipif(not GENUINE.is_dir(), reason=f"the recorded snapshots are not in {GENUINE}")
 @pytest.mark.parametrize("name", ["medium_256_training", "graph_breaks", "forward_128_segments"])
 def test_the_events_of_a_recording_sum_to_the_allocators_totals(name: str) -> None:
-    recording = import_snapshot(read_snapshot(GENUINE / f"{name}.pickle"))
+    recording = import_snapshot(read_snapshot(recorded(name)))
     assert running_totals(recording, 0) == recording.events.total.tolist()
     assert recording.complete

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from snapshot_builder import GENUINE, KIB, MIB, Falling, Program, load, training_step
+from snapshot_builder import KIB, MIB, Falling, Program, load, recorded, training_step
 
 from vramscope.allocator.demand import demand_of
 from vramscope.allocator.invariants import check
@@ -21,34 +21,31 @@ RECORDED = {
     "forward_42gib": (4138, 44_634_833_408, 47_234_154_496),
     "forward_128_segments": (2058, 19_498_420_224, 19_667_091_456),
 }
-needs_recordings = pytest.mark.skipif(not GENUINE.is_dir(), reason=f"the recorded snapshots are not in {GENUINE}")
 
 
-@needs_recordings
 def test_all_22788_allocations_of_the_recordings_land_at_the_recorded_address() -> None:
-    replays = [replay(read_snapshot(path), 0) for path in sorted(GENUINE.glob("*.pickle"))]
+    replays = [replay(read_snapshot(recorded(name)), 0) for name in RECORDED]
     assert sum(replayed.allocations for replayed in replays) == 22_788
     assert sum(replayed.matched for replayed in replays) == 22_788
 
 
-@needs_recordings
 @pytest.mark.parametrize("name", RECORDED)
 class TestRecordings:
     def test_every_allocation_lands_at_the_recorded_address(self, name: str) -> None:
         allocations, peak_allocated, peak_reserved = RECORDED[name]
-        replayed = replay(read_snapshot(GENUINE / f"{name}.pickle"), 0)
+        replayed = replay(read_snapshot(recorded(name)), 0)
         assert (replayed.matched, replayed.allocations) == (allocations, allocations)
         assert (replayed.peak_allocated, replayed.peak_reserved) == (peak_allocated, peak_reserved)
         assert replayed.exact
 
     def test_made_up_segment_addresses_give_the_same_peaks(self, name: str) -> None:
         _, peak_allocated, peak_reserved = RECORDED[name]
-        snapshot = read_snapshot(GENUINE / f"{name}.pickle")
+        snapshot = read_snapshot(recorded(name))
         outcome = run_from_recorded_layout(demand_of(snapshot, replay(snapshot, 0)))
         assert (outcome.peak_allocated, outcome.peak_reserved) == (peak_allocated, peak_reserved)
 
     def test_the_state_keeps_its_invariants_from_start_to_end(self, name: str) -> None:
-        snapshot = read_snapshot(GENUINE / f"{name}.pickle")
+        snapshot = read_snapshot(recorded(name))
         replayed = replay(snapshot, 0)
         for entry in (-1, len(snapshot.traces[0]) // 2, len(snapshot.traces[0]) - 1):
             check(pass_until(snapshot, replayed, entry).simulator)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from snapshot_builder import GENUINE, MIB, Program, frame, load, training_step, write
+from snapshot_builder import GENUINE, MIB, Program, frame, load, recorded, training_step, write
 
 from vramscope.allocator.replay import replay
 from vramscope.allocator.settings import AllocatorSettings
@@ -225,7 +225,7 @@ def test_overlapping_segments_are_refused(tmp_path: Path) -> None:
 @pytest.mark.skipif(not GENUINE.is_dir(), reason=f"the recorded snapshots are not in {GENUINE}")
 def test_the_recordings_are_read_without_a_mark() -> None:
     for path in sorted(GENUINE.glob("*.pickle")):
-        assert read_snapshot(path).marks == ()
+        assert read_snapshot(recorded(path.stem)).marks == ()
 
 
 def test_another_pickle_is_no_snapshot(tmp_path: Path) -> None:

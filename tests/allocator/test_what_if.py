@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from snapshot_builder import EMPTY_CACHE, GENUINE, LINE, MIB, Program, demanded, load, run_with, training_step
+from snapshot_builder import EMPTY_CACHE, LINE, MIB, Program, demanded, load, recorded, run_with, training_step
 from test_properties import SETTINGS, STEPS, perform, relaxed
 
 from vramscope.allocator.demand import Demand, demand_of
@@ -219,9 +219,8 @@ def test_bad_settings_are_told_before_any_work(tmp_path: Path) -> None:
         build_report(load(training_step().snapshot(), tmp_path), asked=("warp:9",))
 
 
-@pytest.mark.skipif(not GENUINE.is_dir(), reason=f"the recorded snapshots are not in {GENUINE}")
 def test_a_recording_fits_in_its_own_peak_and_expandable_segments_need_less() -> None:
-    snapshot = read_snapshot(GENUINE / "graph_breaks.pickle")
+    snapshot = read_snapshot(recorded("graph_breaks"))
     demand = demand_of(snapshot, replay(snapshot, 0))
     assert run_as_recorded(demand, demand.replayed.peak_reserved).fits
     assert not run_as_recorded(demand, demand.replayed.peak_allocated - 512).fits

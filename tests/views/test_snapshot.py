@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.allocator.snapshot_builder import recorded
 
 from helpers import Script
 from views import samples
@@ -16,8 +17,6 @@ from vramscope.errors import UnsupportedError
 from vramscope.ledger.ledger import Ledger
 from vramscope.recording.recording import PhaseName
 from vramscope.views.snapshot import snapshot_document, write_snapshot
-
-SNAPSHOTS = Path(__file__).parents[3] / "shared" / "snapshots"
 
 
 def peak_of(trace: list[dict[str, Any]], start: int = 0) -> int:
@@ -94,11 +93,9 @@ def test_what_has_no_addresses_is_refused() -> None:
         snapshot_document(Ledger(replace(recording, events=events)))
 
 
-@pytest.mark.parametrize("name", ["medium_256_inference.pickle", "graph_breaks.pickle"])
+@pytest.mark.parametrize("name", ["medium_256_inference", "graph_breaks"])
 def test_imported_and_exported_again_it_has_the_same_peaks(name: str, tmp_path: Path) -> None:
-    if not (SNAPSHOTS / name).exists():
-        pytest.skip(f"{name} is not here")
-    first = Ledger(import_snapshot(read_snapshot(SNAPSHOTS / name)))
+    first = Ledger(import_snapshot(read_snapshot(recorded(name))))
     write_snapshot(first, tmp_path / "again.pickle")
     again = Ledger(import_snapshot(read_snapshot(tmp_path / "again.pickle")))
     assert again.peak().bytes == first.peak().bytes
