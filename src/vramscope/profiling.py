@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from vramscope.errors import UsageError
 from vramscope.ledger.autopsy import autopsy
-from vramscope.ledger.comparison import compare_recordings
+from vramscope.ledger.comparison import compare_ledgers
 from vramscope.ledger.ledger import Ledger
 from vramscope.ledger.summary import PassSummary, summarize_ledger
 from vramscope.recorders.devices import recorded_device
@@ -158,7 +158,7 @@ class Profile:
         from vramscope.views.console import result_console  # rich takes long to load, and recording needs none
         from vramscope.views.terminal import print_comparison
 
-        comparison = compare_recordings({pass_name(self.recording): self.recording})
+        comparison = compare_ledgers({pass_name(self.recording): self.ledger})
         print_comparison(comparison, result_console(file=file), top=top, verbose=verbose)
 
     def save(self, path: str | Path) -> None:

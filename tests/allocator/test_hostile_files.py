@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from snapshot_builder import EMPTY_CACHE, GENUINE, LINE, Program, training_step
+from snapshot_builder import EMPTY_CACHE, LINE, Program, recorded, training_step
 
 from vramscope.allocator.report import build_report
 from vramscope.allocator.snapshot.reader import read_snapshot
@@ -245,7 +245,6 @@ def test_five_hundred_flipped_bytes_never_give_a_wrong_total_without_a_mark(tmp_
     assert marked > 0
 
 
-@pytest.mark.skipif(not GENUINE.is_dir(), reason=f"the recorded snapshots are not in {GENUINE}")
 def test_flipped_bytes_of_a_recording_never_give_a_wrong_total_without_a_mark(tmp_path: Path) -> None:
-    content = (GENUINE / "forward_128_segments.pickle").read_bytes()
+    content = recorded("forward_128_segments").read_bytes()
     survives_flips(content, tmp_path / "flipped.pickle", 100, seed=2)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from snapshot_builder import GENUINE, MIB, Program, training_step, write
+from snapshot_builder import MIB, Program, recorded, training_step, write
 
 RUN = """
 import sys
@@ -135,9 +135,8 @@ def test_neither_torch_nor_matplotlib_is_imported_for_the_terminal(small: Path) 
     assert snapshot_command(small, code=code).stdout.splitlines()[-1] == "[]"
 
 
-@pytest.mark.skipif(not GENUINE.is_dir(), reason=f"the recorded snapshots are not in {GENUINE}")
 def test_a_recording_from_end_to_end(tmp_path: Path) -> None:
-    done = snapshot_command(GENUINE / "medium_256_training.pickle", "--json", "-", "--fits", "24GiB")
+    done = snapshot_command(recorded("medium_256_training"), "--json", "-", "--fits", "24GiB")
     report = json.loads(done.stdout)
     assert done.returncode == 0
     assert report["fits"] is True

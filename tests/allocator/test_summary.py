@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from snapshot_builder import GENUINE, KIB, MIB, Program, frame, load, training_step
+from snapshot_builder import KIB, MIB, Program, frame, load, recorded, training_step
 
 from vramscope.allocator.moment import CUBLAS_WORKSPACE, PartKind
 from vramscope.allocator.snapshot.reader import read_snapshot
@@ -133,7 +133,6 @@ def test_the_peak_can_lie_before_the_first_entry(tmp_path: Path) -> None:
     assert device.peak.layout.allocated == 300 * KIB
 
 
-@pytest.mark.skipif(not GENUINE.is_dir(), reason=f"the recorded snapshots are not in {GENUINE}")
 @pytest.mark.parametrize(
     ("name", "workspaces"),
     [
@@ -143,6 +142,6 @@ def test_the_peak_can_lie_before_the_first_entry(tmp_path: Path) -> None:
     ],
 )
 def test_the_cublas_workspaces_of_the_recordings(name: str, workspaces: list[int]) -> None:
-    (device,) = summarise(read_snapshot(GENUINE / f"{name}.pickle")).devices
+    (device,) = summarise(read_snapshot(recorded(name))).devices
     assert [space.bytes for space in device.peak.workspaces] == workspaces
     assert sum(part.bytes for part in device.peak.parts) == device.replay.peak_allocated

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import vramscope
 from vramscope.cli.main import run
 from vramscope.cli.output import files_of, prepare_outputs
 
@@ -109,8 +110,6 @@ def test_the_exit_code_is_the_same_where_nobody_hears_the_words(line: list[str],
 
 
 def _record(name: str) -> None:
-    import vramscope
-
     with vramscope.profile() as profile:
         pass
     profile.save(name)

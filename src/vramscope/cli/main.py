@@ -2,7 +2,6 @@
 
 import difflib
 import importlib
-import os
 import signal
 import sys
 import tempfile
@@ -12,7 +11,7 @@ from collections.abc import Sequence
 import click
 
 from vramscope import __version__
-from vramscope.cli.output import cannot_print, tell
+from vramscope.cli.output import cannot_print, drop, tell
 from vramscope.errors import OutputError, VramscopeError
 from vramscope.names import visible
 from vramscope.views.atomic import NO_ROOM
@@ -87,16 +86,11 @@ def _flushed(code: int) -> int:
     try:
         sys.stdout.flush()
     except BrokenPipeError:  # the reader has seen enough: `vramscope … | head`
-        _drop_standard_output()
+        drop(sys.stdout)
     except OSError as error:
-        _drop_standard_output()
+        drop(sys.stdout)
         return _fail(cannot_print(error), OutputError.exit_code)
     return code
-
-
-def _drop_standard_output() -> None:
-    """Send what is still to be written nowhere, or Python complains of it when the process ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from typing import TextIO
 
 import click
 
@@ -60,7 +61,12 @@ def tell(text: str, *, nl: bool = True) -> None:
     try:
         click.echo(text, err=True, nl=nl)
     except OSError:  # a full disk, or a reader who has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # what is still to be written goes nowhere
+        drop(sys.stderr)
+
+
+def drop(stream: TextIO) -> None:
+    """Send what is still to be written nowhere, or Python complains of it when the process ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def cannot_print(error: OSError) -> str:

@@ -37,8 +37,12 @@ class Comparison:
 
 def compare_recordings(recordings: Mapping[str, Recording]) -> Comparison:
     """The comparison of recordings of one workload, by pass name."""
-    ledgers = {name: Ledger(recording) for name, recording in recordings.items()}
-    last = list(recordings.values())[-1]  # training's, whose workload names the optimizer
+    return compare_ledgers({name: Ledger(recording) for name, recording in recordings.items()})
+
+
+def compare_ledgers(ledgers: Mapping[str, Ledger]) -> Comparison:
+    """The comparison of ledgers of one workload, by pass name."""
+    last = list(ledgers.values())[-1].recording  # training's, whose workload names the optimizer
     return Comparison(
         workload={key: value for key, value in last.workload.items() if key not in OF_ONE_PASS},
         environment=last.environment,

@@ -158,7 +158,7 @@ def label_gradients(parameters: Iterable[tuple[str, Tensor]]) -> Iterator[Label]
 
 
 def label_kv_cache(output: Any) -> Iterator[Label]:
-    """Labels for the keys and values that a model's output hands on to the next token, in Hugging Face's form."""
+    """Labels for the keys and values that a model's output, or a call of it, hands on to the next token."""
     for name, tensor in kv_cache(output):
         yield from label_tensor(MarkKind.KV_CACHE, name, tensor)
 

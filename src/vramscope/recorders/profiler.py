@@ -44,7 +44,6 @@ from vramscope.recorders.labels import (
 )
 from vramscope.recorders.lines import LineTracer
 from vramscope.recorders.phases import Phases
-from vramscope.recorders.quiet import QuietAllocator
 from vramscope.recorders.saved_targets import saved_targets
 from vramscope.recorders.seeds import SeedWatch
 from vramscope.recorders.stamps import MARKS, MODULE, Scope, StampKind, label, open_scope, stamp
@@ -88,7 +87,6 @@ class ProfilerRecorder:
         self._devices = recorded_devices(self.device)
         self._start_totals: dict[torch.device, int] = {}
         self._window = ProfilerWindow()
-        self._quiet = QuietAllocator()
         self._gpu = GpuRecorder(self._devices, history, own_process) if len(self._devices) > 1 else None
         self._failure: OutOfMemory | None = None
         self._tracer = LineTracer() if lines else None
@@ -111,12 +109,7 @@ class ProfilerRecorder:
         self.look_at_devices()
         self._seeded.watch(seeds)
         self._thread = get_ident()
-        self._quiet.begin()
-        try:
-            self._window.start()
-        except BaseException:
-            self._quiet.end()
-            raise
+        self._window.start()
         self._running = True
         atexit.register(self.abandon)  # torch crashes in a process that ends while its profiler runs
         try:
@@ -167,7 +160,6 @@ class ProfilerRecorder:
             if around is not None and self._is_own_thread():
                 around.__exit__(None, None, None)
             self._window.stop()
-            self._quiet.end()
 
     def finish(self, workload: Mapping[str, Any] | None = None, notes: Sequence[str] = ()) -> Recording:
         """Stop, and give the Recording.

@@ -227,7 +227,7 @@ class ScriptSession:
     def _model_entered(self, module: nn.Module, args: Any) -> None:
         self._find(module)
         if module in self._scene.roots:
-            self._called(*args)
+            self._steps.call_begins(*args)
         elif isinstance(module, _Loss):
             self._steps.target_comes(_target(*args))
 

@@ -16,6 +16,7 @@ from torch.profiler import ProfilerAction
 from torch.profiler.profiler import _KinetoProfile
 
 from vramscope.errors import UnsupportedError
+from vramscope.recorders.quiet import QuietAllocator
 
 STAMP_PREFIX = "vramscope:"
 """Names that begin so are our own scopes and stamps in the profiler's tree."""
@@ -42,6 +43,7 @@ class ProfilerWindow:
         self._looks = looks
         # GPU allocators report to any profiler that asks for memory: tracing kernels too would cost time and memory
         self._profile = profiler.profile(use_device=None, profile_memory=True, use_kineto=True)
+        self._quiet = QuietAllocator()
 
     def start(self) -> None:
         """Begin recording on this thread.
@@ -56,8 +58,10 @@ class ProfilerWindow:
         try:
             if _one_runs() or (self._looks and _one_warms_up()):
                 raise UnsupportedError(_NOT_ALONE)
+            self._quiet.begin()
             self._enter()
         except BaseException:
+            self._quiet.end()
             self._held.release()
             raise
 
@@ -97,6 +101,7 @@ class ProfilerWindow:
                 raise
             profiler._set_is_profiler_enabled(False)
         finally:
+            self._quiet.end()
             self._held.release()
 
     def take_roots(self) -> list[Any]:

@@ -1,7 +1,7 @@
 """The parts of a recording, one after another, as one Recording."""
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,6 +27,11 @@ from vramscope.recording.recording import (
 _HELD = (MarkKind.PARAMETER, MarkKind.BUFFER, MarkKind.GRADIENT, MarkKind.OPTIMIZER_STATE)
 """What models and optimizers hold: older than a window that has not seen it allocated, while a batch may have come in
 other ways than from the allocator."""
+
+_Place = tuple[int, int]
+"""Device and address."""
+_Named = tuple[int, int, int]
+"""Kind, name and owner."""
 
 
 def merge(parts: Iterable[Part]) -> Recording:
@@ -66,10 +71,10 @@ class _Merger:
         self._marks: list[Marks] = []
         self._counters: list[Counters] = []
         self._seeds: list[Seeds] = []
-        self._places: set[tuple[int, int]] = set()
-        """Device and address of everything that seeds and events have told of."""
-        self._named: set[tuple[int, int, int]] = set()
-        """Kind, name and owner of what models were seen to hold."""
+        self._places: set[_Place] = set()
+        """Everything that seeds and events have told of."""
+        self._named: set[_Named] = set()
+        """What models were seen to hold."""
 
     def add(self, part: Part) -> None:
         """Take in the next part."""
@@ -121,8 +126,9 @@ class _Merger:
         older = replace(part.seeds, device=devices[part.seeds.device])
         wanted = is_new[part.seeds.device]
         marks = replace(marks, name=names[marks.name], owner=names[marks.owner], device=devices[marks.device])
+        held = list(_held(marks))
         if continues:
-            wanted |= self._are_held_and_new(older, marks)
+            wanted |= self._are_held_and_new(older, held)
         self._scopes.append(replace(scopes, parent=self._scope(scopes.parent), name=names[scopes.name]))
         self._events.append(replace(events, device=devices[events.device], scope=self._scope(events.scope)))
         self._marks.append(marks)
@@ -130,15 +136,15 @@ class _Merger:
         self._note_ended_seeds(older)
         self._seeds.append(older.take(wanted))
         self._places.update(_places(self._seeds[-1]), _places(self._events[-1]))
-        self._named.update(named for named, _ in _held(marks))
+        self._named.update(named for named, _ in held)
         self._scope_count += len(scopes)
 
-    def _are_held_and_new(self, seeds: Seeds, marks: Marks) -> npt.NDArray[np.bool_]:
+    def _are_held_and_new(self, seeds: Seeds, held: Sequence[tuple[_Named, _Place]]) -> npt.NDArray[np.bool_]:
         """Seeds that belong to a model and of which no part has told yet, nor of anything held under their names.
 
         What is held under a known name, but elsewhere, has come since, from elsewhere than the allocator.
         """
-        new = {place for named, place in _held(marks) if named not in self._named} - self._places
+        new = {place for named, place in held if named not in self._named} - self._places
         return np.asarray([place in new for place in _places(seeds)], dtype=np.bool_)
 
     def _note_ended_seeds(self, later: Seeds) -> None:
@@ -155,13 +161,13 @@ class _Merger:
         return np.where(column == NO_SCOPE, NO_SCOPE, column + self._scope_count)
 
 
-def _places(rows: Seeds | Events | Marks) -> Iterator[tuple[int, int]]:
+def _places(rows: Seeds | Events | Marks) -> Iterator[_Place]:
     """Device and address of each row."""
     return zip(rows.device.tolist(), rows.address.tolist(), strict=True)
 
 
-def _held(marks: Marks) -> Iterator[tuple[tuple[int, int, int], tuple[int, int]]]:
-    """Kind, name and owner of what models and optimizers hold, and where it is."""
+def _held(marks: Marks) -> Iterator[tuple[_Named, _Place]]:
+    """What models and optimizers hold, and where it is."""
     held = marks.take(np.isin(marks.kind, _HELD))
     named = zip(held.kind.tolist(), held.name.tolist(), held.owner.tolist(), strict=True)
     return zip(named, _places(held), strict=True)
