@@ -17,12 +17,13 @@ import pytest
 
 SOURCE = Path(importlib.util.find_spec("vramscope").origin).parent
 
-BASICS = {"errors", "units", "names"}
+BASICS = {"errors", "units", "names", "collector"}
 MIDDLE = {"recording", "ledger", "allocator", "recorders", "views", "predict", "workloads", "experiments", "findings"}
 MAY_IMPORT = {
     "errors": set(),
     "units": {"errors"},
     "names": set(),
+    "collector": set(),
     "recording": BASICS,
     "ledger": BASICS | {"recording"},
     "allocator": BASICS | {"recording"},
@@ -47,7 +48,7 @@ MAY_IMPORT = {
 }
 # What every house may take from the package itself.
 FACTS_OF_THE_PACKAGE = {"__version__"}
-WITHOUT_TORCH = ("errors", "units", "names", "recording", "ledger", "allocator", "findings", "views")
+WITHOUT_TORCH = ("errors", "units", "names", "collector", "recording", "ledger", "allocator", "findings", "views")
 TORCH_FAMILY = {"torch", "torchvision", "torchaudio", "timm", "transformers", "lightning", "peft", "bitsandbytes"}
 MACHINE_PATH = re.compile(r"(?<![\w.~-])/(?:home|root|work|tmp|Users|mnt|opt)/|\b[A-Z]:\\")
 

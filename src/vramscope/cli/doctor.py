@@ -4,6 +4,7 @@ import click
 
 from vramscope.cli.options import common_options
 from vramscope.cli.output import prepare_outputs, write_text
+from vramscope.collector import loading
 
 
 @click.command("doctor")
@@ -12,9 +13,10 @@ def doctor_command(json_path: str | None, quiet: bool, verbose: bool, debug: boo
     """Show torch, GPUs, driver and allocator, and what each recorder can give on this machine."""
     prepare_outputs(None, json_path)
     from vramscope.ledger.capabilities import capabilities
-    from vramscope.recorders.machine import machine_facts  # torch loads in there, so that --help need not
+    from vramscope.recorders.machine import machine_facts
 
-    machine = machine_facts()
+    with loading():  # torch loads in there, so that --help need not
+        machine = machine_facts()
     found = capabilities(machine)
     if json_path is not None:
         from vramscope.views.doctor import doctor_document

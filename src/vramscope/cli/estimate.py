@@ -15,6 +15,7 @@ from vramscope.cli.options import Place, common_options, predicted_options, work
 from vramscope.cli.output import files_of, make_folder, prepare_outputs, print_line, write_text
 from vramscope.cli.progress import progress_bar
 from vramscope.cli.setup_options import check_setup, check_training_options, pass_of_setup, setup_of, setup_options
+from vramscope.collector import loading
 from vramscope.errors import UsageError
 from vramscope.ledger.comparison import Comparison, compare_recordings
 from vramscope.recording.file import write_recording
@@ -164,9 +165,12 @@ def _predict(
     settings = parse_settings(allocator)
     total = len(passes) * (given["steps"] + ANNOUNCEMENTS_BESIDES_STEPS)
     with progress_bar(total, quiet) as bar, redirect_stdout(sys.stderr):
-        # torch loads here, so that --gpu list and a mistyped option answer at once
-        from vramscope.predict.estimate import gpu_use, predict_on_cpu, predict_passes
-        from vramscope.workloads.workload import WorkloadOptions
+        with loading():  # torch, so that --gpu list and a mistyped option answer at once
+            from vramscope.predict.estimate import gpu_use, predict_on_cpu, predict_passes
+            from vramscope.workloads.passes import load_for
+            from vramscope.workloads.workload import WorkloadOptions
+
+            load_for(*passes)
 
         options = WorkloadOptions.from_json({**workload_values(given), "device": "cpu"})
         setup = setup_of(given)

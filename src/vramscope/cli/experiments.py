@@ -10,6 +10,7 @@ import click
 from vramscope.cli.options import SEED, Place
 from vramscope.cli.output import make_folder, prepare_outputs, write_text
 from vramscope.cli.progress import progress_bar
+from vramscope.collector import loading
 from vramscope.findings import Finding
 from vramscope.views.experiments.document import experiments_document
 from vramscope.views.json import to_text
@@ -56,10 +57,11 @@ def _run(
     names: Sequence[str], quick: bool, seed: int, device: str, quiet: bool
 ) -> tuple[list[Finding], dict[str, Any]]:
     """Run the chosen experiments; torch is loaded only here, so that wrong use is refused at once."""
-    from vramscope.experiments.catalogue import choose
-    from vramscope.experiments.frame import Settings
-    from vramscope.recorders.devices import recorded_device
-    from vramscope.recorders.environment import describe_device, describe_environment
+    with loading():
+        from vramscope.experiments.catalogue import choose
+        from vramscope.experiments.frame import Settings
+        from vramscope.recorders.devices import recorded_device
+        from vramscope.recorders.environment import describe_device, describe_environment
 
     chosen, settings = choose(names), Settings(quick, seed, str(recorded_device(device)))
     with progress_bar(sum(experiment.notches(settings) for experiment in chosen), quiet) as bar:

@@ -14,6 +14,7 @@ from vramscope.cli.options import Place, about, common_options, predicted_option
 from vramscope.cli.output import files_of, make_folder, prepare_outputs, print_line, write_text
 from vramscope.cli.progress import progress_bar
 from vramscope.cli.setup_options import check_setup, check_training_options, setup_of, setup_options
+from vramscope.collector import loading
 from vramscope.errors import UsageError
 from vramscope.predict.gpus import Gpu, find_gpu, nearest_gpu
 from vramscope.units import format_size, parse_share, parse_size
@@ -135,9 +136,13 @@ def _search(
     settings = parse_settings(allocator)
     gpu, usable_bytes, headroom, room = memory
     with progress_bar(_USUAL_PREDICTIONS, quiet) as bar, redirect_stdout(sys.stderr):
-        from vramscope.predict.fit import Limit, fit, limits_of_neighbours  # torch loads here, after all checks
-        from vramscope.predict.remedies import Plan
-        from vramscope.workloads.workload import WorkloadOptions
+        with loading():  # torch, after all checks
+            from vramscope.predict.fit import Limit, fit, limits_of_neighbours
+            from vramscope.predict.remedies import Plan
+            from vramscope.workloads.passes import load_for
+            from vramscope.workloads.workload import WorkloadOptions
+
+            load_for(name)
 
         options = WorkloadOptions.from_json({**workload_values(given), "device": "cpu"})
         plan = Plan(target, options, name, settings, setup_of(given))

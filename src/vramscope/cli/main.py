@@ -12,6 +12,7 @@ import click
 
 from vramscope import __version__
 from vramscope.cli.output import cannot_print, drop, tell
+from vramscope.collector import leave
 from vramscope.errors import OutputError, VramscopeError
 from vramscope.names import visible
 from vramscope.views.atomic import NO_ROOM
@@ -71,7 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave the process with its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     signal.signal(signal.SIGTERM, _terminate)
-    sys.exit(_flushed(run(given)))
+    code = _flushed(run(given))
+    leave()
+    sys.exit(code)
 
 
 def _terminate(number: int, frame: object) -> None:

@@ -3,12 +3,13 @@
 Speaks JSON lines on what was its standard output; whatever the workload prints goes to standard error instead.
 """
 
+import gc
 import signal
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # until told to go: the parent ends whoever waits, without a word
+    gc.disable()  # loading torch makes half a million objects and nothing to collect; `main` enables it
 
-import importlib
 import json
 import os
 import sys
@@ -17,13 +18,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
+from vramscope.collector import leave, loading
 from vramscope.errors import MemoryExhaustedError, VramscopeError
 from vramscope.recorders.devices import recorded_device
 from vramscope.recorders.host import HostRecorder
 from vramscope.recorders.profiler import ProfilerRecorder
 from vramscope.recorders.samples import HostKind
 from vramscope.recording.file import write_recording
-from vramscope.workloads.passes import PassName, PassOutOfMemoryError, run_pass
+from vramscope.workloads.passes import PassName, PassOutOfMemoryError, load_for, run_pass
 from vramscope.workloads.requests import GO, Request, Role
 from vramscope.workloads.targets import resolve
 from vramscope.workloads.workload import WorkloadOptions
@@ -37,9 +39,9 @@ def main() -> int:
     sys.path.insert(0, str(Path.cwd()))
     request = Request.from_json(json.loads(sys.argv[1]))
     try:
-        if request.pass_name == PassName.TRAINING:
-            # the first optimizer loads it: 60 MiB of modules that are not the pass's
-            importlib.import_module("torch._dynamo")
+        with loading():
+            load_for(request.pass_name)
+        gc.enable()
         if _is_told_to_go():
             _run(request, lambda text: _reply(replies, progress=text))
             _reply(replies, done=True)
@@ -103,4 +105,6 @@ def _recorder(options: WorkloadOptions, role: Role) -> ProfilerRecorder:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    leave()
+    sys.exit(code)

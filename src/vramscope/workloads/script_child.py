@@ -20,6 +20,7 @@ from pathlib import Path
 from types import CodeType, ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
+from vramscope.collector import paused
 from vramscope.workloads.scripts import NOT_STARTED, ScriptRequest, write_status
 
 if TYPE_CHECKING:
@@ -118,8 +119,9 @@ class Child:
     def _begin(self) -> None:
         """Torch is there: watch it. Nothing that goes wrong here is the script's business."""
         try:
-            from vramscope.recorders.session import ScriptSession
-            from vramscope.recorders.windows import WindowPlan
+            with paused():
+                from vramscope.recorders.session import ScriptSession
+                from vramscope.recorders.windows import WindowPlan
 
             plan = WindowPlan(self._request.first, self._request.last, self._request.rearm)
             self._session = ScriptSession(Path(self._request.output), plan)

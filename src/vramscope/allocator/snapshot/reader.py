@@ -1,16 +1,14 @@
 """Opens a snapshot file: foreign files are named in one line, the rest passes the opcode check and a bare loader."""
 
-import gc
 import mmap
 import pickle
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
 from vramscope.allocator.snapshot.model import Snapshot
 from vramscope.allocator.snapshot.opcodes import MEMORY_LIMIT, check_opcodes
 from vramscope.allocator.snapshot.shape import build_snapshot
+from vramscope.collector import paused
 from vramscope.errors import RecordingError
 
 _ADVICE = "give a file written by torch.cuda.memory._dump_snapshot"
@@ -61,7 +59,7 @@ def read_snapshot(path: Path, memory_limit: int = MEMORY_LIMIT) -> Snapshot:
     """
     name = str(path)
     _check_file(path, name, memory_limit)
-    with _without_garbage_collector():
+    with paused():
         return build_snapshot(_load(path, name), name, path.stat().st_size)
 
 
@@ -95,15 +93,3 @@ def _load(path: Path, name: str) -> object:
     except _LOAD_ERRORS as error:
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise RecordingError(f"{name}: the pickle is damaged ({reason})") from None
-
-
-@contextmanager
-def _without_garbage_collector() -> Iterator[None]:
-    """Loading makes millions of objects and no cycles: collecting in between would only take time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
