@@ -48,7 +48,9 @@ def test_nothing_is_collected_while_a_command_loads_torch():
 
 def test_a_measured_pass_finds_it_at_work(tmp_path):
     (tmp_path / "looks.py").write_text(LOOKS)
-    finished = vramscope("compare", "looks.py:make", "--input", "input=float32[2,4]", "--device", "cpu", "-q", cwd=tmp_path)
+    finished = vramscope(
+        "compare", "looks.py:make", "--input", "input=float32[2,4]", "--device", "cpu", "-q", cwd=tmp_path
+    )
     assert finished.returncode == 0, finished.stderr
     seen = [json.loads(path.read_text()) for path in tmp_path.glob("seen-*.json")]
     assert len(seen) == 8  # events, lines, RSS and Python's heap of both passes

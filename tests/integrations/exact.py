@@ -1,5 +1,6 @@
 """What every recorded training must keep."""
 
+import gc
 from pathlib import Path
 
 from torch import nn
@@ -20,6 +21,11 @@ def require_run(summary: RunSummary | None, path: Path) -> RunSummary:
     return summary
 
 
-def parameter_bytes(model: nn.Module) -> int:
-    """The bytes of a model's parameters."""
-    return sum(parameter.nbytes for parameter in model.parameters())
+def parameter_bytes(*models: nn.Module) -> int:
+    """The bytes of the parameters of models."""
+    return sum({id(p): p.nbytes for model in models for p in model.parameters()}.values())
+
+
+def all_parameter_bytes() -> int:
+    """The bytes of the parameters of all models of the process, those of other tests included."""
+    return parameter_bytes(*(found for found in gc.get_objects() if issubclass(type(found), nn.Module)))

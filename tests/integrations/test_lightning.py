@@ -7,7 +7,7 @@ import pytest
 
 lightning = pytest.importorskip("lightning.pytorch")
 import torch  # noqa: E402 - after what may be missing
-from tests.integrations.exact import parameter_bytes, require_run  # noqa: E402
+from tests.integrations.exact import all_parameter_bytes, parameter_bytes, require_run  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 
@@ -57,7 +57,7 @@ def test_a_training_is_recorded_to_the_byte(tmp_path: Path) -> None:
     assert set(summary.passes) == {"training"}  # the sanity check came before
     assert [step.index for step in summary.steps] == [1, 2, 3]
     peak = summary.passes["training"].peak.by_category
-    assert peak["parameters"] == parameter_bytes(module)
+    assert peak["parameters"] == all_parameter_bytes()
     # Adam keeps two copies of each parameter, and a counter of 4 bytes for each of the 4 tensors
     assert peak["optimizer_state"] == 2 * parameter_bytes(module) + 4 * 4
     # 16 rows of 28 numbers and 16 labels of 8 bytes, and at most the batch before, which the loop still holds

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from tests.processes import unmeasured
-from tests.run.scripts import TRAINING, plainly, require_exact, run
+from tests.run.scripts import TRAINING, require_exact, run
 
 from vramscope.ledger.categories import Category
 from vramscope.ledger.ledger import Ledger
@@ -408,21 +408,6 @@ for step, loss in train(4): pass
 print([(row.key, row.count) for row in profiler.key_averages() if row.key == "aten::addmm"])
 """
 )
-COMPILED = """
-import sys, torch
-from torch import nn
-torch.manual_seed(0)
-model = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 10))
-optimizer = torch.optim.SGD(model.parameters(), 0.1)
-{compiling}
-for step in range(6):
-    optimizer.zero_grad()
-    loss = compiled(torch.randn(8, 64)).pow(2).mean()
-    loss.backward()
-    optimizer.step()
-from torch._dynamo.utils import counters
-print(loss.item(), sorted(counters["stats"].items()), sorted(counters["graph_break"].items()))
-"""
 LEAK = (
     TRAINING
     + """
@@ -543,12 +528,38 @@ beside.join()
 """
 
 
+AVERAGED = """
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+model = nn.Linear(64, 64)
+average = AveragedModel(model)
+optimizer = torch.optim.AdamW(model.parameters())
+for step in range(6):
+    model(torch.randn(8, 64)).square().mean().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    average.update_parameters(model)
+"""
+
+
+def test_a_model_that_is_never_run_takes_memory_too(tmp_path) -> None:
+    document = found(tmp_path, AVERAGED)
+    peak = document["passes"]["training"]["peak"]["by_category"]
+    assert peak["parameters"] == 2 * (64 * 64 + 64) * 4
+    assert peak["buffers"] == 8  # how many models are in the average
+    assert unattributed(document) == 0
+    assert document["workload"]["name"] == "Linear"
+    assert document["workload"]["parameter_count"] == 64 * 64 + 64
+
+
 def test_a_training_on_another_thread_is_left_out_though_its_optimizer_steps_in_hooks(tmp_path) -> None:
     finished = run(tmp_path, BESIDE, "-q")
     assert finished.code == 0, finished.stderr
     assert steps_of(finished.document) == [1, 2, 3]
     peak = finished.document["passes"]["training"]["peak"]["by_category"]
-    assert peak["parameters"] == 2 * (256 * 256 + 256) * 4
+    assert peak["parameters"] == (2 * (256 * 256 + 256) + 64 * 64) * 4  # the other model's are there, and stay
+    assert peak["optimizer_state"] == 0
 
 
 def test_a_window_that_nothing_announced_begins_after_the_next_pass(tmp_path) -> None:
@@ -718,18 +729,6 @@ def test_a_loss_belongs_to_the_students_forward_though_a_teacher_came_between(tm
     assert unattributed(document) == 0
     # of `goal > 0` as bools and as numbers, what autograd keeps for the product is there when backward begins
     assert document["passes"]["training"]["activations"]["retained_bytes"] > 3 * 32 * 64 * 4
-
-
-def test_what_is_compiled_stays_so(tmp_path) -> None:
-    # what goes into a compiled function rather than a model is nobody's input: 8 x 64 numbers of 4 bytes
-    cases = {"compiled = torch.compile(model)": 0, "compiled = torch.compile(lambda x: model(x))": 8 * 64 * 4}
-    for compiling, loose_bytes in cases.items():
-        text = COMPILED.format(compiling=compiling)
-        finished = run(tmp_path, text, "-q")
-        assert finished.stdout == plainly(tmp_path, text).stdout
-        require_exact(finished.document, "training")
-        assert finished.document["passes"]["training"]["peak"]["by_category"]["activations"] > 0
-        assert unattributed(finished.document) == loose_bytes
 
 
 @pytest.fixture

@@ -70,9 +70,9 @@ def categorize(recording: Recording, blocks: Blocks, marks: Integers, lineage: L
     # generator's state.
     forward = in_forward_operator | lineage.has_module[scope] | lineage.made_node[scope] | lineage.compiled[scope]
     codes[forward] = CODE[Category.ACTIVATIONS]
-    codes[lineage.optimizer_step[scope] & (phase == PHASE_CODE[PhaseName.OPTIMIZER])] = CODE[
-        Category.OPTIMIZER_TEMPORARIES
-    ]
+    # a step that is compiled runs its graph outside the scope that torch opens around others
+    stepping = (lineage.optimizer_step | lineage.compiled)[scope] & (phase == PHASE_CODE[PhaseName.OPTIMIZER])
+    codes[stepping] = CODE[Category.OPTIMIZER_TEMPORARIES]
     codes[lineage.in_backward[scope]] = CODE[Category.ACTIVATION_GRADIENTS]
     codes[find_recomputed(blocks, lineage, periods)] = CODE[Category.ACTIVATIONS]
     codes[_added_into_gradients(blocks, lineage)] = CODE[Category.GRADIENTS]

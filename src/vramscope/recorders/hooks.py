@@ -5,10 +5,10 @@ except to who asks for calls from outside any module.
 """
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from inspect import getattr_static
 from itertools import chain, count
 from threading import RLock, get_ident
@@ -18,11 +18,13 @@ from weakref import ref
 
 import torch
 from torch import Tensor, nn
+from torch._guards import TracingContext
 from torch.autograd.graph import GradientEdge
 from torch.compiler import is_compiling, is_dynamo_compiling
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+from torch.utils.hooks import RemovableHandle
 
 _ENGINE = "_engine_run_backward"
 """The name under which torch/autograd/__init__.py calls the engine."""
@@ -66,6 +68,49 @@ def _outermost_callable(model: nn.Module) -> Iterator[nn.Module]:
             yield from _outermost_callable(child)
 
 
+_ASK_FRAME = object()
+"""In place of keyword arguments that torch does not hand to a hook."""
+
+
+class SingleHook:
+    """A hook on one module. A copy of the module, or a file that it is saved to, gets one that does nothing instead.
+
+    Args:
+        function: what is called.
+    """
+
+    def __init__(self, function: Callable[..., None]) -> None:
+        self._function = function
+
+    def __call__(self, *args: Any) -> None:
+        """Call the function."""
+        self._function(*args)
+
+    def __deepcopy__(self, memo: Any) -> Callable[..., None]:
+        return _do_nothing
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial, (sys.audit, "vramscope.hook")  # nothing that who reads the file would have to have
+
+
+def _do_nothing(*args: Any) -> None:
+    pass
+
+
+def hook_module(module: nn.Module, before: Callable[..., None], after: Callable[..., None]) -> list[RemovableHandle]:
+    """Hooks on one module, around all others that it has.
+
+    Args:
+        module: it.
+        before: called with the module, its arguments and its keyword arguments.
+        after: called with the module, its arguments and its output, None after an exception.
+    """
+    return [
+        module.register_forward_pre_hook(SingleHook(before), prepend=True, with_kwargs=True),
+        module.register_forward_hook(SingleHook(after), prepend=True, always_call=True),
+    ]
+
+
 class ModuleHooks:
     """Opens a scope around every forward of the watched modules, on whichever thread it runs.
 
@@ -93,9 +138,10 @@ class ModuleHooks:
         self._names: dict[int, tuple[ref[nn.Module], str, bool]] = {}
         self._roots: dict[str, ref[nn.Module]] = {}
         self._opened: dict[int, list[_Opened]] = {}  # thread -> its open forwards
+        self._traced: Callable[[], Container[int]] | None = None
         self._handles = [
-            register_module_forward_pre_hook(self._before),
-            register_module_forward_hook(self._after, always_call=True),
+            register_module_forward_pre_hook(self.before),
+            register_module_forward_hook(self.after, always_call=True),
         ]
 
     def watch(self, model: nn.Module, root: str | None = None) -> str:
@@ -108,10 +154,29 @@ class ModuleHooks:
         root = self._free_root(type(model).__name__) if root is None else root
         self._roots[root] = ref(model)
         callable_ones = set(_outermost_callable(model))
-        for path, module in model.named_modules(prefix=root):
-            if self._known(module) is None:
-                self._names[id(module)] = (ref(module), self._prefix + path, module in callable_ones)
+        new = [(path, module) for path, module in model.named_modules(prefix=root) if self._known(module) is None]
+        for path, module in new:
+            self._names[id(module)] = (ref(module), self._prefix + path, module in callable_ones)
+        if self._traced is not None:
+            self._hook_singly((module for _, module in new), self._traced())
         return root
+
+    def hook_singly(self, traced: Callable[[], Container[int]]) -> None:
+        """Hook the watched modules each by itself from now on; forwards that are running are no longer followed.
+
+        Args:
+            traced: has the ids of modules that are to have no hook; asked for now and with every further model.
+        """
+        self._unhook()
+        self._opened.clear()
+        self._traced = traced
+        known = [module for weak, _, _ in self._names.values() if (module := weak()) is not None]
+        self._hook_singly(known, traced())
+
+    def _hook_singly(self, modules: Iterable[nn.Module], traced: Container[int]) -> None:
+        for module in modules:
+            if id(module) not in traced:
+                self._handles += hook_module(module, self.before, self.after)
 
     def _free_root(self, name: str) -> str:
         candidates = chain(("", name), (f"{name}_{number}" for number in count(2)))
@@ -119,12 +184,17 @@ class ModuleHooks:
 
     def remove(self) -> None:
         """Take the hooks away and forget the modules."""
-        for handle in self._handles:
-            handle.remove()
+        self._unhook()
         self._names.clear()
         self._opened.clear()
 
-    def _before(self, module: nn.Module, args: Any) -> None:
+    def _unhook(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    def before(self, module: nn.Module, args: Any, kwargs: Any = _ASK_FRAME) -> None:
+        """A module's forward begins; torch's hooks for all modules are not handed the keyword arguments."""
         if is_dynamo_compiling():
             return  # a constant to the compiler, which then drops the hook instead of breaking the graph
         opened = self._opened.setdefault(get_ident(), [])
@@ -141,13 +211,15 @@ class ModuleHooks:
             scope.__enter__()
             opened.append((scope, observer, began))
         if self._calls is not None and len(opened) == 1:
-            self._calls.call_begins(module, args, keywords_of(sys._getframe(1)))
+            given = keywords_of(sys._getframe(1)) if kwargs is _ASK_FRAME else kwargs
+            self._calls.call_begins(module, args, given)
 
     def _known(self, module: nn.Module) -> tuple[ref[nn.Module], str, bool] | None:
         known = self._names.get(id(module))
         return known if known is not None and known[0]() is module else None
 
-    def _after(self, module: nn.Module, args: Any, output: Any) -> None:
+    def after(self, module: nn.Module, args: Any, output: Any) -> None:
+        """It has ended; ``output`` is None after an exception."""
         if is_dynamo_compiling():
             return
         opened = self._opened.get(get_ident())
@@ -174,16 +246,28 @@ def _gone() -> None:
 
 
 class OptimizerHooks:
-    """Calls back around every optimizer step of the process, one at a time: several GPUs have a thread each."""
+    """Calls back around every optimizer step of the process, one at a time: several GPUs have a thread each.
 
-    def __init__(self, before: Callable[[Optimizer], None], after: Callable[[Optimizer], None]) -> None:
+    Args:
+        before: called with the optimizer.
+        after: likewise.
+        compiled: whether to tell of steps that are compiled, which are so in more pieces then.
+    """
+
+    def __init__(
+        self, before: Callable[[Optimizer], None], after: Callable[[Optimizer], None], compiled: bool = True
+    ) -> None:
         one_at_a_time = RLock()
 
         def before_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+            if not compiled and is_dynamo_compiling():
+                return
             with one_at_a_time:
                 before(optimizer)
 
         def after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+            if not compiled and is_dynamo_compiling():
+                return
             with one_at_a_time:
                 after(optimizer)
 
@@ -228,6 +312,8 @@ class BackwardHook:
 
         @wraps(original)
         def run_backward(t_outputs: Any, *args: Any, **kwargs: Any) -> Any:
+            if TracingContext.try_get() is not None:
+                return original(t_outputs, *args, **kwargs)  # the compiler differentiates what it traces: nothing runs
             # args: root gradients, whether to keep the graph, whether to build a graph of the backward pass itself
             backward = BackwardPass(
                 roots=_nodes(t_outputs),

@@ -79,6 +79,7 @@ class ProfilerRecorder:
     """
 
     _source = Source.PROFILER
+    _sees_compiled_steps = True
 
     def __init__(
         self, device: torch.device = _CPU, *, lines: bool = False, history: bool = False, own_process: bool = False
@@ -121,7 +122,7 @@ class ProfilerRecorder:
             self._gradients = GradientWatch(self._lives, self._put_on_clock, self._could_not_look)
             self._watched = WatchedModels(self._gradients.watch)
             self._hooks = [self._module_hooks, self._gradients]
-            self._hooks.append(OptimizerHooks(self._before_optimizer, self._after_optimizer))
+            self._hooks.append(OptimizerHooks(self._before_optimizer, self._after_optimizer, self._sees_compiled_steps))
             self._hooks.append(BackwardHook(self._around_backward))
             self._start_totals = self._gpu_totals()
             _bookend()

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 from weakref import WeakSet
 
@@ -30,6 +31,11 @@ class Scene:
             return []
         return self.roots.owners(parameters)
 
+    def find_idle_models(self) -> None:
+        """Take note of live models that nobody has run: moving averages, models of later turns, replaced ones."""
+        for model in self.roots.unknown():
+            self.roots.add_idle(model)
+
     def labels(self) -> Iterator[Label]:
         """What models and optimizers hold now: parameters, buffers, gradients and states."""
         names: dict[int, str] = {}
@@ -38,6 +44,9 @@ class Scene:
             names.update((id(parameter), name) for name, parameter in named)
             yield from label_model(model, prefix)
             yield from label_gradients(named)
+        for model, prefix in self.roots.idle():  # not its gradients, which may come and go on another thread
+            with suppress(Exception):  # of objects that have no memory, as the compiler's
+                yield from list(label_model(model, prefix))
         for optimizer in list(self.optimizers):
             yield from label_optimizer_state(optimizer, lambda parameter: names.get(id(parameter), ""))
 

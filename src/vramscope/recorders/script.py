@@ -1,13 +1,16 @@
 """Records one step of a script after another: each in a profiler of its own, so that each can be on disk as it ends."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.optim import Optimizer
 
 from vramscope.recorders.device_order import with_main_device
 from vramscope.recorders.devices import all_gpus, gpu_problem
@@ -15,7 +18,7 @@ from vramscope.recorders.failures import out_of_memory
 from vramscope.recorders.gpu import GpuRecorder
 from vramscope.recorders.gradients import GradientLives
 from vramscope.recorders.hooks import BackwardPass, CallObserver
-from vramscope.recorders.labels import Label
+from vramscope.recorders.labels import Label, label_optimizer_state, labels_to_keep
 from vramscope.recorders.profiler import ProfilerRecorder
 from vramscope.recorders.seeds import Place, SeedWatch
 from vramscope.recorders.stamps import StampKind, stamp
@@ -29,6 +32,8 @@ class StepRecorder(ProfilerRecorder):
     A forward pass begins with the outermost forward of any watched module. What the stretch before left alive is
     carried over, and so is what it learnt of gradients.
     """
+
+    _sees_compiled_steps = False  # a session is told of them from outside
 
     def __init__(
         self,
@@ -46,6 +51,8 @@ class StepRecorder(ProfilerRecorder):
         self._on_left = on_left
         self._depth = 0
         self._passes = 0
+        self._compiled_step: FrameType | None = None
+        self._holds_forward = False
         self._take_up_gpus()
         self._seeded = SeedWatch(self._devices)
 
@@ -59,10 +66,42 @@ class StepRecorder(ProfilerRecorder):
         for model, prefix in models:
             self.watch(model, prefix)
 
-    def leave_modules_alone(self) -> None:
-        """Take the module hooks away: a model that is being compiled must not see them."""
-        self._module_hooks.remove()
+    def hook_singly(self, traced: Callable[[], Container[int]]) -> None:
+        """Hook each watched module by itself, but none that is compiled, of which ``traced`` has the ids."""
+        self._module_hooks.hook_singly(traced)
         self._depth = 0  # nobody will tell that the forwards end which run now
+        self._holds_forward = False
+
+    def compiled_step_begins(self, runs_module: bool) -> None:
+        """A compiled function begins that may step optimizers, after a forward and a backward pass or without them."""
+        self._compiled_step = sys._getframe(3)  # the wrapper that calls it, by way of the session
+        self._holds_forward = runs_module
+        if runs_module:
+            self.forward_begins(True)
+        else:
+            self._optimizers_begin()
+
+    def _optimizers_begin(self) -> None:
+        if self._compiled_step is not None:
+            self.mark(self._watched.gradient_labels())
+            self._phases.optimizer_begins(self._compiled_step)
+
+    def compiled_step_ended(self, optimizers: Iterable[Optimizer]) -> None:
+        """It has ended, and has stepped these optimizers."""
+        self._compiled_step = None
+        for optimizer in optimizers:
+            self.mark(label_optimizer_state(optimizer, self._watched.name_of, labels_to_keep))
+        self._phases.optimizer_ends()
+        if self._holds_forward:
+            self.forward_ended(None, None)
+
+    def call_begins(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        """A module is run by a call that no hook of its own tells of."""
+        self._module_hooks.before(module, args, kwargs)
+
+    def call_ended(self, module: nn.Module, output: Any) -> None:
+        """The call has ended; ``output`` is None after an exception."""
+        self._module_hooks.after(module, (), output)
 
     def begin_step(self, index: int) -> None:
         """Put a step's beginning on the clock."""
@@ -139,6 +178,8 @@ class StepRecorder(ProfilerRecorder):
             raise
         finally:
             self._passes -= own
+            if own and backward.accumulates:
+                self._optimizers_begin()
             if own and not ran_out:  # else the recording is to end with the failure in it
                 self._on_left()
 

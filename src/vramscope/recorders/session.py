@@ -3,7 +3,7 @@
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import wraps
 from pathlib import Path
@@ -17,16 +17,16 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.optim import Optimizer
 
 from vramscope.recorders.autograd_threads import in_backward, works_for
+from vramscope.recorders.compiled import Compiled, CompiledStep
 from vramscope.recorders.cycles import OptimizerCycle
 from vramscope.recorders.failures import out_of_memory
-from vramscope.recorders.hooks import OptimizerHooks, keywords_of
+from vramscope.recorders.hooks import OptimizerHooks, SingleHook, hook_module, keywords_of
 from vramscope.recorders.roots import plain_model
 from vramscope.recorders.scene import Scene
 from vramscope.recorders.script import StepRecorder
-from vramscope.recorders.stamps import MODULE, Scope, open_scope
 from vramscope.recorders.stepping import StepKind, Stepping
 from vramscope.recorders.storing import PartStore
-from vramscope.recorders.surroundings import Compiled, Loaders, OpenScopes, OtherProfilers
+from vramscope.recorders.surroundings import Loaders, OpenScopes, OtherProfilers
 from vramscope.recorders.windows import WindowPlan
 
 _TARGET = "target"
@@ -59,9 +59,10 @@ def _target(args: Any, kwargs: Any) -> Any:
 class ScriptSession:
     """Finds models and steps on the thread that imported torch.
 
-    A model is a module with parameters that is called from outside any other; where compilation forbids module hooks,
-    it is found through the parameters that an optimizer steps. A training step ends with the last optimizer step of
-    the optimizers' cycle; as long as no optimizer has stepped, each forward without gradients is an inference step.
+    A model is a module with parameters that is called from outside any other; where compilation forbids hooks on all
+    modules, it is the outermost that holds the parameters of what is called, or that an optimizer steps. A training
+    step ends with the last optimizer step of the optimizers' cycle; as long as no optimizer has stepped, each forward
+    without gradients is an inference step.
     """
 
     def __init__(self, output: Path, plan: WindowPlan) -> None:
@@ -77,9 +78,11 @@ class ScriptSession:
         self._scopes = OpenScopes(self._undo, self._scopes_closed)
         others = OtherProfilers(self._undo, self._other_profiler_starts)
         Loaders(self._undo, self._batch_loaded)
-        self._compiled = Compiled(self._undo, self._compilation_begins)
+        self._compiled = Compiled(self._undo, self)
+        self._listens = True  # to calls of models, not only to optimizers
+        self._compiled_step: CompiledStep | None = None
         self._steps = Stepping(plan, self._store, self._scene, self._scopes, others, self)
-        self._undo.callback(OptimizerHooks(self._before_optimizer, self._after_optimizer).remove)
+        self._undo.callback(OptimizerHooks(self._before_optimizer, self._after_optimizer, compiled=False).remove)
         self._undo.callback(self._module_hooks.close)
         self._hook_modules()
         os.register_at_fork(after_in_child=self._forked)
@@ -144,74 +147,131 @@ class ScriptSession:
     # -- hooks that come and go -------------------------------------------------------------------------------------
 
     def window_begins(self, recorder: StepRecorder) -> None:
-        """The recorder tells of calls; where something is compiled, only compiled models are hooked, from outside."""
+        """The recorder tells of calls; where something is compiled, it hooks modules singly, and none inside that."""
+        self._listens = True
         self._module_hooks.close()
-        if not self._compiled.is_used:
-            return
-        recorder.leave_modules_alone()
-        for model in self._compiled.models:
-            self._hook_one(model, recorder)
+        if self._compiled.is_used:
+            recorder.hook_singly(self._compiled.traced)
+            traced = self._compiled.traced()
+            for model, _ in self._scene.roots.idle():
+                if id(model) not in traced:
+                    self._module_hooks.callback(
+                        model.register_forward_pre_hook(SingleHook(self._idle_entered), with_kwargs=True).remove
+                    )
 
     def window_pauses(self) -> None:
-        """Nobody else tells of calls: hook all modules again, unless something is compiled."""
-        if not self._compiled.is_used:
-            self._module_hooks.close()
+        """Nobody else tells of calls: hook all modules again, or, where something is compiled, eager models."""
+        self._module_hooks.close()
+        if self._compiled.is_used:
+            self._hook_models()
+        else:
             self._hook_modules()
 
     def window_ends(self, kind: StepKind) -> None:
         """Hook nothing but what is needed to count steps: optimizers, or models that are run without one."""
+        self._listens = kind is StepKind.INFERENCE
         self._module_hooks.close()
-        if kind is StepKind.INFERENCE:
-            for model in self._compiled.models or [model for model, _ in self._scene.roots]:
-                handle = model.register_forward_hook(lambda module, args, output: self._count_forward())
-                self._module_hooks.callback(handle.remove)
+        if self._listens:
+            self._hook_models()
 
     def _hook_modules(self) -> None:
         self._depth = 0
         self._module_hooks.callback(register_module_forward_pre_hook(self._module_entered).remove)
         self._module_hooks.callback(register_module_forward_hook(self._module_left, always_call=True).remove)
 
-    def _hook_one(self, model: nn.Module, recorder: StepRecorder) -> None:
-        """Report the forward of one model as a recorder's own hooks would."""
-        opened: list[tuple[Scope, bool | None]] = []
-        name = MODULE + (self._scene.roots.path_of(model) or "")
+    def _hook_models(self) -> None:
+        """Hook the models that are called from outside, where they are not compiled themselves."""
+        self._depth = 0
+        traced = self._compiled.traced()
+        for model, _ in self._scene.roots:
+            if id(model) not in traced:
+                self._hook_model(model)
 
-        def entered(module: nn.Module, args: Any, kwargs: Any) -> None:
-            self._called(args, kwargs)
-            began = recorder.forward_begins(True)
-            opened.append((open_scope(name), began))
+    def _hook_model(self, model: nn.Module) -> None:
+        for handle in hook_module(model, self._module_entered, self._module_left):
+            self._module_hooks.callback(handle.remove)
 
-        self._module_hooks.callback(model.register_forward_pre_hook(entered, with_kwargs=True).remove)
-
-        def left(module: nn.Module, args: Any, output: Any) -> None:
-            if opened:
-                scope, began = opened.pop()
-                scope.__exit__(None, None, None)
-                recorder.forward_ended(began, output)
-
-        self._module_hooks.callback(model.register_forward_hook(left, always_call=True).remove)
+    # -- what is compiled -------------------------------------------------------------------------------------------
 
     @_harmless
-    def _compilation_begins(self) -> None:
-        """From here on global module hooks would change what is compiled."""
-        self._module_hooks.close()
+    def compilation_begins(self) -> None:
+        """From here on hooks on all modules would change what is compiled."""
         self._steps.rehearse_no_more()
         if self._steps.recorder is not None:
-            self._steps.recorder.leave_modules_alone()
+            self.window_begins(self._steps.recorder)
+        elif self._listens:
+            self._module_hooks.close()
+            self._hook_models()
+
+    @_harmless
+    def compiled_call_begins(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        """As a hook of the module's own would tell."""
+        if get_ident() == self._thread and self._listens:
+            self._find_outermost(module)
+            if self._steps.recorder is not None:
+                self._steps.recorder.call_begins(module, args, kwargs)
+            else:
+                self._module_entered(module, args, kwargs)
+
+    @_harmless
+    def compiled_call_ended(self, module: nn.Module, output: Any) -> None:
+        """As a hook of the module's own would tell."""
+        if get_ident() == self._thread and self._listens:
+            if self._steps.recorder is not None:
+                self._steps.recorder.call_ended(module, output)
+            else:
+                self._module_left(module, (), output)
+
+    @_harmless
+    def compiled_step_begins(
+        self, optimizers: Sequence[Optimizer], module: nn.Module | None, args: Any, kwargs: Any
+    ) -> None:
+        """As the hooks of optimizers and of the module would tell."""
+        if get_ident() != self._thread or self._compiled_step is not None:
+            return
+        recorder = self._steps.recorder
+        self._compiled_step = CompiledStep(optimizers, recorder)
+        for optimizer in optimizers:
+            self._before_optimizer(optimizer)
+        if module is not None and self._listens:
+            self._find_outermost(module)
+            self._steps.call_begins(args, kwargs)
+        if recorder is not None:
+            recorder.compiled_step_begins(runs_module=module is not None)
+
+    @_harmless
+    def compiled_step_ended(self) -> None:
+        """The optimizers that have stepped, and that no hook told of, are told of now."""
+        step, recorder = self._compiled_step, self._steps.recorder
+        if get_ident() != self._thread or step is None:
+            return
+        self._compiled_step = None
+        stepped = step.stepped()
+        if recorder is not None and step.began_in(recorder):
+            recorder.compiled_step_ended(stepped)
+        for optimizer in stepped:
+            self._after_optimizer(optimizer)
 
     # -- what the hooks tell ----------------------------------------------------------------------------------------
 
-    def _module_entered(self, module: nn.Module, args: Any) -> None:
-        if get_ident() == self._thread:
+    def _module_entered(self, module: nn.Module, args: Any, kwargs: Any = None) -> None:
+        if get_ident() == self._thread and not torch.compiler.is_dynamo_compiling():
             self._depth += 1
             if self._depth == 1:
-                self.call_begins(module, args, keywords_of(sys._getframe(1)))
+                self.call_begins(module, args, keywords_of(sys._getframe(1)) if kwargs is None else kwargs)
 
     def _module_left(self, module: nn.Module, args: Any, output: Any) -> None:
-        if get_ident() == self._thread and self._depth:
+        if get_ident() == self._thread and self._depth and not torch.compiler.is_dynamo_compiling():
             self._depth -= 1
             if not self._depth:
                 self.call_ended(module, output)
+
+    @_harmless
+    def _idle_entered(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        """An eager model runs beside what is compiled, and no other hook would tell."""
+        if get_ident() == self._thread and not in_backward():
+            self._find(module)
+            self._steps.call_begins(args, kwargs)
 
     def call_begins(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         """A module is called from outside any other, maybe on another thread, maybe by autograd to recompute."""
@@ -225,15 +285,11 @@ class ScriptSession:
 
     @_harmless
     def _model_entered(self, module: nn.Module, args: Any) -> None:
-        self._find(module)
+        self._find_outermost(module)
         if module in self._scene.roots:
             self._steps.call_begins(*args)
         elif isinstance(module, _Loss):
             self._steps.target_comes(_target(*args))
-
-    @_harmless
-    def _called(self, args: Any, kwargs: Any) -> None:
-        self._steps.call_begins(args, kwargs)
 
     @_harmless
     def _model_left(self, module: nn.Module, output: Any) -> None:
@@ -253,13 +309,15 @@ class ScriptSession:
 
     @_harmless
     def _before_optimizer(self, optimizer: Optimizer) -> None:
-        if not torch.compiler.is_dynamo_compiling() and works_for(self._thread):
+        if works_for(self._thread):
             for model in self._scene.add_optimizer(optimizer):
                 self._find(model)
 
     @_harmless
     def _after_optimizer(self, optimizer: Optimizer) -> None:
-        if not torch.compiler.is_dynamo_compiling() and works_for(self._thread) and self._cycle.stepped(optimizer):
+        if self._compiled_step is not None:
+            self._compiled_step.told_of(optimizer)
+        if works_for(self._thread) and self._cycle.stepped(optimizer):
             self._steps.step_ended(StepKind.TRAINING)
 
     def _scopes_closed(self) -> None:
@@ -277,6 +335,16 @@ class ScriptSession:
     @_harmless
     def _other_profiler_starts(self) -> None:
         self._steps.make_way()
+
+    def _find_outermost(self, module: nn.Module) -> None:
+        """Find the model that is called; where hooks are few, a part of it may be all that tells."""
+        if not self._compiled.is_used:
+            self._find(module)
+        elif self._scene.roots.lacks(module.parameters()):
+            for model in self._scene.roots.owners(module.parameters()):
+                self._find(model)
+                if self._steps.recorder is None and id(model) not in self._compiled.traced():
+                    self._hook_model(model)
 
     def _find(self, module: nn.Module) -> None:
         prefix = self._scene.roots.add(module)

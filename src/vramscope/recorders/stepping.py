@@ -277,6 +277,7 @@ class Stepping:
         if self._carried is None:
             self._store.begin_window()
             self._lives = rehearsed or GradientLives()
+            self._scene.find_idle_models()
         index = self.counts[kind]
         lines = self._growth[kind].wants(index)
         traced = lines and sys.gettrace() is None

@@ -1,4 +1,4 @@
-"""What torch's own parts tell of a script: scopes that are open, other profilers, compiled models, loaded batches.
+"""What torch's own parts tell of a script: scopes that are open, other profilers, loaded batches.
 
 A profiler must not be started while a scope is open that an earlier one has seen: the scope's end would write into that
 earlier one's memory. So the scopes that Python code opens are counted; profilers that the script starts are noticed.
@@ -10,8 +10,6 @@ from functools import wraps
 from threading import get_ident
 from typing import Any
 
-import torch
-from torch import nn
 from torch.autograd.profiler import profile, record_function
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
@@ -29,7 +27,7 @@ def is_watched() -> bool:
     return bool(getattr(profile._prepare_trace, _MARK, False))
 
 
-def _replace(undo: ExitStack, owner: Any, name: str, wrapper: Callable[[Any], Any]) -> None:
+def replace_attribute(undo: ExitStack, owner: Any, name: str, wrapper: Callable[[Any], Any]) -> None:
     """Put a wrapper in the place of an attribute; undone unless somebody has wrapped it since."""
     original = getattr(owner, name)
     installed = wraps(original)(wrapper(original))
@@ -53,8 +51,8 @@ class OpenScopes:
         self._open: dict[int, tuple[str, bool]] = {}
         self.are_seen = False
         """Whether a profiler of ours is running."""
-        _replace(undo, record_function, "__enter__", self._entering)
-        _replace(undo, record_function, "__exit__", self._leaving)
+        replace_attribute(undo, record_function, "__enter__", self._entering)
+        replace_attribute(undo, record_function, "__exit__", self._leaving)
 
     @property
     def hold_profiler(self) -> bool:
@@ -93,8 +91,8 @@ class OtherProfilers:
         self._running: set[int] = set()
         self.ours = False
         """Set while we start our own."""
-        _replace(undo, profile, "_prepare_trace", self._preparing)
-        _replace(undo, profile, "__exit__", self._stopping)
+        replace_attribute(undo, profile, "_prepare_trace", self._preparing)
+        replace_attribute(undo, profile, "__exit__", self._stopping)
 
     @property
     def are_running(self) -> bool:
@@ -118,29 +116,6 @@ class OtherProfilers:
         return stop
 
 
-class Compiled:
-    """Notices ``torch.compile``: global module hooks would change what it compiles, so they have to go before it."""
-
-    def __init__(self, undo: ExitStack, on_first: Callable[[], None]) -> None:
-        self._on_first = on_first
-        self.is_used = False
-        self.models: list[nn.Module] = []
-        """Models that ``torch.compile`` gave back: eager modules around compiled ones, where hooks do no harm."""
-        _replace(undo, torch, "compile", self._compiling)
-
-    def _compiling(self, original: Any) -> Any:
-        def compile(*args: Any, **kwargs: Any) -> Any:
-            if not self.is_used:
-                self.is_used = True
-                self._on_first()
-            made = original(*args, **kwargs)
-            if isinstance(made, nn.Module):
-                self.models.append(made)
-            return made
-
-        return compile
-
-
 class Loaders:
     """Sees every batch that a ``DataLoader`` gives, and those that its workers have handed over before their turn.
 
@@ -149,7 +124,7 @@ class Loaders:
 
     def __init__(self, undo: ExitStack, on_batch: Callable[[Any], None]) -> None:
         self._on_batch = on_batch
-        _replace(undo, _BaseDataLoaderIter, "__next__", self._loading)
+        replace_attribute(undo, _BaseDataLoaderIter, "__next__", self._loading)
 
     def _loading(self, original: Any) -> Any:
         def load(iterator: Any) -> Any:
