@@ -80,6 +80,9 @@ def test_mlp_end_to_end(tmp_path: Path) -> None:
     training, inference = document["passes"]["training"], document["passes"]["inference"]
     assert math.isclose(document["ratio"]["peak"], training["peak"]["bytes"] / inference["peak"]["bytes"])
     assert sum(row["gradient_bytes"] for row in training["modules"]) == parameter_bytes
+    # two moments of every parameter, and a counter of 4 bytes for each of the tensors
+    states = [row["optimizer_state_bytes"] for row in training["modules"]]
+    assert sum(states) == training["peak"]["by_category"]["optimizer_state"] > 2 * parameter_bytes
     written = {path.name for path in (tmp_path / "out").iterdir()}
     assert written == {"inference.vram", "training.vram", "compare.json", "timeline.png", "peaks.png"}
 

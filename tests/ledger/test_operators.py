@@ -32,7 +32,7 @@ def test_what_operators_hold() -> None:
 
 def test_the_tree_adds_up() -> None:
     found = comparison(names=("body.first", "body.deep.second"))
-    nodes = {node.path: node for node in module_tree(found.ledgers["training"], found.passes["training"])}
+    nodes = {node.path: node for node in module_tree(found.passes["training"])}
     # "body" and "body.deep" are no rows of the summary, and are there all the same, above what they hold
     assert list(nodes) == ["", "body", "body.first", "body.deep", "body.deep.second"]
     assert nodes["body.deep.second"].parent == "body.deep"

@@ -255,6 +255,7 @@ def test_the_columns_over_modules_sum_to_the_totals():
     assert sum(row.retained_bytes for row in rows) == summary.activations.retained_bytes > 0
     assert sum(row.gradient_bytes for row in rows) == summary.gradients_peak_bytes
     assert sum(row.parameter_bytes for row in rows) == summary.peak.by_category[Category.PARAMETERS]
+    assert sum(row.optimizer_state_bytes for row in rows) == sum(summary.optimizer_state.values()) > 0
 
 
 def test_a_tied_weight_counts_at_its_first_path():

@@ -1,13 +1,9 @@
 """The tree of modules: own figures, and those of everything below."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
-from vramscope.ledger.categories import Category
-from vramscope.ledger.ledger import Ledger
-from vramscope.ledger.summary import PassSummary, steady_window
+from vramscope.ledger.summary import PassSummary
 
 
 @dataclass(frozen=True)
@@ -40,15 +36,13 @@ class ModuleNode:
     transient_peak_bytes: int
 
 
-def module_tree(ledger: Ledger, summary: PassSummary) -> tuple[ModuleNode, ...]:
+def module_tree(summary: PassSummary) -> tuple[ModuleNode, ...]:
     """Every module of a pass and every path above one, parents before children, in the model's order."""
-    state = state_by_module(ledger)
     rows = {row.path: row for row in summary.modules}
     own = {
-        path: ModuleFigures(row.parameter_bytes, row.retained_bytes, row.gradient_bytes, state.get(path, 0))
+        path: ModuleFigures(row.parameter_bytes, row.retained_bytes, row.gradient_bytes, row.optimizer_state_bytes)
         for path, row in rows.items()
     }
-    own |= {path: ModuleFigures(optimizer_state_bytes=size) for path, size in state.items() if path not in own}
     paths = {above: None for path in own for above in reversed([path, *paths_above(path)])}
     inclusive = dict.fromkeys(paths, ModuleFigures())
     for path, figures in own.items():
@@ -72,12 +66,3 @@ def paths_above(path: str) -> Iterator[str]:
     while path:
         path = path.rpartition(".")[0]
         yield path
-
-
-def state_by_module(ledger: Ledger) -> Mapping[str, int]:
-    """Bytes of optimizer state at the end of the steady steps by the module that has the parameter."""
-    alive = ledger.blocks.alive_after(steady_window(ledger).last - 1) & (ledger.blocks.device == 0)
-    chosen = alive & ledger.is_category(Category.OPTIMIZER_STATE)
-    sums = np.zeros(len(ledger.module_paths), dtype=np.int64)
-    np.add.at(sums, ledger.module[chosen], ledger.blocks.size[chosen])
-    return {ledger.module_paths[number]: int(sums[number]) for number in np.flatnonzero(sums).tolist()}

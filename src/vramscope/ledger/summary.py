@@ -72,7 +72,10 @@ class Activations:
 
 @dataclass(frozen=True)
 class ModuleRow:
-    """A module's own bytes, its children's excluded."""
+    """A module's own bytes, its children's excluded.
+
+    ``optimizer_state_bytes`` are those at the end of the steady steps, of the parameters that the module has.
+    """
 
     path: str
     type: str
@@ -80,6 +83,7 @@ class ModuleRow:
     retained_bytes: int
     transient_peak_bytes: int
     gradient_bytes: int
+    optimizer_state_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -310,15 +314,18 @@ def _modules(ledger: Ledger, window: Window) -> tuple[ModuleRow, ...]:
     parameters = _sum_by_module(ledger, end & ledger.is_category(Category.PARAMETERS), size)
     retained = _sum_by_module(ledger, _retained_at_fullest(ledger, window), size)
     gradient = _sum_by_module(ledger, gradients, size)
+    state = _sum_by_module(
+        ledger, end & (ledger.blocks.device == 0) & ledger.is_category(Category.OPTIMIZER_STATE), size
+    )
     transient = ledger.is_category(Category.ACTIVATIONS) & ~ledger.retained
     peaks = ledger.peaks_by_module(transient, window.first, window.last)
     types = dict(ledger.recording.workload.get("modules", []))
-    used = {ledger.module_paths[n] for n in range(count) if parameters[n] or retained[n] or gradient[n] or peaks[n]}
+    columns = (parameters, retained, peaks, gradient, state)
+    used = {ledger.module_paths[n] for n in range(count) if any(column[n] for column in columns)}
     paths = [*types, *sorted(used - set(types))]
     numbers = {path: number for number, path in enumerate(ledger.module_paths)}
     rows = []
     for path in paths:
-        columns = (parameters, retained, peaks, gradient)
         values = [int(column[numbers[path]]) if path in numbers else 0 for column in columns]
         rows.append(ModuleRow(path, str(types.get(path, "")), *values))
     return tuple(rows)

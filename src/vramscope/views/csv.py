@@ -96,7 +96,7 @@ def _figures(name: str, table: str, of: str, figures: Mapping[str, Any]) -> Iter
 
 
 def _tables(name: str, summary: PassSummary, ledger: Ledger) -> Iterator[Row]:
-    for node in module_tree(ledger, summary):
+    for node in module_tree(summary):
         for figure, size in vars(node.own).items():
             yield Row(name, "module", node.path, node.type, figure, size)
         yield Row(name, "module", node.path, node.type, "transient_peak_bytes", node.transient_peak_bytes)

@@ -54,7 +54,7 @@ def _paint(category: Category) -> Plain:
 
 
 def _pass(name: str, ledger: Ledger, summary: PassSummary) -> Plain:
-    nodes = module_tree(ledger, summary)
+    nodes = module_tree(summary)
     number = {node.path: index for index, node in enumerate(nodes)}  # paths as shown may be cut, and so alike
     return {
         "name": visible(name),

@@ -27,7 +27,7 @@ _FIGURES = {
 def draw_modules(comparison: Comparison, figure: Figure) -> None:
     """Draw the modules of the training pass, or of the last one, that hold most; the others in one bar."""
     name = "training" if "training" in comparison.ledgers else list(comparison.ledgers)[-1]
-    nodes = module_tree(comparison.ledgers[name], comparison.passes[name])
+    nodes = module_tree(comparison.passes[name])
     add_titles(figure, comparison, f"modules of the {name} pass, each without its children")
     shown = _bars(nodes)
     scale = Scale.fitting(max((_total(figures) for _, figures in shown), default=1))
