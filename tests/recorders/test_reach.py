@@ -76,13 +76,41 @@ def test_optimizers_are_found():
 def test_nothing_is_found_where_there_is_nothing():
     for function in (of_nothing, torch.relu, torch.nn.functional.cross_entropy, len):
         found = reach_of(function)
-        assert (found.modules, found.optimizers, found.is_known) == ([], [], True)
+        assert (found.modules, found.optimizers, found.is_complete) == ([], [], True)
+
+
+def imports(x):
+    import torch.nn.functional
+
+    return torch.nn.functional.relu(x)
+
+
+def makes_an_object(x):
+    return Holder(x)
+
+
+def has_an_unknown_name(x):
+    return not_there_yet(x)  # noqa: F821 - as in a script that defines it later
+
+
+def test_what_may_reach_more_is_not_complete():
+    assert not any(reach_of(function).is_complete for function in (imports, makes_an_object, has_an_unknown_name))
+    assert not reach_of(Holder(None).run).is_complete
+
+
+def test_no_code_of_the_program_runs():
+    class Jealous:
+        def __getattribute__(self, name):
+            raise AssertionError(name)
+
+    jealous = Jealous()
+    assert not reach_of(lambda: jealous).is_complete
 
 
 def test_too_much_to_look_at_is_said(monkeypatch):
     monkeypatch.setattr(reach, "_MOST", 3)
     deep = [[[[MODEL]]], [1], [2], [3]]
-    assert not reach_of(lambda: deep).is_known
+    assert not reach_of(lambda: deep).is_complete
 
 
 def test_a_variable_that_has_no_value_yet_is_passed_over():

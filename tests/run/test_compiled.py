@@ -146,10 +146,11 @@ def test_a_compiled_model_is_seen_from_outside_and_stays_as_it_is(tmp_path, with
     assert held["unattributed"] == 0
 
 
-def test_what_is_not_compiled_is_told_apart(tmp_path) -> None:
+def test_compiled_blocks_are_told_apart(tmp_path) -> None:
     finished = run(tmp_path, NETWORK + "train('blocks in place')", "-q")
     modules = {row["path"]: row for row in finished.document["passes"]["training"]["modules"]}
-    assert modules["embedding"]["retained_bytes"] == 8 * 32 * 64 * 4
+    # what the embedding gives out, the two tables of the loss, and its value and weight
+    assert modules[""]["retained_bytes"] == 8 * 32 * 64 * 4 + 8 * 32 * 1000 * 4 + 8
     # of each block the input of its second layer and of its activation function, and the sum it gives out
     assert modules["blocks.1"]["retained_bytes"] == 8 * 32 * (256 + 256 + 64) * 4
     assert modules["blocks.1.wide"]["retained_bytes"] == 0
@@ -292,3 +293,56 @@ for step in range(6):
     require_exact(finished.document, "training")
     assert [step["index"] for step in finished.document["steps"]] == [1, 2, 3]
     assert finished.document["notes"] == []
+
+
+ODD = {
+    "a global that comes later": """
+@torch.compile(fullgraph=True, **BACKEND)
+def call(ids):
+    return model(ids)
+model = Net()
+optimizer = torch.optim.AdamW(model.parameters())
+def train_step():
+    loss_of(call).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+""",
+    "all as arguments": """
+model = Net()
+optimizer = torch.optim.AdamW(model.parameters())
+def step(model, optimizer):
+    loss_of(model).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+compiled = torch.compile(step, **BACKEND)
+def train_step():
+    compiled(model, optimizer)
+""",
+    "weights are clipped": """
+class Trainer:
+    def __init__(self):
+        self.model = Net()
+        self.optimizer = torch.optim.AdamW(self.model.parameters())
+        self.clipped = torch.compile(self.clip, **BACKEND)
+    def clip(self):
+        with torch.no_grad():
+            self.model.head.weight.clamp_(-1, 1)
+trainer = Trainer()
+def train_step():
+    loss_of(trainer.model).backward()
+    trainer.optimizer.step()
+    trainer.optimizer.zero_grad()
+    trainer.clipped()
+""",
+}
+
+
+@pytest.mark.parametrize("form", ODD)
+def test_steps_are_counted_once_and_nothing_breaks(tmp_path, form: str) -> None:
+    text = NETWORK + "torch.manual_seed(0)\n" + ODD[form] + "for number in range(6):\n    train_step()\n"
+    finished = run(tmp_path, text, "-q")
+    assert finished.code == 0, finished.stderr
+    require_exact(finished.document, "training")
+    assert [step["index"] for step in finished.document["steps"]] == [1, 2, 3]
+    assert sum(row["steps"] for row in finished.document["counted_steps"]) == 3
+    assert finished.document["passes"]["training"]["peak"]["by_category"]["parameters"] == PARAMETERS

@@ -1,18 +1,18 @@
 """What a script compiles, and when that is called: told from outside, where the compiler does not look.
 
 A hook on a module that is compiled would be compiled with it, and one that comes or goes makes torch compile again. So
-what holds modules and is compiled is taken note of: nothing inside it may be hooked.
+no module is hooked but models around compiled ones, and only as long as it is certain what else is compiled.
 """
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from functools import wraps
 from types import FunctionType, MethodType
 from typing import Any, Protocol
-from weakref import ReferenceType, WeakSet, ref
+from weakref import ReferenceType, WeakKeyDictionary, WeakSet, ref
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.compiler import is_dynamo_compiling
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
@@ -24,13 +24,17 @@ from vramscope.recorders.surroundings import replace_attribute
 
 _FORWARD = "forward"
 """A module whose ``forward`` alone is compiled is called from outside, and may have hooks."""
+_MIND_HOOKS = (nn.TransformerEncoderLayer, nn.MultiheadAttention)
+"""They run another way where they, or what they hold, have hooks (torch/nn/modules/transformer.py)."""
+_CALLS = ("_call_impl", "_wrapped_call_impl")
+"""What torch calls a module's own call: ``Module.compile()`` compiles the first, ``model.__call__`` is the other."""
 
 
 class CompilationObserver(Protocol):
     """Who is told of what is compiled."""
 
     def compilation_begins(self) -> None:
-        """Something that holds modules is compiled from here on: `Compiled.traced` has grown."""
+        """Something is compiled from here on, and `Compiled.may_hook` allows less."""
 
     def compiled_call_begins(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         """A module's compiled form is called, or a compiled function that runs the module."""
@@ -43,8 +47,8 @@ class CompilationObserver(Protocol):
     ) -> None:
         """A compiled function is called that may step optimizers, and run a module before; no hook may tell of it."""
 
-    def compiled_step_ended(self) -> None:
-        """The call has ended."""
+    def compiled_step_ended(self, module: nn.Module | None, output: Any) -> None:
+        """The call has ended; ``output`` is None after an exception."""
 
 
 class Compiled:
@@ -58,12 +62,11 @@ class Compiled:
     def __init__(self, undo: ExitStack, observer: CompilationObserver) -> None:
         self._observer = observer
         self._is_over = False
-        self._heads: WeakSet[nn.Module] = WeakSet()
-        self._only_below: WeakSet[nn.Module] = WeakSet()
+        self._traced: WeakSet[nn.Module] = WeakSet()
         self._given_back: list[tuple[ReferenceType[nn.Module], Sequence[RemovableHandle]]] = []
         self.is_used = False
-        """Whether anything that holds modules, or may do so, was compiled."""
-        self._is_known = True  # of everything compiled, which modules it holds
+        """Whether anything was compiled."""
+        self._only_modules = True  # of other functions than a module's it is not certain what they run
         replace_attribute(undo, torch, "compile", self._compiling)
         undo.callback(self._end)
 
@@ -77,56 +80,50 @@ class Compiled:
             for handle in handles:
                 handle.remove()
 
-    def traced(self) -> Container[int]:
-        """The ids of the modules that no hook may be on."""
-        if not self._is_known:
-            return _Everything()
-        below = {id(inner) for head in list(self._only_below) for inner in head.modules() if inner is not head}
-        return below | {id(inner) for head in list(self._heads) for inner in head.modules()}
+    def may_hook(self, module: nn.Module) -> bool:
+        """Whether a module is certain to be called from outside of all that is compiled, and minds no hook."""
+        return self._only_modules and module not in self._traced and not isinstance(module, _MIND_HOOKS)
 
     # -- what is compiled -------------------------------------------------------------------------------------------
 
     def _compiling(self, original: Any) -> Any:
         def compile(*args: Any, **kwargs: Any) -> Any:
             given = args[0] if args else kwargs.get("model")
-            if given is None:  # a decorator, which comes back with what it decorates
+            # a decorator comes back with what it decorates
+            if given is None or kwargs.get("disable"):
                 return original(*args, **kwargs)
-            call = self._call(given)
+            function = _Function()
+            if self._guarded(lambda: function.is_of_module(given)):
+                self._guarded(lambda: self._begins(function))
             made = original(*args, **kwargs)
-            if isinstance(made, nn.Module):
+            if issubclass(type(made), nn.Module):
                 self._hook(made)
-            elif isinstance(made, FunctionType) and call.is_known:
-                return self._wrapped(made, call)
+            elif type(made) is FunctionType and made is not given:
+                return self._wrapped(made, function)
             return made
 
         return compile
 
-    def _call(self, given: Any) -> "_Call":
-        call = _Call()
+    def _guarded(self, look: Callable[[], Any]) -> Any:
+        """What looking at objects of the program gives; they may raise anything, and it must not meet that."""
         try:
-            call.look_at(given)
-            self._begins(call)
-        except Exception:  # noqa: BLE001 - objects of the program may raise anything, and it must not meet that
-            call.is_known = self._is_known = False
-            self.is_used = True
+            return look()
+        except Exception:  # noqa: BLE001 - as above
+            self._only_modules, self.is_used = False, True
             self._observer.compilation_begins()
-        return call
+            return None
 
-    def _begins(self, call: "_Call") -> None:
-        noted = self._only_below if call.is_forward else self._heads
-        new = [head for head in call.heads if head not in noted]
-        if new or not call.is_known:
-            noted.update(new)
-            self.is_used = True
-            self._is_known &= call.is_known
-            self._unhook_traced()
-            self._observer.compilation_begins()
-
-    def _unhook_traced(self) -> None:
-        """A compiled model that is a part of what is compiled now is called from inside from now on."""
-        if self._is_known:
-            traced = self.traced()
-            self._unhook(entry for entry in self._given_back if (model := entry[0]()) is None or id(model) in traced)
+    def _begins(self, function: "_Function") -> None:
+        """It is compiled from here on: when ``torch.compile`` is given a module, else when it is called first."""
+        self._only_modules &= function.runs_only_heads
+        self._traced.update(inner for head in function.heads for inner in head.modules())
+        if function.is_forward:
+            self._traced.difference_update(function.heads)
+        alive = [(model, entry) for entry in self._given_back if (model := entry[0]()) is not None]
+        self._unhook(entry for model, entry in alive if model in self._traced)  # called from inside from now on
+        self._given_back = [entry for model, entry in alive if model not in self._traced]
+        self.is_used = True
+        self._observer.compilation_begins()
 
     # -- what is called ---------------------------------------------------------------------------------------------
 
@@ -144,9 +141,9 @@ class Compiled:
 
         self._given_back.append((ref(model), hook_module(model, begins, ended)))
 
-    def _wrapped(self, made: Callable[..., Any], call: "_Call") -> Callable[..., Any]:
+    def _wrapped(self, made: Callable[..., Any], function: "_Function") -> Callable[..., Any]:
         """The compiled function, and a word before and after it; to the compiler it is the function itself."""
-        under_compiler = _nested_call()
+        under_compiler = _tells_of_compiler()
         if under_compiler is None:
             return made
 
@@ -154,36 +151,34 @@ class Compiled:
         def called(*args: Any, **kwargs: Any) -> Any:
             if self._is_over or under_compiler():
                 return made(*args, **kwargs)
-            module = self._module_of(call, args, kwargs)
-            optimizers = call.optimizers
+            module = self._guarded(lambda: self._module_of(function, args, kwargs))
+            optimizers = function.optimizers
+            if not optimizers and module is None:
+                return made(*args, **kwargs)
+            output = None
             if optimizers:
                 self._observer.compiled_step_begins(optimizers, module, args, kwargs)
-                try:
-                    return made(*args, **kwargs)
-                finally:
-                    self._observer.compiled_step_ended()
-            if module is None:
-                return made(*args, **kwargs)
-            self._observer.compiled_call_begins(module, args, kwargs)
-            output = None
+            elif module is not None:
+                self._observer.compiled_call_begins(module, args, kwargs)
             try:
                 output = made(*args, **kwargs)
                 return output
             finally:
-                self._observer.compiled_call_ended(module, output)
+                if optimizers:
+                    self._observer.compiled_step_ended(module, output)
+                elif module is not None:
+                    self._observer.compiled_call_ended(module, output)
 
+        called.__wrapped__ = getattr(made, "__wrapped__", made)
         called._torchdynamo_wrapper_id = id(called)  # type: ignore[attr-defined]  # by which torch knows its own wrappers
         _leave_to_python(called)
         return called
 
-    def _module_of(self, call: "_Call", args: Any, kwargs: Any) -> nn.Module | None:
-        """The module that a call runs: the function's own, or one that it is given."""
-        try:
-            if call.looks_at(args, kwargs):
-                self._begins(call)
-            return call.module(args)
-        except Exception:  # noqa: BLE001 - as above
-            return None
+    def _module_of(self, function: "_Function", args: Any, kwargs: Any) -> nn.Module | None:
+        """The module that a call runs, None where it runs none."""
+        if function.meets_new(args, kwargs):
+            self._begins(function)
+        return function.module(args, kwargs)
 
 
 class CompiledStep:
@@ -207,93 +202,94 @@ class CompiledStep:
         self._before = [(other, changes) for other, changes in self._before if other is not optimizer]
 
     def stepped(self) -> list[Optimizer]:
-        """Those that have changed their parameters, and that no hook told of."""
-        return [optimizer for optimizer, changes in self._before if _changes(optimizer) != changes]
+        """Those that have changed their parameters and their state, if they have any, and that no hook told of."""
+        found = []
+        for optimizer, (written, states) in self._before:
+            now_written, now_states = _changes(optimizer)
+            if now_written != written and (now_states != states or not now_states):
+                found.append(optimizer)
+        return found
 
 
-def _changes(optimizer: Optimizer) -> int:
-    """How often the parameters of an optimizer have been written so far."""
-    return sum(parameter._version for group in optimizer.param_groups for parameter in group["params"])
+def _changes(optimizer: Optimizer) -> tuple[int, tuple[int, int] | None]:
+    """How often an optimizer's parameters have been written so far, and of its state how many tensors how often."""
+    written = sum(parameter._version for group in optimizer.param_groups for parameter in group["params"])
+    states = [held._version for state in optimizer.state.values() for held in state.values() if type(held) is Tensor]
+    return written, (len(states), sum(states)) if states else None
 
 
-class _Everything:
-    """Holds whatever is looked for."""
-
-    def __contains__(self, item: object) -> bool:
-        return True
-
-
-class _Call:
-    """Something callable that is compiled, and the modules it runs."""
+class _Function:
+    """Something that is compiled: the modules it runs and the optimizers it may step, as far as can be told."""
 
     def __init__(self) -> None:
-        self.is_known = True
         self.is_forward = False
+        """Whether it is the ``forward`` of its heads, which are themselves called from outside then."""
+        self.runs_only_heads = False
+        """Whether it runs no modules but its heads and what they hold."""
+        self._given: Any = None
+        self._has_begun = False
         self._optimizers: list[ReferenceType[Optimizer]] = []
-        self._was_called = False
-        self._heads: list[ReferenceType[nn.Module]] = []
+        self._heads: WeakKeyDictionary[nn.Module, None] = WeakKeyDictionary()
 
-    def look_at(self, given: Any) -> None:
-        """Take note of what it holds."""
-        self.is_forward = _is_forward(given)
-        if isinstance(given, nn.Module):
-            self._add(given)
-        elif isinstance(given, MethodType) and isinstance(given.__self__, nn.Module):
-            self._add(given.__self__)
-        elif isinstance(given, type):  # of which all instances are compiled
-            self.is_known = False
-        else:
+    def is_of_module(self, given: Any) -> bool:
+        """Take note of what is compiled; whether that is a module, or a method of one that runs nothing else."""
+        owner = given.__self__ if type(given) is MethodType else given
+        name = getattr(given, "__name__", "") if type(given) in (MethodType, FunctionType) else ""
+        self.is_forward = name == _FORWARD and _is_method(given)
+        self.runs_only_heads = owner is given or self.is_forward or name in _CALLS
+        if isinstance(owner, nn.Module):
+            self._heads[owner] = None
+            self._has_begun = self.runs_only_heads
+            return self._has_begun
+        self.runs_only_heads = self.is_forward
+        if not self.is_forward:
+            self._given = given
             self._look_into(given)
+        return False
 
     @property
     def heads(self) -> list[nn.Module]:
         """The modules that are known to be in it and alive."""
-        return [head for weak in self._heads if (head := weak()) is not None]
+        return list(self._heads)
 
     @property
     def optimizers(self) -> list[Optimizer]:
         """The optimizers that a call may step."""
         return [optimizer for weak in self._optimizers if (optimizer := weak()) is not None]
 
-    def looks_at(self, args: Any, kwargs: Any) -> bool:
-        """Look for modules among what it is called with; whether there may be new ones.
+    def meets_new(self, args: Any, kwargs: Any) -> bool:
+        """Whether a call may compile a module, or may do so for the first time where it is never certain which."""
+        if self.is_forward and args and isinstance(args[0], nn.Module):
+            is_new = args[0] not in self._heads
+            self._heads[args[0]] = None
+            return is_new
+        if self._has_begun:
+            return False
+        given, self._given = self._given, None  # what it names may be there only now
+        is_complete = self._look_into((given, args, kwargs))
+        self._has_begun = bool(self._heads) or not is_complete
+        return self._has_begun
 
-        Everything is looked at when it is called first, which is when it is compiled; later only what a method is of.
-        """
-        known = len(self._heads), self.is_known
-        if not self._was_called:
-            self._was_called = True
-            if not (args and isinstance(args[0], nn.Module)):
-                self._look_into((args, kwargs))
-        if args and isinstance(args[0], nn.Module):
-            self._add(args[0])
-        return known != (len(self._heads), self.is_known)
+    def module(self, args: Any, kwargs: Any) -> nn.Module | None:
+        """The module that a call runs: one that it is given, or the function's own; None where there is none."""
+        given = [item for item in (*args, *kwargs.values()) if issubclass(type(item), nn.Module)]
+        return next((head for head in (*given, *self.heads) if next(head.parameters(), None) is not None), None)
 
-    def module(self, args: Any) -> nn.Module | None:
-        """The one that a call runs, None where it runs none."""
-        if args and isinstance(args[0], nn.Module):
-            return args[0]
-        return next((head for head in self.heads if next(head.parameters(), None) is not None), None)
-
-    def _look_into(self, item: Any) -> None:
+    def _look_into(self, item: Any) -> bool:
+        """Take note of what it reaches; whether that is all."""
         found = reach_of(item)
-        for module in found.modules:
-            self._add(module)
-        self._optimizers += map(ref, found.optimizers)
-        self.is_known &= found.is_known
-
-    def _add(self, module: nn.Module) -> None:
-        if all(weak() is not module for weak in self._heads):
-            self._heads.append(ref(module))
+        self._heads.update(dict.fromkeys(found.modules))
+        self._optimizers += [ref(one) for one in found.optimizers if one not in self.optimizers]
+        return found.is_complete
 
 
-def _is_forward(given: Any) -> bool:
-    """Whether it is the ``forward`` of a module, which is called from the module's own call."""
-    owner, _, name = getattr(given, "__qualname__", "").rpartition(".")
-    return name == _FORWARD and bool(owner) and not owner.endswith("<locals>")
+def _is_method(given: Any) -> bool:
+    """Whether a function was defined in a class, by its name."""
+    owner = getattr(given, "__qualname__", "").rpartition(".")[0]
+    return bool(owner) and not owner.endswith("<locals>")
 
 
-def _nested_call() -> Callable[[], bool] | None:
+def _tells_of_compiler() -> Callable[[], bool] | None:
     """Tells whether the compiler is at work on who calls; None where this torch does not tell."""
     try:
         from torch._C._dynamo.eval_frame import get_eval_frame_callback

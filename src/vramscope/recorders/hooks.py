@@ -5,7 +5,7 @@ except to who asks for calls from outside any module.
 """
 
 import sys
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import partial, wraps
@@ -81,10 +81,12 @@ class SingleHook:
 
     def __init__(self, function: Callable[..., None]) -> None:
         self._function = function
+        self.__name__ = function.__name__  # which TorchScript asks for
 
     def __call__(self, *args: Any) -> None:
-        """Call the function."""
-        self._function(*args)
+        """Call the function, unless it is the compiler that calls."""
+        if not is_dynamo_compiling():
+            self._function(*args)
 
     def __deepcopy__(self, memo: Any) -> Callable[..., None]:
         return _do_nothing
@@ -138,7 +140,7 @@ class ModuleHooks:
         self._names: dict[int, tuple[ref[nn.Module], str, bool]] = {}
         self._roots: dict[str, ref[nn.Module]] = {}
         self._opened: dict[int, list[_Opened]] = {}  # thread -> its open forwards
-        self._traced: Callable[[], Container[int]] | None = None
+        self._may_hook: Callable[[nn.Module], bool] | None = None
         self._handles = [
             register_module_forward_pre_hook(self.before),
             register_module_forward_hook(self.after, always_call=True),
@@ -157,25 +159,24 @@ class ModuleHooks:
         new = [(path, module) for path, module in model.named_modules(prefix=root) if self._known(module) is None]
         for path, module in new:
             self._names[id(module)] = (ref(module), self._prefix + path, module in callable_ones)
-        if self._traced is not None:
-            self._hook_singly((module for _, module in new), self._traced())
+        self._hook_singly(module for _, module in new if module in callable_ones)
         return root
 
-    def hook_singly(self, traced: Callable[[], Container[int]]) -> None:
-        """Hook the watched modules each by itself from now on; forwards that are running are no longer followed.
+    def hook_singly(self, may_hook: Callable[[nn.Module], bool]) -> None:
+        """Hook watched models alone from now on, each by itself; forwards that are running are no longer followed.
 
         Args:
-            traced: has the ids of modules that are to have no hook; asked for now and with every further model.
+            may_hook: whether a model is to be hooked; asked now and with every further model.
         """
         self._unhook()
         self._opened.clear()
-        self._traced = traced
-        known = [module for weak, _, _ in self._names.values() if (module := weak()) is not None]
-        self._hook_singly(known, traced())
+        self._may_hook = may_hook
+        known = [module for weak, _, is_root in self._names.values() if is_root and (module := weak()) is not None]
+        self._hook_singly(known)
 
-    def _hook_singly(self, modules: Iterable[nn.Module], traced: Container[int]) -> None:
-        for module in modules:
-            if id(module) not in traced:
+    def _hook_singly(self, models: Iterable[nn.Module]) -> None:
+        for module in models:
+            if self._may_hook is not None and self._may_hook(module):
                 self._handles += hook_module(module, self.before, self.after)
 
     def _free_root(self, name: str) -> str:

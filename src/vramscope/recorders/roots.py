@@ -3,6 +3,7 @@
 import gc
 from collections.abc import Iterable, Iterator
 from itertools import chain, count
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -62,12 +63,19 @@ class Roots:
     def owners(self, parameters: Iterable[Tensor]) -> list[nn.Module]:
         """The outermost live models that hold parameters of which no model is known; looks at every live object."""
         wanted = {id(parameter) for parameter in parameters} - self._parameters
-        return _outermost(module for module, held in _live_models() if not wanted.isdisjoint(held))
+        holding = [module for module in _live_modules() if not wanted.isdisjoint(_parameter_ids(module))]
+        inner = {id(child) for module in holding for child in module.modules() if child is not module}
+        return [module for module in holding if id(module) not in inner]
 
     def unknown(self) -> list[nn.Module]:
         """The outermost live models of which no parameter is known; looks at every live object."""
-        found = _outermost(module for module, held in _live_models() if self._parameters.isdisjoint(held))
-        return [model for model in found if model not in self._idle]
+        holding = [module for module in _live_modules() if self._is_unknown(module)]
+        inner = {id(child) for module in holding for child in _parts(module)[1:]}
+        return [module for module in holding if id(module) not in inner and module not in self._idle]
+
+    def _is_unknown(self, module: nn.Module) -> bool:
+        held = {id(parameter) for part in _parts(module) for parameter in _held(part, "_parameters")}
+        return bool(held) and type(module).__hash__ is not None and self._parameters.isdisjoint(held)
 
     @property
     def device(self) -> torch.device:
@@ -83,22 +91,33 @@ class Roots:
         return next(prefix for prefix in candidates if prefix not in self._given)
 
 
-def _live_models() -> Iterator[tuple[nn.Module, set[int]]]:
-    """Every live module that has parameters, and their ids; none that is half built or cannot be told from its like."""
-    for module in [found for found in gc.get_objects() if issubclass(type(found), nn.Module)]:
-        try:
-            held = {id(parameter) for parameter in module.parameters()}
-        except Exception:  # noqa: BLE001 - whatever a module of the program raises, it is not at work now
-            continue
-        if held and type(module).__hash__ is not None:
-            yield module, held
+def _live_modules() -> list[nn.Module]:
+    return [found for found in gc.get_objects() if issubclass(type(found), nn.Module)]
 
 
-def _outermost(modules: Iterable[nn.Module]) -> list[nn.Module]:
-    """Those that are no part of another."""
-    found = list(modules)
-    inner = {id(child) for module in found for child in module.modules() if child is not module}
-    return [module for module in found if id(module) not in inner]
+def _parameter_ids(module: nn.Module) -> set[int]:
+    """Of a module's parameters; none where it is half built."""
+    try:
+        return {id(parameter) for parameter in module.parameters()}
+    except Exception:  # noqa: BLE001 - whatever a module of the program raises, it is not at work now
+        return set()
+
+
+def _parts(module: nn.Module) -> list[nn.Module]:
+    """A module and all inside, itself first, read without running any code of the program."""
+    found, seen = [module], {id(module)}
+    for part in found:
+        for child in _held(part, "_modules"):
+            if id(child) not in seen:
+                seen.add(id(child))
+                found.append(child)
+    return found
+
+
+def _held(module: nn.Module, name: str) -> list[Any]:
+    """What a module holds under one of the names that torch has for that."""
+    held = object.__getattribute__(module, "__dict__").get(name)
+    return [item for item in held.values() if item is not None] if isinstance(held, dict) else []
 
 
 def plain_model(module: nn.Module) -> nn.Module:

@@ -1,7 +1,7 @@
 """Records one step of a script after another: each in a profiler of its own, so that each can be on disk as it ends."""
 
 import sys
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -66,9 +66,9 @@ class StepRecorder(ProfilerRecorder):
         for model, prefix in models:
             self.watch(model, prefix)
 
-    def hook_singly(self, traced: Callable[[], Container[int]]) -> None:
-        """Hook each watched module by itself, but none that is compiled, of which ``traced`` has the ids."""
-        self._module_hooks.hook_singly(traced)
+    def hook_singly(self, may_hook: Callable[[nn.Module], bool]) -> None:
+        """Hook watched models alone, each by itself, as far as ``may_hook`` allows."""
+        self._module_hooks.hook_singly(may_hook)
         self._depth = 0  # nobody will tell that the forwards end which run now
         self._holds_forward = False
 

@@ -12,6 +12,7 @@ from typing import Any, ParamSpec
 
 import torch
 from torch import nn
+from torch.compiler import is_dynamo_compiling
 from torch.nn.modules.loss import _Loss
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.optim import Optimizer
@@ -81,6 +82,7 @@ class ScriptSession:
         self._compiled = Compiled(self._undo, self)
         self._listens = True  # to calls of models, not only to optimizers
         self._compiled_step: CompiledStep | None = None
+        self._compiled_depth = 0
         self._steps = Stepping(plan, self._store, self._scene, self._scopes, others, self)
         self._undo.callback(OptimizerHooks(self._before_optimizer, self._after_optimizer, compiled=False).remove)
         self._undo.callback(self._module_hooks.close)
@@ -147,17 +149,15 @@ class ScriptSession:
     # -- hooks that come and go -------------------------------------------------------------------------------------
 
     def window_begins(self, recorder: StepRecorder) -> None:
-        """The recorder tells of calls; where something is compiled, it hooks modules singly, and none inside that."""
+        """The recorder tells of calls; where something is compiled, it hooks no more than models around that."""
         self._listens = True
         self._module_hooks.close()
         if self._compiled.is_used:
-            recorder.hook_singly(self._compiled.traced)
-            traced = self._compiled.traced()
+            recorder.hook_singly(self._compiled.may_hook)
             for model, _ in self._scene.roots.idle():
-                if id(model) not in traced:
-                    self._module_hooks.callback(
-                        model.register_forward_pre_hook(SingleHook(self._idle_entered), with_kwargs=True).remove
-                    )
+                if self._compiled.may_hook(model):
+                    hook = model.register_forward_pre_hook(SingleHook(self._idle_entered), with_kwargs=True)
+                    self._module_hooks.callback(hook.remove)
 
     def window_pauses(self) -> None:
         """Nobody else tells of calls: hook all modules again, or, where something is compiled, eager models."""
@@ -182,14 +182,13 @@ class ScriptSession:
     def _hook_models(self) -> None:
         """Hook the models that are called from outside, where they are not compiled themselves."""
         self._depth = 0
-        traced = self._compiled.traced()
         for model, _ in self._scene.roots:
-            if id(model) not in traced:
-                self._hook_model(model)
+            self._hook_model(model)
 
     def _hook_model(self, model: nn.Module) -> None:
-        for handle in hook_module(model, self._module_entered, self._module_left):
-            self._module_hooks.callback(handle.remove)
+        if self._compiled.may_hook(model):
+            for handle in hook_module(model, self._module_entered, self._module_left):
+                self._module_hooks.callback(handle.remove)
 
     # -- what is compiled -------------------------------------------------------------------------------------------
 
@@ -227,12 +226,13 @@ class ScriptSession:
         self, optimizers: Sequence[Optimizer], module: nn.Module | None, args: Any, kwargs: Any
     ) -> None:
         """As the hooks of optimizers and of the module would tell."""
-        if get_ident() != self._thread or self._compiled_step is not None:
+        if get_ident() != self._thread:
+            return
+        self._compiled_depth += 1
+        if self._compiled_depth > 1:
             return
         recorder = self._steps.recorder
         self._compiled_step = CompiledStep(optimizers, recorder)
-        for optimizer in optimizers:
-            self._before_optimizer(optimizer)
         if module is not None and self._listens:
             self._find_outermost(module)
             self._steps.call_begins(args, kwargs)
@@ -240,28 +240,35 @@ class ScriptSession:
             recorder.compiled_step_begins(runs_module=module is not None)
 
     @_harmless
-    def compiled_step_ended(self) -> None:
+    def compiled_step_ended(self, module: nn.Module | None, output: Any) -> None:
         """The optimizers that have stepped, and that no hook told of, are told of now."""
+        if get_ident() != self._thread or not self._compiled_depth:
+            return
+        self._compiled_depth -= 1
         step, recorder = self._compiled_step, self._steps.recorder
-        if get_ident() != self._thread or step is None:
+        if self._compiled_depth or step is None:
             return
         self._compiled_step = None
         stepped = step.stepped()
+        for optimizer in stepped:
+            self._before_optimizer(optimizer)
         if recorder is not None and step.began_in(recorder):
             recorder.compiled_step_ended(stepped)
         for optimizer in stepped:
             self._after_optimizer(optimizer)
+        if not stepped and module is not None and self._listens:
+            self.call_ended(module, output)
 
     # -- what the hooks tell ----------------------------------------------------------------------------------------
 
     def _module_entered(self, module: nn.Module, args: Any, kwargs: Any = None) -> None:
-        if get_ident() == self._thread and not torch.compiler.is_dynamo_compiling():
+        if not is_dynamo_compiling() and get_ident() == self._thread:
             self._depth += 1
             if self._depth == 1:
                 self.call_begins(module, args, keywords_of(sys._getframe(1)) if kwargs is None else kwargs)
 
     def _module_left(self, module: nn.Module, args: Any, output: Any) -> None:
-        if get_ident() == self._thread and self._depth and not torch.compiler.is_dynamo_compiling():
+        if not is_dynamo_compiling() and get_ident() == self._thread and self._depth:
             self._depth -= 1
             if not self._depth:
                 self.call_ended(module, output)
@@ -271,7 +278,8 @@ class ScriptSession:
         """An eager model runs beside what is compiled, and no other hook would tell."""
         if get_ident() == self._thread and not in_backward():
             self._find(module)
-            self._steps.call_begins(args, kwargs)
+            if self._steps.recorder is not None:
+                self._steps.recorder.call_begins(module, args, kwargs)  # its own hook, which is new, tells of the end
 
     def call_begins(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         """A module is called from outside any other, maybe on another thread, maybe by autograd to recompute."""
@@ -343,7 +351,7 @@ class ScriptSession:
         elif self._scene.roots.lacks(module.parameters()):
             for model in self._scene.roots.owners(module.parameters()):
                 self._find(model)
-                if self._steps.recorder is None and id(model) not in self._compiled.traced():
+                if self._steps.recorder is None:
                     self._hook_model(model)
 
     def _find(self, module: nn.Module) -> None:
