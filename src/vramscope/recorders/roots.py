@@ -31,10 +31,6 @@ class Roots:
     def __contains__(self, module: nn.Module) -> bool:
         return plain_model(module) in self._prefixes
 
-    def path_of(self, module: nn.Module) -> str | None:
-        """The prefix of a model that was found, None for any other module."""
-        return self._prefixes.get(plain_model(module))
-
     def idle(self) -> list[tuple[nn.Module, str]]:
         """Models that nobody was seen to run or to train: they were only found to be there."""
         return list(self._idle.items())
