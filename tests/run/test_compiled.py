@@ -56,7 +56,6 @@ def compile_class(model):
 def compile_twice(model):
     return torch.compile(compile_blocks(model), **BACKEND)
 FORMS = {
-    "as it is": lambda model: model,
     "whole": lambda model: torch.compile(model, **BACKEND),
     "in place": compile_in_place,
     "blocks in place": compile_blocks,

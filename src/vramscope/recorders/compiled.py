@@ -13,7 +13,6 @@ from weakref import ReferenceType, WeakKeyDictionary, WeakSet, ref
 
 import torch
 from torch import Tensor, nn
-from torch.compiler import is_dynamo_compiling
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
@@ -132,11 +131,11 @@ class Compiled:
         module = ref(plain_model(model))
 
         def begins(model: nn.Module, args: Any, kwargs: Any) -> None:
-            if not is_dynamo_compiling() and (run := module()) is not None:
+            if (run := module()) is not None:
                 self._observer.compiled_call_begins(run, args, kwargs)
 
         def ended(model: nn.Module, args: Any, output: Any) -> None:
-            if not is_dynamo_compiling() and (run := module()) is not None:
+            if (run := module()) is not None:
                 self._observer.compiled_call_ended(run, output)
 
         self._given_back.append((ref(model), hook_module(model, begins, ended)))
@@ -236,10 +235,9 @@ class _Function:
         owner = given.__self__ if type(given) is MethodType else given
         name = getattr(given, "__name__", "") if type(given) in (MethodType, FunctionType) else ""
         self.is_forward = name == _FORWARD and _is_method(given)
-        self.runs_only_heads = owner is given or self.is_forward or name in _CALLS
         if isinstance(owner, nn.Module):
             self._heads[owner] = None
-            self._has_begun = self.runs_only_heads
+            self.runs_only_heads = self._has_begun = owner is given or self.is_forward or name in _CALLS
             return self._has_begun
         self.runs_only_heads = self.is_forward
         if not self.is_forward:

@@ -68,10 +68,6 @@ def _outermost_callable(model: nn.Module) -> Iterator[nn.Module]:
             yield from _outermost_callable(child)
 
 
-_ASK_FRAME = object()
-"""In place of keyword arguments that torch does not hand to a hook."""
-
-
 class SingleHook:
     """A hook on one module. A copy of the module, or a file that it is saved to, gets one that does nothing instead.
 
@@ -194,7 +190,7 @@ class ModuleHooks:
             handle.remove()
         self._handles = []
 
-    def before(self, module: nn.Module, args: Any, kwargs: Any = _ASK_FRAME) -> None:
+    def before(self, module: nn.Module, args: Any, kwargs: Any = None) -> None:
         """A module's forward begins; torch's hooks for all modules are not handed the keyword arguments."""
         if is_dynamo_compiling():
             return  # a constant to the compiler, which then drops the hook instead of breaking the graph
@@ -212,7 +208,7 @@ class ModuleHooks:
             scope.__enter__()
             opened.append((scope, observer, began))
         if self._calls is not None and len(opened) == 1:
-            given = keywords_of(sys._getframe(1)) if kwargs is _ASK_FRAME else kwargs
+            given = keywords_of(sys._getframe(1)) if kwargs is None else kwargs
             self._calls.call_begins(module, args, given)
 
     def _known(self, module: nn.Module) -> tuple[ref[nn.Module], str, bool] | None:

@@ -1,7 +1,7 @@
 """The models of a script: found at their first forward, by the parameters that an optimizer steps, or as they lie."""
 
 import gc
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, count
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -60,14 +60,12 @@ class Roots:
         """The outermost live models that hold parameters of which no model is known; looks at every live object."""
         wanted = {id(parameter) for parameter in parameters} - self._parameters
         holding = [module for module in _live_modules() if not wanted.isdisjoint(_parameter_ids(module))]
-        inner = {id(child) for module in holding for child in module.modules() if child is not module}
-        return [module for module in holding if id(module) not in inner]
+        return _outermost(holding, lambda module: module.modules())
 
     def unknown(self) -> list[nn.Module]:
         """The outermost live models of which no parameter is known; looks at every live object."""
         holding = [module for module in _live_modules() if self._is_unknown(module)]
-        inner = {id(child) for module in holding for child in _parts(module)[1:]}
-        return [module for module in holding if id(module) not in inner and module not in self._idle]
+        return [module for module in _outermost(holding, _parts) if module not in self._idle]
 
     def _is_unknown(self, module: nn.Module) -> bool:
         held = {id(parameter) for part in _parts(module) for parameter in _held(part, "_parameters")}
@@ -89,6 +87,12 @@ class Roots:
 
 def _live_modules() -> list[nn.Module]:
     return [found for found in gc.get_objects() if issubclass(type(found), nn.Module)]
+
+
+def _outermost(modules: list[nn.Module], parts: Callable[[nn.Module], Iterable[nn.Module]]) -> list[nn.Module]:
+    """Those that are no part of another."""
+    inner = {id(child) for module in modules for child in parts(module) if child is not module}
+    return [module for module in modules if id(module) not in inner]
 
 
 def _parameter_ids(module: nn.Module) -> set[int]:
