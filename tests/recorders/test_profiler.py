@@ -760,6 +760,29 @@ def test_a_compiled_models_activations_are_activations(fresh_compiler):
     assert int(ledger.blocks.size[ledger.retained].sum()) == (4 * 5 + 1) * FLOAT32
 
 
+@pytest.mark.filterwarnings("ignore:Using .torch.compile.module.. when there are global hooks")
+def test_a_backward_pass_between_two_compiled_pieces_is_not_compiled(fresh_compiler):
+    model, x = nn.Sequential(linear(), nn.Tanh()), torch.randn(4, 6)
+
+    @torch.compile(backend="eager")
+    def step():
+        loss = model(x).sum()
+        loss.backward()
+        return 2 * loss
+
+    step()
+    model.zero_grad()
+    before = {name: dict(fresh_compiler[name]) for name in ("stats", "graph_break")}
+    with recording_of(seeds=chain(label_model(model), label_tensor(MarkKind.INPUT, "x", x))) as running:
+        running.recorder.watch(model)
+        step()
+    assert {name: dict(fresh_compiler[name]) for name in ("stats", "graph_break")} == before
+    ledger = running.ledger
+    assert_agrees(ledger)
+    gradients = ledger.blocks.size[ledger.is_category(Category.GRADIENTS)]
+    assert gradients.sum() == sum(parameter.nbytes for parameter in model.parameters())
+
+
 # -- threads ----------------------------------------------------------------------------------------------------------
 
 

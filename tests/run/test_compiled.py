@@ -1,6 +1,7 @@
 """Scripts that compile: what is compiled stays as it is, and calls of it are seen from outside."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -191,10 +192,19 @@ def train_step():
 }
 
 
+def untimed(log: str) -> str:
+    """What torch says, without when and in which process."""
+    return re.sub(r"^([IWE])\d+ [\d:.]+ \d+ ", r"\1 ", log, flags=re.MULTILINE)
+
+
 @pytest.mark.parametrize("form", OPTIMIZERS)
 def test_an_optimizer_whose_step_is_compiled_ends_steps(tmp_path, form: str) -> None:
-    finished = run(tmp_path, NETWORK + STEPS.format(definition=OPTIMIZERS[form]), "-q")
+    text = NETWORK + STEPS.format(definition=OPTIMIZERS[form]) + "print(counted()[::2], model.head.bias.sum().item())"
+    finished = run(tmp_path, text, "-q")
     assert finished.code == 0, finished.stderr
+    without_us = plainly(tmp_path, text)
+    assert finished.stdout == without_us.stdout  # the same graphs, though steps and backward passes have our hooks
+    assert untimed(finished.stderr) == untimed(without_us.stderr)
     require_exact(finished.document, "training")
     assert [step["index"] for step in finished.document["steps"]] == [1, 2, 3]
     assert sum(row["steps"] for row in finished.document["counted_steps"]) == 3

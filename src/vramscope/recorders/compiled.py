@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from vramscope.recorders.compiler import pass_over_recorders, tells_of_compiler
 from vramscope.recorders.hooks import hook_module
 from vramscope.recorders.reach import reach_of
 from vramscope.recorders.roots import plain_model
@@ -95,6 +96,7 @@ class Compiled:
             if self._guarded(lambda: function.is_of_module(given)):
                 self._guarded(lambda: self._begins(function))
             made = original(*args, **kwargs)
+            pass_over_recorders()  # the compiler is loaded now
             if issubclass(type(made), nn.Module):
                 self._hook(made)
             elif type(made) is FunctionType and made is not given:
@@ -142,7 +144,7 @@ class Compiled:
 
     def _wrapped(self, made: Callable[..., Any], function: "_Function") -> Callable[..., Any]:
         """The compiled function, and a word before and after it; to the compiler it is the function itself."""
-        under_compiler = _tells_of_compiler()
+        under_compiler = tells_of_compiler()
         if under_compiler is None:
             return made
 
@@ -170,7 +172,6 @@ class Compiled:
 
         called.__wrapped__ = getattr(made, "__wrapped__", made)
         called._torchdynamo_wrapper_id = id(called)  # type: ignore[attr-defined]  # by which torch knows its own wrappers
-        _leave_to_python(called)
         return called
 
     def _module_of(self, function: "_Function", args: Any, kwargs: Any) -> nn.Module | None:
@@ -285,19 +286,3 @@ def _is_method(given: Any) -> bool:
     """Whether a function was defined in a class, by its name."""
     owner = getattr(given, "__qualname__", "").rpartition(".")[0]
     return bool(owner) and not owner.endswith("<locals>")
-
-
-def _tells_of_compiler() -> Callable[[], bool] | None:
-    """Tells whether the compiler is at work on who calls; None where this torch does not tell."""
-    try:
-        from torch._C._dynamo.eval_frame import get_eval_frame_callback
-    except ImportError:
-        return None
-    return lambda: get_eval_frame_callback() is not None
-
-
-def _leave_to_python(function: Any) -> None:
-    """Have the compiler pass over a function's own frame, where its callers are compiled in pieces."""
-    from torch._dynamo.eval_frame import skip_code  # loaded already: something was compiled
-
-    skip_code(function.__code__)

@@ -26,6 +26,8 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.utils.hooks import RemovableHandle
 
+from vramscope.recorders.compiler import pass_over_recorders
+
 _ENGINE = "_engine_run_backward"
 """The name under which torch/autograd/__init__.py calls the engine."""
 
@@ -257,26 +259,64 @@ class OptimizerHooks:
         one_at_a_time = RLock()
 
         def before_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-            if not compiled and is_dynamo_compiling():
-                return
             with one_at_a_time:
                 before(optimizer)
 
         def after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-            if not compiled and is_dynamo_compiling():
-                return
             with one_at_a_time:
                 after(optimizer)
 
-        self._handles = [
-            register_optimizer_step_pre_hook(before_step),
-            register_optimizer_step_post_hook(after_step),
-        ]
+        if compiled:
+            before_handle = register_optimizer_step_pre_hook(before_step)
+            after_handle = register_optimizer_step_post_hook(after_step)
+            self._undo = [before_handle.remove, after_handle.remove]
+        else:
+            self._undo = [_eager_steps.tell(before_step, after_step)]
 
     def remove(self) -> None:
         """Take the hooks away."""
-        for handle in self._handles:
-            handle.remove()
+        for undo in self._undo:
+            undo()
+
+
+class _EagerSteps:
+    """One pair of hooks for all who are told of eager steps alone: where hooks come and go, torch compiles again."""
+
+    def __init__(self) -> None:
+        self._told: list[tuple[Callable[..., None], Callable[..., None]]] = []
+        self._handles: list[RemovableHandle] = []
+
+    def tell(self, before: Callable[..., None], after: Callable[..., None]) -> Callable[[], None]:
+        """Call two more functions, as torch calls its hooks, until what is given back is called."""
+        pair = before, after
+        if not self._told:
+            self._handles = [
+                register_optimizer_step_pre_hook(self._before),
+                register_optimizer_step_post_hook(self._after),
+            ]
+        self._told = [*self._told, pair]
+        return partial(self._tell_no_more, pair)
+
+    def _tell_no_more(self, pair: tuple[Callable[..., None], Callable[..., None]]) -> None:
+        self._told = [
+            other for other in self._told if other is not pair
+        ]  # who goes through the old one is not disturbed
+        if not self._told:
+            for handle in self._handles:
+                handle.remove()
+
+    def _before(self, *step: Any) -> None:
+        if not is_dynamo_compiling():
+            for before, _ in self._told:
+                before(*step)
+
+    def _after(self, *step: Any) -> None:
+        if not is_dynamo_compiling():
+            for _, after in self._told:
+                after(*step)
+
+
+_eager_steps = _EagerSteps()
 
 
 @dataclass(frozen=True)
@@ -321,6 +361,7 @@ class BackwardHook:
             with around(backward):
                 return original(t_outputs, *args, **kwargs)
 
+        pass_over_recorders()
         self._installed = run_backward
         setattr(torch.autograd, _ENGINE, run_backward)
 
