@@ -4,10 +4,11 @@ A hook on a module that is compiled would be compiled with it, and one that come
 no module is hooked but models around compiled ones, and only as long as it is certain what else is compiled.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from functools import wraps
-from types import FunctionType, MethodType
+from types import FrameType, FunctionType, MethodType
 from typing import Any, Protocol
 from weakref import ReferenceType, WeakKeyDictionary, WeakSet, ref
 
@@ -43,9 +44,12 @@ class CompilationObserver(Protocol):
         """The call has ended; ``output`` is None after an exception."""
 
     def compiled_step_begins(
-        self, optimizers: Sequence[Optimizer], module: nn.Module | None, args: Any, kwargs: Any
+        self, optimizers: Sequence[Optimizer], caller: FrameType, module: nn.Module | None, args: Any, kwargs: Any
     ) -> None:
-        """A compiled function is called that may step optimizers, and run a module before; no hook may tell of it."""
+        """A compiled function is called that may step optimizers, and run a module before; no hook may tell of it.
+
+        ``caller`` is the frame that runs for as long as the function.
+        """
 
     def compiled_step_ended(self, module: nn.Module | None, output: Any) -> None:
         """The call has ended; ``output`` is None after an exception."""
@@ -158,7 +162,7 @@ class Compiled:
                 return made(*args, **kwargs)
             output = None
             if optimizers:
-                self._observer.compiled_step_begins(optimizers, module, args, kwargs)
+                self._observer.compiled_step_begins(optimizers, sys._getframe(), module, args, kwargs)
             elif module is not None:
                 self._observer.compiled_call_begins(module, args, kwargs)
             try:

@@ -244,31 +244,33 @@ def _gone() -> None:
     """What a reference to a dead model gives."""
 
 
+_BeforeStep = Callable[[Optimizer, FrameType], None]
+_AfterStep = Callable[[Optimizer], None]
+
+
 class OptimizerHooks:
     """Calls back around every optimizer step of the process, one at a time: several GPUs have a thread each.
 
     Args:
-        before: called with the optimizer.
-        after: likewise.
+        before: called with the optimizer and the frame that runs for as long as the step.
+        after: called with the optimizer.
         compiled: whether to tell of steps that are compiled, which are so in more pieces then.
     """
 
-    def __init__(
-        self, before: Callable[[Optimizer], None], after: Callable[[Optimizer], None], compiled: bool = True
-    ) -> None:
+    def __init__(self, before: _BeforeStep, after: _AfterStep, compiled: bool = True) -> None:
         one_at_a_time = RLock()
 
-        def before_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        def before_step(optimizer: Optimizer, caller: FrameType) -> None:
             with one_at_a_time:
-                before(optimizer)
+                before(optimizer, caller)
 
-        def after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        def after_step(optimizer: Optimizer) -> None:
             with one_at_a_time:
                 after(optimizer)
 
         if compiled:
-            before_handle = register_optimizer_step_pre_hook(before_step)
-            after_handle = register_optimizer_step_post_hook(after_step)
+            before_handle = register_optimizer_step_pre_hook(lambda one, *_: before_step(one, sys._getframe(1)))
+            after_handle = register_optimizer_step_post_hook(lambda one, *_: after_step(one))
             self._undo = [before_handle.remove, after_handle.remove]
         else:
             self._undo = [_eager_steps.tell(before_step, after_step)]
@@ -283,11 +285,11 @@ class _EagerSteps:
     """One pair of hooks for all who are told of eager steps alone: where hooks come and go, torch compiles again."""
 
     def __init__(self) -> None:
-        self._told: list[tuple[Callable[..., None], Callable[..., None]]] = []
+        self._told: list[tuple[_BeforeStep, _AfterStep]] = []
         self._handles: list[RemovableHandle] = []
 
-    def tell(self, before: Callable[..., None], after: Callable[..., None]) -> Callable[[], None]:
-        """Call two more functions, as torch calls its hooks, until what is given back is called."""
+    def tell(self, before: _BeforeStep, after: _AfterStep) -> Callable[[], None]:
+        """Call two more functions around each step, until what is given back is called."""
         pair = before, after
         if not self._told:
             self._handles = [
@@ -297,23 +299,22 @@ class _EagerSteps:
         self._told = [*self._told, pair]
         return partial(self._tell_no_more, pair)
 
-    def _tell_no_more(self, pair: tuple[Callable[..., None], Callable[..., None]]) -> None:
-        self._told = [
-            other for other in self._told if other is not pair
-        ]  # who goes through the old one is not disturbed
+    def _tell_no_more(self, pair: tuple[_BeforeStep, _AfterStep]) -> None:
+        self._told = [other for other in self._told if other is not pair]  # a new list: who reads the old one goes on
         if not self._told:
             for handle in self._handles:
                 handle.remove()
 
-    def _before(self, *step: Any) -> None:
+    def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if not is_dynamo_compiling():
+            caller = sys._getframe(1)
             for before, _ in self._told:
-                before(*step)
+                before(optimizer, caller)
 
-    def _after(self, *step: Any) -> None:
+    def _after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if not is_dynamo_compiling():
             for _, after in self._told:
-                after(*step)
+                after(optimizer)
 
 
 _eager_steps = _EagerSteps()

@@ -6,10 +6,10 @@ clock.
 """
 
 import atexit
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from threading import get_ident
+from types import FrameType
 from typing import Any
 from weakref import ref
 
@@ -383,11 +383,11 @@ class ProfilerRecorder:
                         self.mark(self._watched.gradient_labels())
                     self._gradients.pass_ended(self._watched.named_parameters())
 
-    def _before_optimizer(self, optimizer: Optimizer) -> None:
+    def _before_optimizer(self, optimizer: Optimizer, caller: FrameType) -> None:
         if works_for(self._thread):
             # in a hook it may have one parameter of many, and other threads of autograd's may be writing the others'
             self.mark(self._watched.gradient_labels(_parameters(optimizer) if in_backward() else None))
-            self._phases.optimizer_begins(sys._getframe(2))  # torch's wrapper of step, by way of the hook
+            self._phases.optimizer_begins(caller)
 
     def _after_optimizer(self, optimizer: Optimizer) -> None:
         if works_for(self._thread):

@@ -1,6 +1,5 @@
 """Records one step of a script after another: each in a profiler of its own, so that each can be on disk as it ends."""
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
@@ -72,9 +71,14 @@ class StepRecorder(ProfilerRecorder):
         self._depth = 0  # nobody will tell that the forwards end which run now
         self._holds_forward = False
 
-    def compiled_step_begins(self, runs_module: bool) -> None:
-        """A compiled function begins that may step optimizers, after a forward and a backward pass or without them."""
-        self._compiled_step = sys._getframe(3)  # the wrapper that calls it, by way of the session
+    def compiled_step_begins(self, caller: FrameType, runs_module: bool) -> None:
+        """A compiled function begins that may step optimizers, after a forward and a backward pass or without them.
+
+        Args:
+            caller: the frame that runs for as long as the function.
+            runs_module: whether there is a forward pass.
+        """
+        self._compiled_step = caller
         self._holds_forward = runs_module
         if runs_module:
             self.forward_begins(True)

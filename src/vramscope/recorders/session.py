@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from functools import wraps
 from pathlib import Path
 from threading import get_ident
+from types import FrameType
 from typing import Any, ParamSpec
 
 import torch
@@ -223,7 +224,7 @@ class ScriptSession:
 
     @_harmless
     def compiled_step_begins(
-        self, optimizers: Sequence[Optimizer], module: nn.Module | None, args: Any, kwargs: Any
+        self, optimizers: Sequence[Optimizer], caller: FrameType, module: nn.Module | None, args: Any, kwargs: Any
     ) -> None:
         """As the hooks of optimizers and of the module would tell."""
         if get_ident() != self._thread:
@@ -237,7 +238,7 @@ class ScriptSession:
             self._find_outermost(module)
             self._steps.call_begins(args, kwargs)
         if recorder is not None:
-            recorder.compiled_step_begins(runs_module=module is not None)
+            recorder.compiled_step_begins(caller, runs_module=module is not None)
 
     @_harmless
     def compiled_step_ended(self, module: nn.Module | None, output: Any) -> None:
@@ -316,7 +317,7 @@ class ScriptSession:
             self._steps.step_ended(StepKind.INFERENCE)
 
     @_harmless
-    def _before_optimizer(self, optimizer: Optimizer) -> None:
+    def _before_optimizer(self, optimizer: Optimizer, caller: FrameType | None = None) -> None:
         if works_for(self._thread):
             for model in self._scene.add_optimizer(optimizer):
                 self._find(model)

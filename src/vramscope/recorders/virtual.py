@@ -8,6 +8,7 @@ would be.
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
+from types import FrameType
 from typing import Any
 
 from torch import nn
@@ -96,8 +97,8 @@ class VirtualRecorder(ProfilerRecorder):
         events, device = with_totals(recording.events, recording.devices[0])
         return replace(recording, events=events, devices=(device,))
 
-    def _before_optimizer(self, optimizer: Optimizer) -> None:
-        super()._before_optimizer(optimizer)
+    def _before_optimizer(self, optimizer: Optimizer, caller: FrameType) -> None:
+        super()._before_optimizer(optimizer, caller)
         self._optimizer.close()
         if not self._keep_real:
             self._optimizer.enter_context(WithoutDevice(self._memory))
