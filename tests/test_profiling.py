@@ -12,7 +12,7 @@ from torch import nn
 
 import vramscope
 from vramscope.cli.report import report_command
-from vramscope.errors import UsageError
+from vramscope.errors import UnsupportedError, UsageError
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +52,11 @@ def test_the_report_goes_to_standard_output(profile: vramscope.Profile, capsys: 
 def test_a_report_of_no_rows_is_refused(profile: vramscope.Profile) -> None:
     with pytest.raises(UsageError, match=r"print_report\(top=0\): give at least 1"):
         profile.print_report(top=0)
+
+
+def test_a_device_is_named_as_it_was_given() -> None:
+    with pytest.raises(UnsupportedError, match=r"^device=warp: no such device"):
+        vramscope.profile(device="warp")
 
 
 def test_there_is_no_report_before_the_end() -> None:

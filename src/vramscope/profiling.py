@@ -48,7 +48,7 @@ class Profile:
         self._optimizers = optimizers
         self._entered = False
         self._inputs = inputs
-        self._recorder = ProfilerRecorder(recorded_device(device), history=True)
+        self._recorder = ProfilerRecorder(recorded_device(device, "device="), history=True)
         self._recording: Recording | None = None
         self._ledger: Ledger | None = None
 

@@ -17,8 +17,12 @@ _UNVERIFIED = {
 }
 
 
-def recorded_device(name: str | torch.device) -> torch.device:
+def recorded_device(name: str | torch.device, option: str = "--device ") -> torch.device:
     """The device that ``name`` means here: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Args:
+        name: as the user gave it.
+        option: what the user gave it with, for errors; the name follows.
 
     Raises:
         UnsupportedError: a GPU that is not there, or a device whose allocator reports no events.
@@ -28,25 +32,25 @@ def recorded_device(name: str | torch.device) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UnsupportedError(f"--device {name}: no such device; give auto, cpu, cuda or cuda:N") from error
+        raise UnsupportedError(f"{option}{name}: no such device; give auto, cpu, cuda or cuda:N") from error
     if device.type == "cpu":
         return torch.device("cpu")
     if device.type == "cuda":
-        return _gpu(device)
+        return _gpu(device, option)
     why = _UNVERIFIED.get(device.type, "its allocator reports no events")
-    raise UnsupportedError(f"--device {name}: {why}, so nothing can be recorded there; use cpu or cuda")
+    raise UnsupportedError(f"{option}{name}: {why}, so nothing can be recorded there; use cpu or cuda")
 
 
-def _gpu(device: torch.device) -> torch.device:
+def _gpu(device: torch.device, option: str) -> torch.device:
     problem = gpu_problem()
     if problem:
-        raise UnsupportedError(f"--device {device}: {problem}; or use --device cpu")
+        raise UnsupportedError(f"{option}{device}: {problem}; or use {option}cpu")
     index = torch.cuda.current_device() if device.index is None else device.index
     count = torch.cuda.device_count()
     if index >= count:
         there = "only cuda:0 is there" if count == 1 else f"there are {count} GPUs, cuda:0 to cuda:{count - 1}"
         hidden = f" ({VISIBLE}={os.environ[VISIBLE]!r} may hide others)" if VISIBLE in os.environ else ""
-        raise UnsupportedError(f"--device {device}: {there}{hidden}; choose one of them")
+        raise UnsupportedError(f"{option}{device}: {there}{hidden}; choose one of them")
     return torch.device("cuda", index)
 
 
