@@ -212,6 +212,10 @@ def test_a_model_that_reads_values_says_what_was_assumed(tmp_path):
         (("estimate", "--gpu", "t4-16gb"), "needs a TARGET"),
         (("estimate", "mlp", "--gpu", "t4-16gb", "--allocator", "nonsense:1"), "nonsense"),
         (("fit", "mlp", "--gpu", "t4-16gb", "--batch", "3"), "--batch is what fit looks for"),
+        (
+            ("fit", "mlp", "--gpu", "t4-16gb", "--over", "seq"),
+            "fit varies seq, which does nothing for mlp; choose",
+        ),
     ],
 )
 def test_wrong_use_is_one_line(tmp_path, arguments, said):

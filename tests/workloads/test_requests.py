@@ -67,10 +67,10 @@ def test_no_child_at_all():
 
 
 ORPHAN = """
-import json, os, sys
+import json, os, psutil, sys
 from vramscope.workloads.requests import Child, Request
 child = Child(Request.from_json(json.loads(sys.argv[1])))
-print(child._process.pid, flush=True)
+print(psutil.Process().children()[0].pid, flush=True)
 os._exit(0)
 """
 

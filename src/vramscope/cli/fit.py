@@ -1,7 +1,5 @@
 """`vramscope fit TARGET --gpu NAME`: the largest batch, or sequence, that fits, by predicting."""
 
-import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +15,7 @@ from vramscope.cli.setup_options import check_setup, check_training_options, set
 from vramscope.collector import loading
 from vramscope.errors import UsageError
 from vramscope.predict.gpus import Gpu, find_gpu, nearest_gpu
+from vramscope.predict.workers import Workers
 from vramscope.units import format_size, parse_share, parse_size
 from vramscope.views.json import to_text
 
@@ -135,17 +134,26 @@ def _search(
 ) -> "Fit":
     settings = parse_settings(allocator)
     gpu, usable_bytes, headroom, room = memory
-    with progress_bar(_USUAL_PREDICTIONS, quiet) as bar, redirect_stdout(sys.stderr):
+    with Workers(name) as workers, progress_bar(_USUAL_PREDICTIONS, quiet) as bar:
         with loading():  # torch, after all checks
             from vramscope.predict.fit import Limit, fit, limits_of_neighbours
             from vramscope.predict.remedies import Plan
-            from vramscope.workloads.passes import load_for
             from vramscope.workloads.workload import WorkloadOptions
-
-            load_for(name)
 
         options = WorkloadOptions.from_json({**workload_values(given), "device": "cpu"})
         plan = Plan(target, options, name, settings, setup_of(given))
         limit = Limit(gpu, usable_bytes, room)
         others = limits_of_neighbours(limit, lambda size: _headroom(headroom, size))
-        return fit(plan, over, limit, others, bar.announce)
+        try:
+            return fit(plan, over, limit, others, workers, bar.announce)
+        except UsageError as error:
+            raise _about_size(error, over) from error
+
+
+def _about_size(error: UsageError, over: str) -> UsageError:
+    """The error as it is to be said where the size was not given, but tried."""
+    given = f"--{over} does nothing"
+    if not str(error).startswith(given):
+        return error
+    why = str(error).removeprefix(given).removesuffix(": leave it out")
+    return UsageError(f"fit varies {over}, which does nothing{why}; choose another --over")

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from vramscope.errors import VramscopeError
-from vramscope.predict.estimate import gpu_use, predict_passes
 from vramscope.predict.gpus import Gpu, neighbours
 from vramscope.predict.remedies import Plan, Remedy, remedies_for
-from vramscope.predict.scores import expected_error, kind_of, read_scores
 from vramscope.predict.search import MOST, Found, Need, Search
+from vramscope.predict.workers import Workers
+from vramscope.workloads.processes import ProcessDiedError
 
 Progress = Callable[[str], None]
 
@@ -87,7 +87,9 @@ class Fit:
         return self.found.needs.get(self.found.size + 1)
 
 
-def fit(plan: Plan, over: str, limit: Limit, other_limits: tuple[Limit, ...], progress: Progress) -> Fit:
+def fit(
+    plan: Plan, over: str, limit: Limit, other_limits: tuple[Limit, ...], workers: Workers, progress: Progress
+) -> Fit:
     """Search, then predict every remedy, then search on the other GPUs.
 
     Args:
@@ -95,14 +97,16 @@ def fit(plan: Plan, over: str, limit: Limit, other_limits: tuple[Limit, ...], pr
         over: ``batch`` or ``seq``: what is sized.
         limit: that decides.
         other_limits: of other GPUs.
+        workers: who predict, several at once where one answer does not depend on another.
         progress: told what is predicted next.
 
     Raises:
         VramscopeError: the workload cannot be predicted at all.
     """
-    found = Search(_predictor(plan, over, limit.gpu, progress), limit.bytes).find()
-    outcomes = [_outcome(plan, over, found, remedy, limit, progress) for remedy in _remedies(plan, over, found)]
-    others = [OtherGpu(other, _elsewhere(plan, over, found, other, progress)) for other in other_limits]
+    fitting = _Fitting(plan, over, workers, progress)
+    found = fitting.search(limit).find()
+    outcomes = workers.map(lambda remedy: fitting.outcome(found, remedy, limit), fitting.remedies(found))
+    others = workers.map(lambda other: OtherGpu(other, fitting.elsewhere(found, other)), other_limits)
     return Fit(plan, over, limit, found, tuple(outcomes), tuple(others))
 
 
@@ -112,44 +116,49 @@ def limits_of_neighbours(limit: Limit, headroom_of: Callable[[int], int]) -> tup
     return tuple(Limit(gpu, gpu.usable_bytes, headroom_of(gpu.usable_bytes)) for gpu in found)
 
 
-def _predictor(plan: Plan, over: str, gpu: Gpu, progress: Progress) -> Callable[[int], Need]:
-    def predict(size: int) -> Need:
-        progress(f"{gpu.name}: {over} {size}")
-        return _need(plan.with_options(**{over: size}), gpu)
+@dataclass(frozen=True)
+class _Fitting:
+    """The predictions that a fit is made of; arguments as of `fit`."""
 
-    return predict
+    plan: Plan
+    over: str
+    workers: Workers
+    progress: Progress
 
+    def search(self, limit: Limit, most: int = MOST) -> Search:
+        """For the largest size below a limit."""
 
-def _need(plan: Plan, gpu: Gpu) -> Need:
-    passes = predict_passes(plan.target, plan.options, gpu, (plan.name,), plan.settings, setup=plan.setup)
-    recording = passes[plan.name]
-    use = gpu_use(recording, gpu)
-    error = f"expected error: {expected_error(kind_of(recording), read_scores())}"
-    return Need(use.allocated_bytes, use.reserved_bytes, use.process_bytes[1], (*recording.notes, error))
+        def predict(size: int) -> Need:
+            self.progress(f"{limit.gpu.name}: {self.over} {size}")
+            return self.workers.predict(self._sized(size), limit.gpu)
 
+        return Search(predict, limit.bytes, most, self.workers.map)
 
-def _remedies(plan: Plan, over: str, found: Found) -> list[Remedy]:
-    """None where no size is left to be helped."""
-    return [] if found.refused or found.most else remedies_for(plan, over, found.size + 1)
+    def remedies(self, found: Found) -> list[Remedy]:
+        """None where no size is left to be helped."""
+        return [] if found.refused or found.most else remedies_for(self.plan, self.over, found.size + 1)
 
+    def outcome(self, found: Found, remedy: Remedy, limit: Limit) -> Outcome:
+        """What a remedy makes of the first size that does not fit."""
+        if remedy.why:
+            return Outcome(remedy.name, None, False, remedy.why)
+        self.progress(remedy.name)
+        try:
+            need = self.workers.predict(remedy.apply(self._sized(found.size + 1)), limit.gpu)
+        except ProcessDiedError:
+            raise
+        except VramscopeError as error:
+            return Outcome(remedy.name, None, False, str(error))
+        return Outcome(remedy.name, need, need.process_bytes <= limit.bytes)
 
-def _outcome(plan: Plan, over: str, found: Found, remedy: Remedy, limit: Limit, progress: Progress) -> Outcome:
-    if remedy.why:
-        return Outcome(remedy.name, None, False, remedy.why)
-    progress(remedy.name)
-    sized = plan.with_options(**{over: found.size + 1})
-    try:
-        need = _need(remedy.apply(sized), limit.gpu)
-    except VramscopeError as error:
-        return Outcome(remedy.name, None, False, str(error))
-    return Outcome(remedy.name, need, need.process_bytes <= limit.bytes)
+    def elsewhere(self, found: Found, limit: Limit) -> Found:
+        """The search on another GPU, begun where the predictions made already say that it will end."""
+        sizes = sorted(found.needs)
+        first, last = found.needs[sizes[0]], found.needs[sizes[-1]]
+        slope = max((last.process_bytes - first.process_bytes) / max(sizes[-1] - sizes[0], 1), 1.0)
+        start = min(sizes[0] + int((limit.bytes - first.process_bytes) / slope), 2 * sizes[-1])
+        most = found.size if found.refused else MOST
+        return self.search(limit, most).find(max(start, 1))
 
-
-def _elsewhere(plan: Plan, over: str, found: Found, limit: Limit, progress: Progress) -> Found:
-    """The search on another GPU, begun where the predictions made already say that it will end."""
-    sizes = sorted(found.needs)
-    first, last = found.needs[sizes[0]], found.needs[sizes[-1]]
-    slope = max((last.process_bytes - first.process_bytes) / max(sizes[-1] - sizes[0], 1), 1.0)
-    start = min(sizes[0] + int((limit.bytes - first.process_bytes) / slope), 2 * sizes[-1])
-    most = found.size if found.refused else MOST
-    return Search(_predictor(plan, over, limit.gpu, progress), limit.bytes, most).find(max(start, 1))
+    def _sized(self, size: int) -> Plan:
+        return self.plan.with_options(**{self.over: size})

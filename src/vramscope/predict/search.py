@@ -1,10 +1,11 @@
 """The largest size that fits, found by predicting sizes: the answer rests on predictions, never on a line."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from vramscope.errors import VramscopeError
+from vramscope.workloads.processes import ProcessDiedError
 
 MOST = 1 << 20
 _LOOK_AHEAD = 4
@@ -37,6 +38,7 @@ class Need:
 
 
 Predict = Callable[[int], Need]
+EachOf = Callable[[Callable[[int], bool], Sequence[int]], Sequence[bool]]
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,10 @@ class Found:
     most: bool = False
 
 
+def _one_after_another(function: Callable[[int], bool], sizes: Sequence[int]) -> list[bool]:
+    return [function(size) for size in sizes]
+
+
 @dataclass
 class Search:
     """A search for one limit; every size is predicted at most once.
@@ -64,11 +70,13 @@ class Search:
         predict: what a size needs; an error above the first size means that there is none so large.
         limit_bytes: what the process may take.
         most: the largest size to look at.
+        each_of: asks of several sizes whether they fit, maybe at once.
     """
 
     predict: Predict
     limit_bytes: int
     most: int = MOST
+    each_of: EachOf = _one_after_another
     needs: dict[int, Need] = field(default_factory=dict)
     refused: dict[int, str] = field(default_factory=dict)
 
@@ -86,7 +94,8 @@ class Search:
         """
         low = self._narrow(0, None, min(max(start, 1), self.most))
         for _ in range(_ROUNDS):
-            above = [size for size in self._worth_trying(low) if self.fits(size)]
+            tried = self._worth_trying(low)
+            above = [size for size, fits in zip(tried, self.each_of(self.fits, tried), strict=True) if fits]
             if not above:
                 break
             beyond = [size for size in self._misfits() if size > above[-1]]
@@ -98,6 +107,8 @@ class Search:
         if size not in self.needs and size not in self.refused:
             try:
                 self.needs[size] = self.predict(size)
+            except ProcessDiedError:
+                raise
             except VramscopeError as error:
                 if size == 1:
                     raise

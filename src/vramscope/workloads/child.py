@@ -13,19 +13,19 @@ if __name__ == "__main__":
 import json
 import os
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
 from vramscope.collector import leave, loading
-from vramscope.errors import MemoryExhaustedError, VramscopeError
+from vramscope.errors import MemoryExhaustedError
 from vramscope.recorders.devices import recorded_device
 from vramscope.recorders.host import HostRecorder
 from vramscope.recorders.profiler import ProfilerRecorder
 from vramscope.recorders.samples import HostKind
 from vramscope.recording.file import write_recording
 from vramscope.workloads.passes import PassName, PassOutOfMemoryError, load_for, run_pass
+from vramscope.workloads.processes import failure_of
 from vramscope.workloads.requests import GO, Request, Role
 from vramscope.workloads.targets import resolve
 from vramscope.workloads.workload import WorkloadOptions
@@ -46,14 +46,11 @@ def main() -> int:
             _run(request, lambda text: _reply(replies, progress=text))
             _reply(replies, done=True)
     except PassOutOfMemoryError as exhausted:
-        error, kind = exhausted.error, MemoryExhaustedError.__name__
-        _reply(replies, error=str(error), kind=kind, traceback="".join(traceback.format_exception(error)))
-    except VramscopeError as error:
-        _reply(replies, error=str(error), kind=type(error).__name__, traceback=traceback.format_exc())
+        _reply(replies, **{**failure_of(exhausted.error), "kind": MemoryExhaustedError.__name__})
     except KeyboardInterrupt:
         return INTERRUPTED
-    except Exception:  # noqa: BLE001 - a defect of ours, reported as one by the parent
-        _reply(replies, defect=traceback.format_exc())
+    except Exception as error:  # noqa: BLE001 - what is no error of the workload's is a defect, which the parent reports
+        _reply(replies, **failure_of(error))
     return 0
 
 

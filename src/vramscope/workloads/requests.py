@@ -2,10 +2,6 @@
 
 import json
 import os
-import signal
-import subprocess
-import sys
-import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -15,13 +11,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from vramscope import errors
-from vramscope.errors import VramscopeError, WorkloadError
+from vramscope.workloads.processes import PythonProcess, raise_failure
 
-_QUIET_PROFILER = "99"
-"""Above every level of the profiler library's log, so that it says nothing on standard error."""
 _MOST_WAITING = 3
-GO = "\n"
+GO = b"\n"
 """What a child that has loaded everything waits for on its standard input."""
 
 
@@ -62,10 +55,6 @@ class Request:
         return cls(**{**values, "role": Role(values["role"]), "output": Path(values["output"])})
 
 
-class ChildDefectError(Exception):
-    """The child failed through a fault of vramscope; the message is its traceback."""
-
-
 class Child:
     """A fresh process for one request: it loads what it needs at once, and runs when it is told to.
 
@@ -78,22 +67,15 @@ class Child:
 
     def __init__(self, request: Request, echo_stderr: bool = False) -> None:
         self.request = request
-        self._printed = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the child
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "vramscope.workloads.child", json.dumps(request.to_json())],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=None if echo_stderr else self._printed,
-            env={"PYTHONHASHSEED": "0", **os.environ, "KINETO_LOG_LEVEL": _QUIET_PROFILER},
-            text=True,
+        self._process = PythonProcess(
+            "vramscope.workloads.child", json.dumps(request.to_json()), echo_stderr=echo_stderr
         )
 
     def __enter__(self) -> "Child":
         return self
 
     def __exit__(self, *exception: object) -> None:
-        with self._printed, suppress(BrokenPipeError), self._process:
-            self._process.kill()
+        self._process.close()
 
     def run(self, progress: Callable[[str], None]) -> None:
         """Let it run its request, and wait for it; its output file is there afterwards.
@@ -107,20 +89,18 @@ class Child:
             WorkloadError: the process died.
             ChildDefectError: a fault of vramscope in the child.
         """
-        assert self._process.stdin is not None  # a pipe was asked for
-        with suppress(BrokenPipeError), self._process.stdin as words:  # it may have died already
+        with suppress(BrokenPipeError), self._process.words as words:  # it may have died already
             words.write(GO)
         reply = self._listen(progress)
-        self._process.wait()
         if reply is None:
-            raise _death(self.request, self._process.returncode, _tail(self._printed))
-        _raise_reply(reply)
+            raise self._process.death(f"the {self.request.pass_name} pass of {self.request.target}")
+        self._process.wait()
+        raise_failure(reply)
 
     def _listen(self, progress: Callable[[str], None]) -> dict[str, Any] | None:
         """The child's last word, or None if it had none."""
-        assert self._process.stdout is not None  # a pipe was asked for
         reply = None
-        for line in self._process.stdout:
+        for line in self._process.replies:
             message = json.loads(line)
             if "progress" in message:
                 progress(message["progress"])
@@ -143,29 +123,3 @@ def _some_ahead(started: Iterator[Child]) -> Iterator[Child]:
         waiting.append(child)
         yield waiting.popleft()
     yield from waiting
-
-
-def _raise_reply(reply: Mapping[str, Any]) -> None:
-    if "defect" in reply:
-        raise ChildDefectError(reply["defect"])
-    if "error" in reply:
-        error: VramscopeError = getattr(errors, reply["kind"], WorkloadError)(reply["error"])
-        error.add_note(reply["traceback"])
-        raise error
-
-
-def _tail(printed: Any) -> str:
-    """The last line that the child printed."""
-    printed.seek(0)
-    lines = printed.read().decode("utf-8", errors="replace").strip().splitlines()
-    return lines[-1] if lines else ""
-
-
-def _death(request: Request, returncode: int, last_line: str) -> WorkloadError:
-    if returncode == -signal.SIGKILL:
-        why = "was killed (signal 9): most likely the system ran out of memory; try a smaller --batch"
-    elif returncode < 0:
-        why = f"died of {signal.Signals(-returncode).name}" + (f": {last_line}" if last_line else "")
-    else:
-        why = f"ended with exit code {returncode}" + (f": {last_line}" if last_line else "")
-    return WorkloadError(f"the {request.pass_name} pass of {request.target} {why}")

@@ -1,0 +1,104 @@
+"""Predictions by processes of their own, several at once where there are processors for it."""
+
+import os
+import pickle
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import BoundedSemaphore, Lock
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from vramscope.workloads.processes import PythonProcess, raise_failure
+
+if TYPE_CHECKING:
+    from vramscope.predict.gpus import Gpu
+    from vramscope.predict.remedies import Plan
+    from vramscope.predict.search import Need
+
+_MOST = 4
+"""Each process takes half a gigabyte."""
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Workers:
+    """Processes that predict; a context that ends them.
+
+    One is started at once, and loads torch meanwhile; the others when it has answered, so that it is not slowed down.
+    What the workload prints is passed on from that one alone: each process builds the same.
+
+    Args:
+        name: of the pass that they will predict.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._most = min(os.cpu_count() or 1, _MOST)
+        self._lock = Lock()
+        self._places = BoundedSemaphore(self._most)
+        self._all: list[PythonProcess] = []
+        self._idle: list[PythonProcess] = []
+        self._start()
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for process in self._all:
+            process.close()
+
+    def predict(self, plan: "Plan", gpu: "Gpu") -> "Need":
+        """What a plan needs on a GPU; waits until a process is free, and for its answer. For any thread.
+
+        Raises:
+            VramscopeError: the workload cannot be built or run on fake tensors.
+            ProcessDiedError: the process ended without an answer.
+            ChildDefectError: a fault of vramscope in it.
+        """
+        with self._places:
+            process = self._take()
+            reply = _ask(process, plan, gpu)
+            self._give_back(process)
+        raise_failure(reply)
+        need: Need = reply["need"]
+        return need
+
+    def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+        """What a function that predicts gives for each item, in their order; all are worked on at once.
+
+        Raises:
+            Exception: the first that the function raised; no process goes on then.
+        """
+        with ThreadPoolExecutor(max(len(items), 1)) as threads:
+            try:
+                return list(threads.map(function, items))
+            except BaseException:  # an interrupt too
+                for process in self._all:
+                    process.end()
+                raise
+
+    def _take(self) -> PythonProcess:
+        with self._lock:
+            if not self._idle:
+                self._start()
+            return self._idle.pop()
+
+    def _give_back(self, process: PythonProcess) -> None:
+        with self._lock:
+            self._idle.append(process)
+            while len(self._all) < self._most:
+                self._start()
+
+    def _start(self) -> None:
+        process = PythonProcess("vramscope.predict.worker", self._name, echo_stderr=not self._all)
+        self._all.append(process)
+        self._idle.insert(0, process)  # who has loaded everything already is taken first
+
+
+def _ask(process: PythonProcess, plan: "Plan", gpu: "Gpu") -> dict[str, Any]:
+    try:
+        pickle.dump((plan, gpu), process.words)
+        process.words.flush()
+        reply: dict[str, Any] = pickle.load(process.replies)
+    except (BrokenPipeError, EOFError) as error:
+        raise process.death(f"the prediction of {plan.target}") from error
+    return reply
