@@ -62,6 +62,8 @@ class GpuOfCpu:
             "_cuda_clearCublasWorkspaces": self._clear,
         }.items():
             patch.setattr(torch._C, name, answer, raising=False)
+        # an optimizer would ask a build with CUDA for the stream of this GPU
+        patch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: None)
         patch.setattr(torch.cuda.memory, "_record_memory_history", self._record)
         patch.setattr(torch.cuda.memory, "_snapshot", self._snapshot)
         patch.setattr(profiler, "convert", _convert)

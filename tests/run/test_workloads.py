@@ -68,8 +68,10 @@ for step in range(5):
     optimizer.step()
 """
 SCRIPTED = """
+import warnings
 import torch
 from torch import nn
+warnings.simplefilter("ignore", FutureWarning)  # TorchScript is going away
 model, loss_of = torch.jit.script(nn.Linear(64, 10)), torch.jit.script(nn.MSELoss())
 optimizer = torch.optim.AdamW(model.parameters())
 for step in range(5):
