@@ -205,6 +205,21 @@ for step in range(5):
     loss.backward()
     optimizer.step()
 """
+AFTER_STEPS = """
+import torch
+from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
+model = nn.Linear(64, 10)
+optimizer = torch.optim.SGD(model.parameters(), 0.1)
+def average(*step):
+    zeros = torch.zeros(500_000)
+    [parameter.detach() * 0.9 for parameter in model.parameters()]
+register_optimizer_step_post_hook(average)
+for step in range(5):
+    model(torch.randn(32, 64)).square().mean().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+"""
 CLOSURE = """
 import torch
 from torch import nn
@@ -627,6 +642,14 @@ def test_accumulation_and_amp_inside_a_scope_of_the_scripts_own(tmp_path) -> Non
 def test_checkpointing_is_seen_as_recomputation(tmp_path) -> None:
     document = found(tmp_path, CHECKPOINTED)
     assert document["passes"]["training"]["activations"]["recomputed_peak_bytes"] > 0
+    assert unattributed(document) == 0
+
+
+def test_hooks_of_the_scripts_own_on_optimizer_steps_are_part_of_them(tmp_path) -> None:
+    document = found(tmp_path, AFTER_STEPS)
+    held = document["passes"]["training"]["phases"]["optimizer"]["by_category"]
+    # the zeros, what is as large as the parameters, and the factor, which torch makes a tensor of
+    assert held["optimizer_temporaries"] == 500_000 * 4 + (64 * 10 + 10) * 4 + 8
     assert unattributed(document) == 0
 
 

@@ -71,6 +71,7 @@ class Compiled:
         self.is_used = False
         """Whether anything was compiled."""
         self._only_modules = True  # of other functions than a module's it is not certain what they run
+        pass_over_recorders()
         replace_attribute(undo, torch, "compile", self._compiling)
         undo.callback(self._end)
 
@@ -100,7 +101,6 @@ class Compiled:
             if self._guarded(lambda: function.is_of_module(given)):
                 self._guarded(lambda: self._begins(function))
             made = original(*args, **kwargs)
-            pass_over_recorders()  # the compiler is loaded now
             if issubclass(type(made), nn.Module):
                 self._hook(made)
             elif type(made) is FunctionType and made is not given:

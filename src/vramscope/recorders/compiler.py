@@ -9,25 +9,26 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 _OURS = ("vramscope.recorders.", "vramscope.recording.")
-_COMPILER = "torch._dynamo.eval_frame"
 
 _passed_over: set[str] = set()
-"""The modules of ours that the compiler has been told of."""
+"""The modules of ours that the compiler has been told of: it is so for the whole process, and cannot be taken back."""
 
 
 def pass_over_recorders() -> None:
-    """Have the compiler leave the frames of the recorders alone; where they are inlined, nothing changes.
+    """Have the compiler leave the frames of the recorders alone, be it loaded or not; inlined they may be.
 
-    Does nothing as long as the compiler is not loaded: then nothing is compiled.
+    As ``torch._dynamo.eval_frame.skip_code`` does, which to import takes a second.
     """
-    skip_code = getattr(sys.modules.get(_COMPILER), "skip_code", None)
-    if skip_code is None:
+    try:
+        from torch._C._dynamo.eval_frame import _FrameAction, _FrameExecStrategy, set_code_exec_strategy
+    except ImportError:  # a torch that has them elsewhere
         return
+    alone = _FrameExecStrategy(_FrameAction.SKIP, _FrameAction.DEFAULT)
     new = [name for name in list(sys.modules) if name.startswith(_OURS) and name not in _passed_over]
     for name in new:
         _passed_over.add(name)
         for code in _codes_of_module(sys.modules[name]):
-            skip_code(code)
+            set_code_exec_strategy(code, alone)
 
 
 def tells_of_compiler() -> Callable[[], bool] | None:

@@ -23,7 +23,11 @@ from torch.autograd.graph import GradientEdge
 from torch.compiler import is_compiling, is_dynamo_compiling
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.optim import Optimizer
-from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+from torch.optim.optimizer import (
+    _global_optimizer_post_hooks,
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
 from torch.utils.hooks import RemovableHandle
 
 from vramscope.recorders.compiler import pass_over_recorders
@@ -282,7 +286,11 @@ class OptimizerHooks:
 
 
 class _EagerSteps:
-    """One pair of hooks for all who are told of eager steps alone: where hooks come and go, torch compiles again."""
+    """One pair of hooks for all who are told of eager steps alone: where hooks come and go, torch compiles again.
+
+    Torch's hooks for all optimizers are the process's own, and so is this. It is told of a step's end after the
+    program's hooks, which are part of the step.
+    """
 
     def __init__(self) -> None:
         self._told: list[tuple[_BeforeStep, _AfterStep]] = []
@@ -308,6 +316,7 @@ class _EagerSteps:
     def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if not is_dynamo_compiling():
             caller = sys._getframe(1)
+            _go_last(self._handles[1], _global_optimizer_post_hooks)
             for before, _ in self._told:
                 before(optimizer, caller)
 
@@ -315,6 +324,11 @@ class _EagerSteps:
         if not is_dynamo_compiling():
             for _, after in self._told:
                 after(optimizer)
+
+
+def _go_last(handle: RemovableHandle, hooks: dict[int, Any]) -> None:
+    if next(reversed(hooks), handle.id) != handle.id:
+        hooks[handle.id] = hooks.pop(handle.id)
 
 
 _eager_steps = _EagerSteps()
