@@ -38,7 +38,7 @@ def test_each_child_runs_its_request_in_turn(tmp_path):
 
 
 def test_one_that_fails_leaves_none_behind(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
     requests = [request(tmp_path, "inference", target) for target in ("there_is_none", "mlp", "mlp", "mlp", "mlp")]
     with pytest.raises(TargetError, match="there_is_none"), children(requests) as started:
         child = next(started)
@@ -49,7 +49,7 @@ def test_one_that_fails_leaves_none_behind(tmp_path, monkeypatch):
 
 
 def test_with_one_processor_none_is_started_ahead(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(1)))
     with children([request(tmp_path, "inference", target) for target in ("mlp", "gpt2")]) as started:
         for target in ("mlp", "gpt2"):
             child = next(started)

@@ -156,4 +156,5 @@ def _about_size(error: UsageError, over: str) -> UsageError:
     if not str(error).startswith(given):
         return error
     why = str(error).removeprefix(given).removesuffix(": leave it out")
-    return UsageError(f"fit varies {over}, which does nothing{why}; choose another --over")
+    remedy = "give it one, or choose another --over" if why.startswith(":") else "choose another --over"
+    return UsageError(f"fit varies {over}, which does nothing{why}; {remedy}")

@@ -131,8 +131,8 @@ def _fail(message: str, code: int, details: str = "") -> int:
 
 
 def _details(error: VramscopeError) -> str:
-    """The traceback, and the child's where the error crossed a process boundary."""
-    return "".join([*traceback.format_exception(error), *getattr(error, "__notes__", [])]).rstrip()
+    """The traceback; a note of the error's holds the child's where it crossed a process boundary."""
+    return "".join(traceback.format_exception(error)).rstrip()
 
 
 def _usage_message(error: click.ClickException) -> str:

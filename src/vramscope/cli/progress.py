@@ -17,7 +17,7 @@ class Steps:
         self._begun = False
 
     def announce(self, text: str) -> None:
-        """Say what is happening now; what was announced before is done."""
+        """Say what is happening now; what was announced before counts as done."""
         self._progress.update(self._task, description=text, advance=1 if self._begun else 0)
         self._begun = True
 

@@ -1,59 +1,57 @@
-"""A process that predicts: ``python -m vramscope.predict.worker PASS``. It answers one request after another.
+"""A process that predicts: ``python -m vramscope.predict.worker PASS PIPE``. It answers one request after another.
 
-Requests and replies are pickled, on what were its standard input and output; what the workload prints goes to standard
-error, and it finds nothing to read.
+Requests and replies are pickled, on its standard input and on the pipe.
 """
 
 import gc
-import signal
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it, without a word
     gc.disable()  # as in `vramscope.workloads.child`
 
 import os
 import pickle
 import sys
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
-from vramscope.collector import leave, loading
+from vramscope.collector import loading
 from vramscope.predict.estimate import gpu_use, predict_passes
 from vramscope.predict.gpus import Gpu
 from vramscope.predict.remedies import Plan
 from vramscope.predict.scores import expected_error, kind_of, read_scores
 from vramscope.predict.search import Need
 from vramscope.workloads.passes import load_for
-from vramscope.workloads.processes import failure_of
+from vramscope.workloads.processes import INTERRUPTED, allow_interrupts, failure_of, print_by_lines, read_nothing
 
 
-def main() -> None:
-    """Answer until nobody asks any more."""
-    requests, replies = _take_standard_streams()
+def main() -> int:
+    """Answer until nobody asks any more; gives the exit code."""
+    print_by_lines()
+    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(int(sys.argv[2]), "wb")
+    read_nothing()
     sys.path.insert(0, str(Path.cwd()))
     with loading():
         load_for(sys.argv[1])
     gc.enable()
-    with suppress(EOFError, BrokenPipeError):
-        while True:
-            plan, gpu = pickle.load(requests)
-            reply: dict[str, Any]
-            try:
-                reply = {"need": _need(plan, gpu)}
-            except Exception as error:  # noqa: BLE001 - the workload's, or a defect: the parent tells them apart
-                reply = failure_of(error)
-            pickle.dump(reply, replies)
-            replies.flush()
+    try:
+        allow_interrupts()
+        _answer(requests, replies)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except (EOFError, BrokenPipeError):
+        return 0
 
 
-def _take_standard_streams() -> tuple[BinaryIO, BinaryIO]:
-    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    os.dup2(2, 1)
-    return requests, replies
+def _answer(requests: BinaryIO, replies: BinaryIO) -> NoReturn:
+    while True:
+        plan, gpu = pickle.load(requests)
+        reply: dict[str, Any]
+        try:
+            reply = {"need": _need(plan, gpu)}
+        except Exception as error:  # noqa: BLE001 - the workload's, or a defect: the parent tells them apart
+            reply = failure_of(error)
+        pickle.dump(reply, replies)
+        replies.flush()
 
 
 def _need(plan: Plan, gpu: Gpu) -> Need:
@@ -65,5 +63,7 @@ def _need(plan: Plan, gpu: Gpu) -> Need:
 
 
 if __name__ == "__main__":
-    main()
-    leave()
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # threads of the workload's own would keep it

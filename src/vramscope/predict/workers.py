@@ -1,13 +1,13 @@
 """Predictions by processes of their own, several at once where there are processors for it."""
 
-import os
 import pickle
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from threading import BoundedSemaphore, Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from vramscope.workloads.processes import PythonProcess, raise_failure
+from vramscope.workloads.processes import PythonProcess, processors, raise_failure
 
 if TYPE_CHECKING:
     from vramscope.predict.gpus import Gpu
@@ -32,17 +32,20 @@ class Workers:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._most = min(os.cpu_count() or 1, _MOST)
+        self._most = min(processors(), _MOST)
         self._lock = Lock()
         self._places = BoundedSemaphore(self._most)
         self._all: list[PythonProcess] = []
         self._idle: list[PythonProcess] = []
+        self._failure: BaseException | None = None
         self._start()
 
     def __enter__(self) -> "Workers":
         return self
 
     def __exit__(self, *exception: object) -> None:
+        for process in self._all:
+            process.end()
         for process in self._all:
             process.close()
 
@@ -70,14 +73,29 @@ class Workers:
         """
         with ThreadPoolExecutor(max(len(items), 1)) as threads:
             try:
-                return list(threads.map(function, items))
-            except BaseException:  # an interrupt too
-                for process in self._all:
-                    process.end()
-                raise
+                return list(threads.map(partial(self._watched, function), items))
+            except BaseException as error:  # noqa: BLE001 - an interrupt too; raised again, unless another came first
+                raise self._ended_by(error) from None
+
+    def _watched(self, function: Callable[[Item], Result], item: Item) -> Result:
+        try:
+            return function(item)
+        except BaseException as error:  # noqa: BLE001 - as above
+            raise self._ended_by(error) from None
+
+    def _ended_by(self, error: BaseException) -> BaseException:
+        """End all processes, and start none any more; what was the first to end them."""
+        with self._lock:
+            if self._failure is None:
+                self._failure = error
+            for process in self._all:
+                process.end()
+            return self._failure
 
     def _take(self) -> PythonProcess:
         with self._lock:
+            if self._failure is not None:
+                raise self._failure
             if not self._idle:
                 self._start()
             return self._idle.pop()
@@ -85,11 +103,11 @@ class Workers:
     def _give_back(self, process: PythonProcess) -> None:
         with self._lock:
             self._idle.append(process)
-            while len(self._all) < self._most:
+            while self._failure is None and len(self._all) < self._most:
                 self._start()
 
     def _start(self) -> None:
-        process = PythonProcess("vramscope.predict.worker", self._name, echo_stderr=not self._all)
+        process = PythonProcess("vramscope.predict.worker", self._name, echo=not self._all)
         self._all.append(process)
         self._idle.insert(0, process)  # who has loaded everything already is taken first
 
@@ -99,6 +117,6 @@ def _ask(process: PythonProcess, plan: "Plan", gpu: "Gpu") -> dict[str, Any]:
         pickle.dump((plan, gpu), process.words)
         process.words.flush()
         reply: dict[str, Any] = pickle.load(process.replies)
-    except (BrokenPipeError, EOFError) as error:
-        raise process.death(f"the prediction of {plan.target}") from error
+    except (OSError, EOFError, pickle.UnpicklingError) as error:
+        raise process.death(f"the prediction of {plan.target}", remedy="run it where more is free") from error
     return reply

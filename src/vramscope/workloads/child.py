@@ -1,13 +1,11 @@
-"""The child process that runs one pass: ``python -m vramscope.workloads.child REQUEST``.
+"""The child process that runs one pass: ``python -m vramscope.workloads.child REQUEST PIPE``.
 
-Speaks JSON lines on what was its standard output; whatever the workload prints goes to standard error instead.
+Speaks JSON lines on the pipe. It cannot be interrupted until it is told to go: the parent ends whoever waits.
 """
 
 import gc
-import signal
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # until told to go: the parent ends whoever waits, without a word
     gc.disable()  # loading torch makes half a million objects and nothing to collect; `main` enables it
 
 import json
@@ -25,17 +23,16 @@ from vramscope.recorders.profiler import ProfilerRecorder
 from vramscope.recorders.samples import HostKind
 from vramscope.recording.file import write_recording
 from vramscope.workloads.passes import PassName, PassOutOfMemoryError, load_for, run_pass
-from vramscope.workloads.processes import failure_of
+from vramscope.workloads.processes import INTERRUPTED, allow_interrupts, failure_of, print_by_lines, read_nothing
 from vramscope.workloads.requests import GO, Request, Role
 from vramscope.workloads.targets import resolve
 from vramscope.workloads.workload import WorkloadOptions
 
-INTERRUPTED = 130
-
 
 def main() -> int:
     """Run the request in ``sys.argv[1]`` once told to, and reply; the exit code is 0 whenever there was a reply."""
-    replies = _take_stdout()
+    print_by_lines()
+    replies = os.fdopen(int(sys.argv[2]), "w", encoding="utf-8")
     sys.path.insert(0, str(Path.cwd()))
     request = Request.from_json(json.loads(sys.argv[1]))
     try:
@@ -54,20 +51,11 @@ def main() -> int:
     return 0
 
 
-def _take_stdout() -> TextIO:
-    """Keep standard output for replies and point the workload's at standard error."""
-    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    return replies
-
-
 def _is_told_to_go() -> bool:
     """Wait until the parent wants this child to run; not if it is gone. The workload finds nothing to read."""
     told = os.read(0, len(GO))
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
+    allow_interrupts()
+    read_nothing()
     return bool(told)
 
 

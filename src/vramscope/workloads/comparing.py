@@ -27,7 +27,7 @@ class RecordingPlan:
     options: Mapping[str, Any]
     lines: bool = True
     host: bool = True
-    echo_stderr: bool = False
+    echo: bool = False
 
     @property
     def roles(self) -> tuple[Role, ...]:
@@ -55,7 +55,7 @@ def record_passes(
             for name in passes
             for role in plan.roles
         ]
-        with children(requests, plan.echo_stderr) as started:
+        with children(requests, plan.echo) as started:
             return {name: _record_pass(plan, name, islice(started, len(plan.roles)), progress) for name in passes}
 
 
@@ -87,7 +87,7 @@ def _failing_lines(request: Request, plan: RecordingPlan) -> Path | None:
     if not plan.lines:
         return None
     try:
-        with Child(again, plan.echo_stderr) as child:
+        with Child(again, plan.echo) as child:
             child.run(lambda text: None)
     except MemoryExhaustedError:
         return again.output

@@ -7,17 +7,24 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import traceback
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from io import TextIOWrapper
+from threading import Thread
 from typing import IO, Any
 
 from vramscope import errors
 from vramscope.errors import VramscopeError, WorkloadError
 
+INTERRUPTED = 130
+"""The exit code of a child that was interrupted."""
 _QUIET_PROFILER = "99"
 """Above every level of the profiler library's log, so that it says nothing on standard error."""
+_TAIL = 4096
+"""Bytes that are kept of what a process prints: its last words, should it die."""
+_LAST_WORDS_SECONDS = 1.0
+"""How long to wait for them: a process that it has started may hold its standard error open."""
 
 
 class ChildDefectError(Exception):
@@ -31,44 +38,76 @@ class ProcessDiedError(WorkloadError):
 class PythonProcess:
     """A module of ours that runs in a process of its own; bytes go in and out through pipes.
 
+    Its last argument is the number of the pipe for its replies: standard output is what the workload prints on.
+
     Args:
-        module: what ``python -m`` is to run.
+        module: what ``python -m`` is to run; files of the working directory do not stand in for what it imports.
         arguments: for it.
-        echo_stderr: whether to pass on what it prints on standard error.
+        echo: whether to pass on what it prints, to standard error.
     """
 
-    def __init__(self, module: str, *arguments: str, echo_stderr: bool = False) -> None:
-        self._printed = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=None if echo_stderr else self._printed,
-            env={"PYTHONHASHSEED": "0", **os.environ, "KINETO_LOG_LEVEL": _QUIET_PROFILER},
-        )
+    def __init__(self, module: str, *arguments: str, echo: bool = False) -> None:
+        replies, reply = os.pipe()
+        try:
+            with _interrupts_blocked():
+                self._process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", module, *arguments, str(reply)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    env={"PYTHONHASHSEED": "0", **os.environ, "KINETO_LOG_LEVEL": _QUIET_PROFILER},
+                    pass_fds=[reply],
+                )
+        finally:
+            os.close(reply)
         assert self._process.stdin is not None and self._process.stdout is not None  # pipes were asked for
         self.words: IO[bytes] = self._process.stdin
-        self.replies: IO[bytes] = self._process.stdout
+        self.replies: IO[bytes] = os.fdopen(replies, "rb")
+        self._tail = b""
+        self._reader = Thread(target=self._read, args=(self._process.stdout, echo), daemon=True)
+        self._reader.start()
+
+    def _read(self, printed: IO[bytes], echo: bool) -> None:
+        line = b""
+        with printed:
+            while chunk := os.read(printed.fileno(), 1 << 16):
+                self._tail = (self._tail + chunk)[-_TAIL:]
+                if echo:
+                    whole, end, line = (line + chunk).rpartition(b"\n")
+                    _pass_on(whole + end)
+                    if len(line) > _TAIL:
+                        _pass_on(line)
+                        line = b""
+        _pass_on(line)
+
+    def wait(self) -> None:
+        """Wait until it has ended by itself, and all that it printed has been passed on."""
+        self._process.wait()
+        self._reader.join(_LAST_WORDS_SECONDS)
 
     def end(self) -> None:
         """End it, whatever it is doing; safe to call from any thread."""
         self._process.kill()
 
-    def wait(self) -> None:
-        """Wait until it has ended by itself."""
-        self._process.wait()
-
     def close(self) -> None:
-        """End it, and give back what it held."""
-        with self._printed, suppress(BrokenPipeError), self._process:
-            self._process.kill()
+        """End it, and give back what it held; what it has printed is passed on first."""
+        self.end()
+        self.wait()
+        with suppress(BrokenPipeError):
+            self.words.close()
+        self.replies.close()
 
-    def death(self, work: str) -> ProcessDiedError:
-        """Wait for it, which left without an answer; the error that says why ``work`` was not done."""
+    def death(self, work: str, remedy: str) -> ProcessDiedError:
+        """Wait for it, which left without an answer; the error that says why.
+
+        Args:
+            work: what was not done.
+            remedy: what to do where the system has killed it.
+        """
         self.wait()
         code, last_line = self._process.returncode, self._last_line()
         if code == -signal.SIGKILL:
-            why = "was killed (signal 9): most likely the system ran out of memory; try a smaller --batch"
+            why = f"was killed (signal 9): most likely the system ran out of memory; {remedy}"
         elif code < 0:
             why = f"died of {signal.Signals(-code).name}" + (f": {last_line}" if last_line else "")
         else:
@@ -76,9 +115,50 @@ class PythonProcess:
         return ProcessDiedError(f"{work} {why}")
 
     def _last_line(self) -> str:
-        self._printed.seek(0)
-        lines = self._printed.read().decode("utf-8", errors="replace").strip().splitlines()
+        lines = self._tail.decode("utf-8", errors="replace").strip().splitlines()
         return lines[-1] if lines else ""
+
+
+def _pass_on(lines: bytes) -> None:
+    """Print on standard error, by whole lines: what else is there may be a progress bar."""
+    if lines and sys.stderr is not None:
+        with suppress(OSError, ValueError):  # nobody reads it, or it was closed
+            sys.stderr.write(lines.decode("utf-8", errors="replace"))
+            sys.stderr.flush()
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """What starts meanwhile begins with them blocked, and calls `allow_interrupts` when it has loaded everything."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def allow_interrupts() -> None:
+    """In a child that has loaded everything: an interrupt is a KeyboardInterrupt from now on."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+
+
+def read_nothing() -> None:
+    """In a child that has been told all: the workload finds an empty standard input."""
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+
+
+def print_by_lines() -> None:
+    """In a child: what the workload prints goes out with each line, also where the child is ended."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
+
+
+def processors() -> int:
+    """How many processors this process may run on."""
+    return len(os.sched_getaffinity(0))
 
 
 def failure_of(error: Exception) -> dict[str, str]:

@@ -1,7 +1,6 @@
 """Asking a child process for one pass. Nothing here needs torch: only the children load it."""
 
 import json
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -11,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from vramscope.workloads.processes import PythonProcess, raise_failure
+from vramscope.workloads.processes import PythonProcess, processors, raise_failure
 
 _MOST_WAITING = 3
 GO = b"\n"
@@ -62,14 +61,12 @@ class Child:
 
     Args:
         request: what to run.
-        echo_stderr: whether to pass on what the workload prints.
+        echo: whether to pass on what the workload prints.
     """
 
-    def __init__(self, request: Request, echo_stderr: bool = False) -> None:
+    def __init__(self, request: Request, echo: bool = False) -> None:
         self.request = request
-        self._process = PythonProcess(
-            "vramscope.workloads.child", json.dumps(request.to_json()), echo_stderr=echo_stderr
-        )
+        self._process = PythonProcess("vramscope.workloads.child", json.dumps(request.to_json()), echo=echo)
 
     def __enter__(self) -> "Child":
         return self
@@ -93,7 +90,8 @@ class Child:
             words.write(GO)
         reply = self._listen(progress)
         if reply is None:
-            raise self._process.death(f"the {self.request.pass_name} pass of {self.request.target}")
+            work = f"the {self.request.pass_name} pass of {self.request.target}"
+            raise self._process.death(work, remedy="try a smaller --batch")
         self._process.wait()
         raise_failure(reply)
 
@@ -110,15 +108,15 @@ class Child:
 
 
 @contextmanager
-def children(requests: Iterable[Request], echo_stderr: bool = False) -> Iterator[Iterator[Child]]:
+def children(requests: Iterable[Request], echo: bool = False) -> Iterator[Iterator[Child]]:
     """A child for each request, in turn. While one runs the next have been started: loading torch takes seconds."""
     with ExitStack() as running:
-        yield _some_ahead(running.enter_context(Child(request, echo_stderr)) for request in requests)
+        yield _some_ahead(running.enter_context(Child(request, echo)) for request in requests)
 
 
 def _some_ahead(started: Iterator[Child]) -> Iterator[Child]:
     """As many as there are processors for; each that waits takes memory, so they are few."""
-    waiting = deque(islice(started, min((os.cpu_count() or 1) - 1, _MOST_WAITING)))
+    waiting = deque(islice(started, min(processors() - 1, _MOST_WAITING)))
     while child := next(started, None):
         waiting.append(child)
         yield waiting.popleft()
