@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,13 @@ from vramscope.workloads.processes import ProcessDiedError, PythonProcess
 
 ANSWERS = """
 import os, sys
-from vramscope.workloads.processes import print_by_lines
+from vramscope.workloads.processes import print_by_lines, reply_pipe
 print_by_lines()
-replies = os.fdopen(int(sys.argv[-1]), "w")
+replies = os.fdopen(reply_pipe(), "w")
 print("to standard output")
-print("z" * 300_000, file=sys.stderr)
+print("€" * 300_000, file=sys.stderr)
+if "leaves" in sys.argv:
+    os.system("sleep 60 >/dev/null 2>&1 &")
 print("last words", file=sys.stderr)
 replies.write(" ".join(sys.argv[1:-1]))
 replies.close()
@@ -50,12 +53,15 @@ def test_replies_have_a_pipe_of_their_own_and_all_else_is_printed(answers: Path)
     said = finished.stdout.splitlines()
     assert json.loads(said[-1]) == "one waits"
     lines = finished.stderr.splitlines()  # although the process was ended while it waited
-    assert [len(line) if line.startswith("z") else line for line in lines] == [
-        "at the very start",
-        "to standard output",
-        300_000,
-        "last words",
-    ]
+    assert lines == ["at the very start", "to standard output", "€" * 300_000, "last words"]
+
+
+def test_what_a_workload_leaves_running_keeps_nobody_waiting(answers: Path) -> None:
+    started = time.monotonic()
+    process = PythonProcess("answers", "leaves", "dies")
+    assert process.replies.read() == b"leaves dies"
+    process.close()
+    assert time.monotonic() - started < 50  # of the 60 seconds that it runs for
 
 
 def test_what_is_not_passed_on_is_not_kept_but_for_the_last_words(answers: Path, capfd) -> None:

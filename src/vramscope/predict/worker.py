@@ -21,13 +21,20 @@ from vramscope.predict.remedies import Plan
 from vramscope.predict.scores import expected_error, kind_of, read_scores
 from vramscope.predict.search import Need
 from vramscope.workloads.passes import load_for
-from vramscope.workloads.processes import INTERRUPTED, allow_interrupts, failure_of, print_by_lines, read_nothing
+from vramscope.workloads.processes import (
+    INTERRUPTED,
+    allow_interrupts,
+    failure_of,
+    print_by_lines,
+    read_nothing,
+    reply_pipe,
+)
 
 
 def main() -> int:
     """Answer until nobody asks any more; gives the exit code."""
     print_by_lines()
-    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(int(sys.argv[2]), "wb")
+    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(reply_pipe(), "wb")
     read_nothing()
     sys.path.insert(0, str(Path.cwd()))
     with loading():

@@ -75,13 +75,15 @@ class Workers:
             try:
                 return list(threads.map(partial(self._watched, function), items))
             except BaseException as error:  # noqa: BLE001 - an interrupt too; raised again, unless another came first
-                raise self._ended_by(error) from None
+                failure = self._ended_by(error)
+                raise failure from failure.__cause__
 
     def _watched(self, function: Callable[[Item], Result], item: Item) -> Result:
         try:
             return function(item)
         except BaseException as error:  # noqa: BLE001 - as above
-            raise self._ended_by(error) from None
+            failure = self._ended_by(error)
+            raise failure from failure.__cause__
 
     def _ended_by(self, error: BaseException) -> BaseException:
         """End all processes, and start none any more; what was the first to end them."""

@@ -288,8 +288,8 @@ class OptimizerHooks:
 class _EagerSteps:
     """One pair of hooks for all who are told of eager steps alone: where hooks come and go, torch compiles again.
 
-    Torch's hooks for all optimizers are the process's own, and so is this. It is told of a step's end after the
-    program's hooks, which are part of the step.
+    Torch's hooks for all optimizers are the process's own, and so is this. Whoever comes is told of a step's end after
+    the hooks that the program has by then, which are part of the step.
     """
 
     def __init__(self) -> None:
@@ -304,6 +304,7 @@ class _EagerSteps:
                 register_optimizer_step_pre_hook(self._before),
                 register_optimizer_step_post_hook(self._after),
             ]
+        _go_last(self._handles[1], _global_optimizer_post_hooks)
         self._told = [*self._told, pair]
         return partial(self._tell_no_more, pair)
 
@@ -316,7 +317,6 @@ class _EagerSteps:
     def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if not is_dynamo_compiling():
             caller = sys._getframe(1)
-            _go_last(self._handles[1], _global_optimizer_post_hooks)
             for before, _ in self._told:
                 before(optimizer, caller)
 
@@ -327,7 +327,7 @@ class _EagerSteps:
 
 
 def _go_last(handle: RemovableHandle, hooks: dict[int, Any]) -> None:
-    if next(reversed(hooks), handle.id) != handle.id:
+    if handle.id in hooks and next(reversed(hooks)) != handle.id:
         hooks[handle.id] = hooks.pop(handle.id)
 
 

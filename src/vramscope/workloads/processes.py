@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import traceback
+from codecs import getincrementaldecoder
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
@@ -23,7 +24,7 @@ _QUIET_PROFILER = "99"
 """Above every level of the profiler library's log, so that it says nothing on standard error."""
 _TAIL = 4096
 """Bytes that are kept of what a process prints: its last words, should it die."""
-_LAST_WORDS_SECONDS = 1.0
+_LAST_WORDS_SECONDS = 0.5
 """How long to wait for them: a process that it has started may hold its standard error open."""
 
 
@@ -48,6 +49,7 @@ class PythonProcess:
 
     def __init__(self, module: str, *arguments: str, echo: bool = False) -> None:
         replies, reply = os.pipe()
+        self.replies: IO[bytes] = os.fdopen(replies, "rb")
         try:
             with _interrupts_blocked():
                 self._process = subprocess.Popen(
@@ -58,32 +60,36 @@ class PythonProcess:
                     env={"PYTHONHASHSEED": "0", **os.environ, "KINETO_LOG_LEVEL": _QUIET_PROFILER},
                     pass_fds=[reply],
                 )
+        except BaseException:
+            self.replies.close()
+            raise
         finally:
             os.close(reply)
         assert self._process.stdin is not None and self._process.stdout is not None  # pipes were asked for
         self.words: IO[bytes] = self._process.stdin
-        self.replies: IO[bytes] = os.fdopen(replies, "rb")
         self._tail = b""
-        self._reader = Thread(target=self._read, args=(self._process.stdout, echo), daemon=True)
+        self._echo = echo
+        self._reader = Thread(target=self._read, args=(self._process.stdout,), daemon=True)
         self._reader.start()
 
-    def _read(self, printed: IO[bytes], echo: bool) -> None:
-        line = b""
+    def _read(self, printed: IO[bytes]) -> None:
+        decoder = getincrementaldecoder("utf-8")(errors="replace")
+        line = ""
         with printed:
             while chunk := os.read(printed.fileno(), 1 << 16):
                 self._tail = (self._tail + chunk)[-_TAIL:]
-                if echo:
-                    whole, end, line = (line + chunk).rpartition(b"\n")
-                    _pass_on(whole + end)
-                    if len(line) > _TAIL:
-                        _pass_on(line)
-                        line = b""
+                if self._echo:
+                    line += decoder.decode(chunk)
+                    whole = 1 + max(line.rfind("\n"), line.rfind("\r"), len(line) - 1 if len(line) > _TAIL else -1)
+                    _pass_on(line[:whole])
+                    line = line[whole:]
         _pass_on(line)
 
     def wait(self) -> None:
         """Wait until it has ended by itself, and all that it printed has been passed on."""
         self._process.wait()
-        self._reader.join(_LAST_WORDS_SECONDS)
+        if self._echo:
+            self._reader.join(_LAST_WORDS_SECONDS)
 
     def end(self) -> None:
         """End it, whatever it is doing; safe to call from any thread."""
@@ -104,7 +110,8 @@ class PythonProcess:
             work: what was not done.
             remedy: what to do where the system has killed it.
         """
-        self.wait()
+        self._process.wait()
+        self._reader.join(_LAST_WORDS_SECONDS)
         code, last_line = self._process.returncode, self._last_line()
         if code == -signal.SIGKILL:
             why = f"was killed (signal 9): most likely the system ran out of memory; {remedy}"
@@ -119,11 +126,11 @@ class PythonProcess:
         return lines[-1] if lines else ""
 
 
-def _pass_on(lines: bytes) -> None:
+def _pass_on(lines: str) -> None:
     """Print on standard error, by whole lines: what else is there may be a progress bar."""
     if lines and sys.stderr is not None:
         with suppress(OSError, ValueError):  # nobody reads it, or it was closed
-            sys.stderr.write(lines.decode("utf-8", errors="replace"))
+            sys.stderr.write(lines)
             sys.stderr.flush()
 
 
@@ -137,9 +144,15 @@ def _interrupts_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def reply_pipe() -> int:
+    """In a child: the pipe for its replies, which no program that the workload starts inherits."""
+    number = int(sys.argv[-1])
+    os.set_inheritable(number, False)
+    return number
+
+
 def allow_interrupts() -> None:
-    """In a child that has loaded everything: an interrupt is a KeyboardInterrupt from now on."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    """In a child that has loaded everything: an interrupt is one from now on, unless the parent ignores them too."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 
 
