@@ -11,7 +11,6 @@ if __name__ == "__main__":
 import os
 import pickle
 import sys
-from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from vramscope.collector import loading
@@ -21,22 +20,13 @@ from vramscope.predict.remedies import Plan
 from vramscope.predict.scores import expected_error, kind_of, read_scores
 from vramscope.predict.search import Need
 from vramscope.workloads.passes import load_for
-from vramscope.workloads.processes import (
-    INTERRUPTED,
-    allow_interrupts,
-    failure_of,
-    print_by_lines,
-    read_nothing,
-    reply_pipe,
-)
+from vramscope.workloads.processes import INTERRUPTED, allow_interrupts, begin_child, failure_of, read_nothing
 
 
 def main() -> int:
     """Answer until nobody asks any more; gives the exit code."""
-    print_by_lines()
-    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(reply_pipe(), "wb")
+    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(begin_child(), "wb")
     read_nothing()
-    sys.path.insert(0, str(Path.cwd()))
     with loading():
         load_for(sys.argv[1])
     gc.enable()

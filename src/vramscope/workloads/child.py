@@ -12,7 +12,6 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TextIO
 
 from vramscope.collector import leave, loading
@@ -23,14 +22,7 @@ from vramscope.recorders.profiler import ProfilerRecorder
 from vramscope.recorders.samples import HostKind
 from vramscope.recording.file import write_recording
 from vramscope.workloads.passes import PassName, PassOutOfMemoryError, load_for, run_pass
-from vramscope.workloads.processes import (
-    INTERRUPTED,
-    allow_interrupts,
-    failure_of,
-    print_by_lines,
-    read_nothing,
-    reply_pipe,
-)
+from vramscope.workloads.processes import INTERRUPTED, allow_interrupts, begin_child, failure_of, read_nothing
 from vramscope.workloads.requests import GO, Request, Role
 from vramscope.workloads.targets import resolve
 from vramscope.workloads.workload import WorkloadOptions
@@ -38,9 +30,7 @@ from vramscope.workloads.workload import WorkloadOptions
 
 def main() -> int:
     """Run the request in ``sys.argv[1]`` once told to, and reply; the exit code is 0 whenever there was a reply."""
-    print_by_lines()
-    replies = os.fdopen(reply_pipe(), "w", encoding="utf-8")
-    sys.path.insert(0, str(Path.cwd()))
+    replies = os.fdopen(begin_child(), "w", encoding="utf-8")
     request = Request.from_json(json.loads(sys.argv[1]))
     try:
         with loading():

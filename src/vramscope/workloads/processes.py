@@ -12,6 +12,7 @@ from codecs import getincrementaldecoder
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
+from pathlib import Path
 from threading import Thread
 from typing import IO, Any
 
@@ -80,7 +81,8 @@ class PythonProcess:
                 self._tail = (self._tail + chunk)[-_TAIL:]
                 if self._echo:
                     line += decoder.decode(chunk)
-                    whole = 1 + max(line.rfind("\n"), line.rfind("\r"), len(line) - 1 if len(line) > _TAIL else -1)
+                    last = max(line.rfind("\n"), line.rfind("\r"))
+                    whole = len(line) if len(line) > _TAIL else last + 1
                     _pass_on(line[:whole])
                     line = line[whole:]
         _pass_on(line)
@@ -144,11 +146,18 @@ def _interrupts_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def reply_pipe() -> int:
-    """In a child: the pipe for its replies, which no program that the workload starts inherits."""
-    number = int(sys.argv[-1])
-    os.set_inheritable(number, False)
-    return number
+def begin_child() -> int:
+    """In a child, when it has imported what is ours: what it prints goes out with each line, and it finds the targets.
+
+    Returns:
+        the number of the pipe for its replies, which no program that the workload starts inherits.
+    """
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
+    sys.path.insert(0, str(Path.cwd()))
+    replies = int(sys.argv[-1])
+    os.set_inheritable(replies, False)
+    return replies
 
 
 def allow_interrupts() -> None:
@@ -161,12 +170,6 @@ def read_nothing() -> None:
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
-
-
-def print_by_lines() -> None:
-    """In a child: what the workload prints goes out with each line, also where the child is ended."""
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)
 
 
 def processors() -> int:
