@@ -25,15 +25,7 @@ from vramscope.recorders.environment import describe_device, describe_environmen
 from vramscope.recorders.failures import OutOfMemory, out_of_memory
 from vramscope.recorders.gpu import GpuRecorder
 from vramscope.recorders.gradients import GradientLives, GradientWatch
-from vramscope.recorders.hooks import (
-    BackwardHook,
-    BackwardPass,
-    CallObserver,
-    Hooks,
-    ModuleHooks,
-    OptimizerHooks,
-    remove_all,
-)
+from vramscope.recorders.hooks import BackwardHook, BackwardPass, CallObserver, Hooks, ModuleHooks, remove_all
 from vramscope.recorders.labels import (
     Label,
     label_kv_cache,
@@ -43,6 +35,7 @@ from vramscope.recorders.labels import (
     nested_tensors,
 )
 from vramscope.recorders.lines import LineTracer
+from vramscope.recorders.optimizer_hooks import OptimizerHooks
 from vramscope.recorders.phases import Phases
 from vramscope.recorders.saved_targets import saved_targets
 from vramscope.recorders.seeds import SeedWatch

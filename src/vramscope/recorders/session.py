@@ -22,7 +22,8 @@ from vramscope.recorders.autograd_threads import in_backward, works_for
 from vramscope.recorders.compiled import Compiled, CompiledStep
 from vramscope.recorders.cycles import OptimizerCycle
 from vramscope.recorders.failures import out_of_memory
-from vramscope.recorders.hooks import OptimizerHooks, SingleHook, hook_module, keywords_of
+from vramscope.recorders.hooks import SingleHook, hook_module, keywords_of
+from vramscope.recorders.optimizer_hooks import OptimizerHooks
 from vramscope.recorders.roots import plain_model
 from vramscope.recorders.scene import Scene
 from vramscope.recorders.script import StepRecorder
