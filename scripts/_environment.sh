@@ -10,6 +10,8 @@ readonly root venv stamp all_tests
 cd "$root"
 exec </dev/null
 export MPLBACKEND=Agg
+# each module is compiled once, by the first process that loads it: not all of them by pip, nor any by every process
+unset PYTHONDONTWRITEBYTECODE
 
 say() { printf '\n== %s\n' "$*"; }
 
@@ -52,7 +54,8 @@ install_vramscope() {
     fi
     say "Installing vramscope${extras:+[$extras]} into .venv (the first time takes minutes)"
     rm -f "$stamp"
-    "$venv/bin/python" -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".${extras:+[$extras]}" ||
+    "$venv/bin/python" -m pip install -qq --no-compile --disable-pip-version-check -c constraints.txt \
+        -e ".${extras:+[$extras]}" ||
         fail "could not install from setup.cfg and constraints.txt: see pip's message above"
     fingerprint "$extras" >"$stamp"
 }
