@@ -18,13 +18,13 @@ from vramscope.predict.cuda_kernels import composite_rules
 from vramscope.predict.embedding import embedding_rules
 from vramscope.predict.fused_transformer import fused_rules
 from vramscope.predict.gpus import Gpu
-from vramscope.predict.im2col import im2col_rules
 from vramscope.predict.losses import cuda_loss_rules
 from vramscope.predict.norms import norm_rules
 from vramscope.predict.reduction_rules import reduction_rules
 from vramscope.predict.sorting import sorting_rules
-from vramscope.recorders.artefacts import ARTEFACTS, in_engine
+from vramscope.recorders.artefacts import ARTEFACTS, fills_its_own, in_engine
 from vramscope.recorders.cpu_rules import in_order
+from vramscope.recorders.im2col import im2col_rules
 from vramscope.recorders.python_kernels import python_kernels
 from vramscope.recorders.substitutes import SUBSTITUTES
 from vramscope.recorders.torch_version import TORCH
@@ -204,7 +204,7 @@ def index_put_scratch(indices: int) -> tuple[int, ...]:
 def index_put(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """Indexing's backward: in place, with buffers to sort by; the wrapped indices go when the linear ones are there."""
     accumulate = argument(args, kwargs, 3, "accumulate", False)
-    in_place = func is aten._index_put_impl_.default or (in_engine() and mode.memory.is_newest(args[0]))
+    in_place = func is aten._index_put_impl_.default or fills_its_own(mode, args[0])
     result = args[0] if in_place else mode.run(func, *args, **kwargs)
     if accumulate:
         positions = max((index.numel() for index in args[1] if isinstance(index, Tensor)), default=0)

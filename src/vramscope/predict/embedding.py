@@ -10,6 +10,7 @@ from torch._ops import OpOverload
 
 from vramscope.predict.cub import radix_sort_bytes, scan_by_key_bytes, scan_bytes, unique_bytes
 from vramscope.predict.gpus import Gpu
+from vramscope.recorders.sparse import bags_backward
 from vramscope.recorders.torch_version import TORCH
 from vramscope.recorders.virtual_mode import Rule, VirtualMode, argument
 
@@ -104,7 +105,9 @@ def embedding_bag_backward(gpu: Gpu) -> Rule:
 
     def rule(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         gradient, indices, weights, by_frequency, kind, sparse = args[0], args[1], *args[6:10]
-        if kind == _MAXIMA or sparse or not indices.numel():
+        if sparse:
+            return bags_backward(mode, func, args, kwargs)
+        if kind == _MAXIMA or not indices.numel():
             return mode.run(func, *args, **kwargs)
         held = [_contiguous(mode, gradient)] if not gradient.is_contiguous() else []
         result = _by_sorting(mode, func, args, kwargs, _Table(weights, gpu, bool(by_frequency), bags=True))

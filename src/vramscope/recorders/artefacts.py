@@ -4,18 +4,25 @@ Autograd avoids in-place operators on tensor subclasses (at::isTensorSubclassLik
 them. Fake tensors are a subclass, so that autograd makes new tensors where a real run reuses the old ones.
 """
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
+from torch.autograd import graph
 
 from vramscope.recorders.labels import address_of
+from vramscope.recorders.sparse import added, bags_backward, coalesce, copied, is_sparse, made_of, parts, sparse_mask
 from vramscope.recorders.virtual_mode import Rule, VirtualMode, argument
 
 aten = torch.ops.aten
 _NO_TASK = -1
+_ENGINE = graph._engine_run_backward
+_ON_THE_WAY = ("torch._compile", "torch._dynamo.eval_frame", "vramscope.")
+"""Modules whose frames lie between who calls an operator and its rule."""
+_ACCUMULATES = "torch::autograd::AccumulateGrad"
 _LOGITS = "BinaryCrossEntropyWithLogitsBackward0"
 _ONLY_OWNER, _ONLY_STORAGE_OWNER = 4, 2
 """Reference counts of a tensor and its storage inside a dispatch mode where one C++ variable holds the tensor:
@@ -25,6 +32,16 @@ the Python object, the stack of the call and its boxed argument add three and on
 def in_engine() -> bool:
     """Whether the autograd engine is running on this thread."""
     return bool(torch._C._current_graph_task_id() != _NO_TASK)
+
+
+def in_formula() -> bool:
+    """Whether the engine is at work on a formula of torch's own: no Python that it calls, as a checkpoint's does."""
+    if not in_engine():
+        return False
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_ON_THE_WAY):
+        frame = frame.f_back
+    return frame.f_code is _ENGINE.__code__
 
 
 def has_one_owner(tensor: Tensor) -> bool:
@@ -39,21 +56,29 @@ def has_one_owner(tensor: Tensor) -> bool:
 def add(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """Gradients that flow together at a node are added into the first one if nobody else holds it.
 
-    Source: ``accumulate`` in torch/csrc/autograd/input_buffer.cpp. The engine adds right after it has checked a node's
-    results; a node's own formula adds in between.
+    Source: ``accumulate`` in torch/csrc/autograd/input_buffer.cpp. A node's own formula adds too; but before the engine
+    adds a result to what is there, it has asked for the result's device twice: when it checked it, and for its stream.
     """
-    if mode.validated and in_engine() and not kwargs and _may_take_in(args[0], args[1]):
-        mode.memory.see(args[0])
-        return args[0]
-    accumulates = mode.validated and in_engine()
-    result = mode.run(func, *args, **kwargs)
-    mode.validated = accumulates  # the engine adds up all results of a node before anything else runs
+    first, second = args[:2]
+    if is_sparse(first) and is_sparse(second):
+        return added(mode, first, second)
+    if kwargs or not isinstance(second, Tensor) or mode.asked_for_device(second) < 2 or not in_formula():
+        return mode.run(func, *args, **kwargs)
+    result = first if _may_take_in(first, second) else mode.run(func, *args)
+    mode.memory.see(result)
+    mode.take_as_asked_once()  # it has checked all results of the node, and adds them up before anything else runs
     return result
 
 
-def _may_take_in(gradient: Any, other: Any) -> bool:
-    tensors = isinstance(gradient, Tensor) and isinstance(other, Tensor)
-    return tensors and gradient.shape == other.shape and gradient.dtype == other.dtype and has_one_owner(gradient)
+def _may_take_in(gradient: Tensor, other: Tensor) -> bool:
+    if is_sparse(gradient) or is_sparse(other):
+        return False
+    return gradient.shape == other.shape and gradient.dtype == other.dtype and has_one_owner(gradient)
+
+
+def fills_its_own(mode: VirtualMode, tensor: Tensor) -> bool:
+    """Whether a formula of torch's own, whose gradient is not wanted, works in what it has just made."""
+    return not torch.is_grad_enabled() and mode.memory.is_newest(tensor) and in_formula()
 
 
 def in_place(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -62,9 +87,40 @@ def in_place(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs:
     Source: ``index_backward``, ``value_selecting_reduction_backward`` and their like in
     torch/csrc/autograd/FunctionsManual.cpp, which choose by ``areAnyTensorSubclassLike``.
     """
-    if in_engine() and not torch.is_grad_enabled() and mode.memory.is_newest(args[0]):
+    if fills_its_own(mode, args[0]):
         return args[0]
     return mode.run(func, *args, **kwargs)
+
+
+def scattered(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """A copy with a part replaced: of all the memory that the tensor lies in, so that it keeps its strides.
+
+    Source: ``clone_preserve_strides`` in aten/src/ATen/native/TensorShape.cpp; numbers that lie in one place are copied
+    one by one there.
+    """
+    given = args[0]
+    if fills_its_own(mode, given):
+        return given
+    if any(stride == 0 and size > 1 for size, stride in zip(given.shape, given.stride(), strict=True)):
+        return mode.run(func, *args, **kwargs)
+    elements = given.untyped_storage().nbytes() // given.element_size()
+    memory = mode.run(aten.new_empty.default, given, [elements])
+    return mode.describe(aten.as_strided.default, memory, given.shape, given.stride(), given.storage_offset())
+
+
+def clone(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """The copy of a sparse tensor; the engine takes a gradient over instead of copying it.
+
+    Source: ``AccumulateGrad::accumulateGrad`` in torch/csrc/autograd/functions/accumulate_grad.h, which copies where
+    somebody else refers to the gradient's parts, as whoever makes a fake does.
+    """
+    given = args[0]
+    if not is_sparse(given):
+        return mode.run(func, *args, **kwargs)
+    node = torch._C._current_autograd_node()
+    if node is not None and node.name() == _ACCUMULATES and in_formula():
+        return made_of(mode, given, *parts(mode, given), given.is_coalesced())
+    return copied(mode, given)
 
 
 class LogitsBackward:
@@ -81,7 +137,7 @@ class LogitsBackward:
 
     def rule(self, mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """A difference or a product, in place where the formula is at work and has made its first operand."""
-        if in_engine() and not torch.is_grad_enabled() and self._is_own(mode, *args[:2]):
+        if not torch.is_grad_enabled() and in_formula() and self._is_own(mode, *args[:2]):
             return args[0]
         return mode.run(func, *args, **kwargs)
 
@@ -131,8 +187,13 @@ ARTEFACTS: Mapping[OpOverload, Rule] = {
     aten.scatter.value: in_place,
     aten.scatter_add.default: in_place,
     aten.masked_scatter.default: in_place,
-    aten.select_scatter.default: in_place,
-    aten.slice_scatter.default: in_place,
+    aten.put.default: in_place,
+    **dict.fromkeys((aten.select_scatter.default, aten.slice_scatter.default), scattered),
+    **dict.fromkeys((aten.diagonal_scatter.default, aten.as_strided_scatter.default), scattered),
+    aten.clone.default: clone,
+    aten._coalesce.default: coalesce,
+    aten.sparse_mask.default: sparse_mask,
+    aten._embedding_bag_backward.default: bags_backward,
     **dict.fromkeys((aten.sub.Tensor, aten.mul.Tensor), LogitsBackward().rule),
     aten._grouped_mm.default: grouped_mm,
 }

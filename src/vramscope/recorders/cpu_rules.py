@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch._ops import OpOverload
 
 from vramscope.recorders.artefacts import ARTEFACTS
+from vramscope.recorders.im2col import im2col_rules
 from vramscope.recorders.losses import loss_rules
 from vramscope.recorders.onednn import lstm_layer, lstm_layer_backward
 from vramscope.recorders.python_kernels import python_kernels
@@ -28,11 +30,27 @@ def in_order(*order: int) -> Rule:
     return rule
 
 
+def float_statistics(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Mean and deviation of 16-bit numbers in float32, where the weights are: a normalised input under autocast.
+
+    Source: ``param_scalar_type`` in aten/src/ATen/native/cpu/mixed_data_type.h.
+    """
+    given, *others = args
+    if not any(isinstance(other, Tensor) and other.dtype != given.dtype for other in others):
+        return mode.run(func, *args, **kwargs)
+    result, *statistics = mode.describe(func, *args, **kwargs)
+    mode.memory.see(result)
+    empty = aten.new_empty.default
+    return (result, *(mode.run(empty, given, list(one.shape), dtype=torch.float32) for one in statistics))
+
+
 CPU_RULES: Mapping[OpOverload, Rule] = {
     **ARTEFACTS,
     **SUBSTITUTES,
     **loss_rules(),
     **python_kernels(),
+    **im2col_rules(),
+    **dict.fromkeys((aten.native_batch_norm.default, aten.native_layer_norm.default), float_statistics),
     # batch_norm_backward_cpu_template, aten/src/ATen/native/Normalization.cpp: weight, bias, input
     aten.native_batch_norm_backward.default: in_order(1, 2, 0),
     # mkldnn_convolution_backward, aten/src/ATen/native/mkldnn/Conv.cpp: input, bias, weight

@@ -11,6 +11,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from vramscope.recorders.virtual_mode import Rule, VirtualMode, argument
 
 aten = torch.ops.aten
+_ONE = "a value read from a tensor (.item() or a test of it) is taken to be 1, a condition not to hold"
 _ALL_CHOSEN = "nonzero, masks: every element is taken to be nonzero or chosen, the most there can be"
 
 
@@ -24,7 +25,7 @@ def item(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Map
         with mode.memory.hide():
             return func(*args, **kwargs)
     except DataDependentOutputException:
-        mode.note("a value read from a tensor (.item() or a test of it) is taken to be 1, a condition not to hold")
+        mode.note(_ONE)
         return _one(tensor.dtype)
 
 
@@ -32,6 +33,12 @@ def _one(dtype: torch.dtype) -> bool | int | float:
     if dtype == torch.bool:
         return False
     return 1.0 if dtype.is_floating_point else 1
+
+
+def allclose(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """``torch.allclose``: a condition like any other."""
+    mode.note(_ONE)
+    return False
 
 
 def nonzero(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -82,6 +89,7 @@ def left_aligned(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwa
 
 SUBSTITUTES: Mapping[OpOverload, Rule] = {
     aten._local_scalar_dense.default: item,
+    aten.allclose.default: allclose,
     aten.nonzero.default: nonzero,
     aten.index.Tensor: index,
     aten.masked_select.default: masked_select,

@@ -42,8 +42,8 @@ class VirtualMode(TorchDispatchMode):
         self.memory = memory
         self._rules = rules
         self._composite: dict[OpOverload, bool] = {}
-        self.validated = False
-        """Whether nothing ran since a node's results were checked: the engine asks for their device then."""
+        self._asked = (0, 0)
+        """How often in a row a device was asked for, and of which tensor last, by the number of its C++ object."""
         self.notes: dict[str, None] = {}
 
     def __torch_dispatch__(
@@ -51,7 +51,7 @@ class VirtualMode(TorchDispatchMode):
     ) -> Any:
         """Run one operator and note the storages that are new in its result."""
         if func is torch.ops.prim.device.default:
-            self.validated = True
+            self._asked = self._asked[0] + 1, args[0]._cdata
             return args[0].fake_device if isinstance(args[0], FakeTensor) else args[0].device
         kwargs = kwargs or {}
         rule = self._rules.get(func)
@@ -79,9 +79,18 @@ class VirtualMode(TorchDispatchMode):
 
     def describe(self, func: OpOverload, *args: Any, **kwargs: Any) -> Any:
         """The operator's fake result; the caller notes what is new in it."""
-        self.validated = False
+        self._asked = (0, 0)
         with self.memory.hide():
             return func(*args, **kwargs)
+
+    def asked_for_device(self, tensor: Tensor) -> int:
+        """How often in a row a device was asked for, if this tensor's was the last; nothing has run since."""
+        times, last = self._asked
+        return times if tensor._cdata == last else 0
+
+    def take_as_asked_once(self) -> None:
+        """Count from one, whatever the device of the next tensor is asked for."""
+        self._asked = (1, 0)
 
     def scratch(self, size: int) -> Any:
         """A block of so many bytes, which ends with the last reference to what this returns."""

@@ -6,10 +6,12 @@ from typing import Any
 from unittest import mock
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.autograd.profiler import record_function
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils import _foreach_utils
+from torch.utils._python_dispatch import _disable_current_modes
 
 from vramscope.recorders.stamps import StampKind, label, open_scope
 from vramscope.recorders.virtual_memory import VirtualMemory
@@ -20,13 +22,16 @@ _LISTED = [*_foreach_utils._foreach_supported_types, FakeTensor]
 
 @contextmanager
 def patched_torch(memory: VirtualMemory) -> Iterator[None]:
-    """Scopes opened by name stay open, modules of fake parameters can be cast and copied, and resizing is seen."""
+    """Scopes opened by name stay open, resizing is seen, and fake parameters can be cast, copied and lazy."""
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(record_function, "__enter__", _enter))
         stack.enter_context(mock.patch.object(record_function, "__exit__", _exit))
         stack.enter_context(mock.patch.object(torch.utils, "swap_tensors", _swap))
         stack.enter_context(mock.patch.object(torch.UntypedStorage, "resize_", _resizing(memory)))
         stack.enter_context(mock.patch.object(FakeTensorMode, "__deepcopy__", _same, create=True))
+        for lazy in (UninitializedParameter, UninitializedBuffer):
+            stack.enter_context(mock.patch.object(lazy, "__new__", _without_modes(lazy.__new__)))
+            stack.enter_context(mock.patch.object(lazy, "materialize", _materialize))
         stack.enter_context(mock.patch.object(_foreach_utils, "_foreach_supported_types", _LISTED))
         yield
 
@@ -66,3 +71,25 @@ def _swap(first: Tensor, second: Tensor) -> None:
     """Swap two tensors' contents although fake tensors are referred to weakly, which torch's own function refuses."""
     first.__dict__, second.__dict__ = second.__dict__, first.__dict__
     torch._C._swap_tensor_impl(first, second)
+
+
+def _without_modes(original: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Makes real tensors of no elements of a lazy class, which fakes cannot be given (torch/nn/parameter.py)."""
+
+    def make(*args: Any, **kwargs: Any) -> Tensor:
+        with _disable_current_modes():
+            return original(*args, **kwargs)
+
+    return make
+
+
+def _materialize(self: Any, shape: Any, device: Any = None, dtype: Any = None) -> None:
+    """Become a fake with this shape. Source: ``UninitializedTensorMixin.materialize`` in torch/nn/parameter.py."""
+    with _disable_current_modes():
+        empty = self.data
+    made: Any = torch.empty(shape, device=device or empty.device, dtype=dtype or empty.dtype)
+    if self.cls_to_become is nn.Parameter:
+        made = nn.Parameter(made, self.requires_grad)
+    self.__class__ = type(made)
+    vars(self).update(vars(made))
+    torch._C._swap_tensor_impl(self, made)

@@ -1,4 +1,4 @@
-"""Windows of images written out and added up again on CUDA, in memory that begins at another size."""
+"""Windows of images written out and added up again, in memory that begins at another size."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +19,7 @@ def im2col_rules() -> Mapping[OpOverload, Rule]:
 def resized(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """The result is first as large as the input, then resized: a smaller one keeps the memory.
 
-    Source: ``im2col_cuda`` in aten/src/ATen/native/cuda/Im2Col.cu, ``col2im_cuda`` in Col2Im.cu.
+    Source: ``im2col_cpu`` and ``col2im_cpu`` in aten/src/ATen/native/Im2Col.cpp and Col2Im.cpp; their like in cuda/.
     """
     given = args[0]
     first = mode.run(aten.empty_like.default, given, memory_format=torch.contiguous_format)
