@@ -10,6 +10,7 @@ import itertools
 import numpy as np
 import pytest
 
+from exactness import operators
 from exactness.kernel_scratch import KERNEL_SCRATCH
 from exactness.test_passes import SMALL_GPT2, hugging_face, hugging_face_configs, small_gpt2
 from helpers import assert_agrees, record_pass
@@ -18,10 +19,13 @@ from vramscope.ledger.ledger import Ledger
 from vramscope.recorders.virtual import VirtualRecorder
 from vramscope.workloads.passes import PassName, run_pass
 from vramscope.workloads.targets import resolve
-from vramscope.workloads.workload import WorkloadOptions
+from vramscope.workloads.workload import Workload, WorkloadOptions
 
 __all__ = ["SMALL_GPT2", "hugging_face", "hugging_face_configs", "small_gpt2"]
 PASSES = ("inference", "training")
+OPERATORS = [
+    name for name, made in vars(operators).items() if getattr(made, "__annotations__", {}) == {"return": Workload}
+]
 
 
 def predict_pass(target: str, name: str, **options) -> Ledger:
@@ -56,6 +60,11 @@ def held_before(ledger: Ledger) -> dict[Category, int]:
     return {category: size for category, size in held.items() if category != Category.WORKSPACE}
 
 
+def without_scratch(ledger: Ledger) -> list[tuple[int, str]]:
+    """The changes in all categories but workspace: kernels' scratch is not what these are about."""
+    return [(size, category) for size, category in changes(ledger) if category != Category.WORKSPACE]
+
+
 def assert_predicts(target: str, name: str, **options) -> None:
     measured, predicted = record_pass(target, name, **options), predict_pass(target, name, **options)
     assert_agrees(predicted)
@@ -76,6 +85,7 @@ def assert_predicts(target: str, name: str, **options) -> None:
         ("resnet18", {"batch": 1, "steps": 1}),
         ("vit_b16", {"batch": 1, "steps": 1}),
         ("gpt2", {"batch": 1, "seq": 8, "steps": 1}),
+        ("resnet18", {"batch": 1, "steps": 1, "amp": "bfloat16"}),
         ("lstm", {"batch": 1}),
         ("lstm", {"batch": 2, "seq": 5, "steps": 1, "dtype": "bfloat16"}),
     ],
@@ -96,3 +106,13 @@ def test_gpt2_at_a_small_size(small_gpt2, checkpoint, name):
 def test_hugging_face(hugging_face, family, name):
     seq = {} if family == "vit" else {"seq": 8}
     assert_predicts(hugging_face(family), name, batch=2, **seq)
+
+
+@pytest.mark.parametrize("name", PASSES)
+@pytest.mark.parametrize("case", OPERATORS)
+def test_operators_that_fakes_describe_otherwise(case, name):
+    target, options = f"{operators.__file__}:{case}", {"steps": 1}
+    measured, predicted = record_pass(target, name, **options), predict_pass(target, name, **options)
+    assert_agrees(predicted)
+    assert held_before(predicted) == held_before(measured)
+    assert without_scratch(predicted) == without_scratch(measured)
