@@ -73,3 +73,24 @@ def test_one_that_nobody_has_any_more_is_not_waited_for() -> None:
     del lost
     only = optimizer()
     assert ends(only, only) == [True, True]
+
+
+def test_one_that_took_the_place_of_another_ends_every_step() -> None:
+    cycle = OptimizerCycle()
+    found = []
+    for _ in range(3):
+        only = optimizer()
+        found += [cycle.stepped(only), cycle.stepped(only)]
+    assert found == [True] * 6
+
+
+def test_after_many_that_took_a_place_nobody_looks_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[int] = []
+    others = cycles._others
+    monkeypatch.setattr(cycles, "_others", lambda optimizer: looks.append(1) or others(optimizer))
+    cycle, before = OptimizerCycle(), optimizer()
+    for _ in range(40):
+        latest = optimizer()  # while the one before it lives, so that no address comes back at once
+        before = latest
+        assert cycle.stepped(before)
+    assert len(looks) == 16

@@ -168,3 +168,21 @@ time.sleep(60)
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=60) == ("stopping\n", None)
     assert process.returncode == 6
+
+
+def test_who_asks_where_torch_is_has_not_loaded_it(tmp_path) -> None:
+    text = """
+import importlib.util
+print(importlib.util.find_spec("torch").name)
+import torch
+model = torch.nn.Linear(4, 4)
+optimizer = torch.optim.SGD(model.parameters(), 0.1)
+for step in range(6):
+    model(torch.ones(2, 4)).sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+print(type(torch.__loader__).__name__, torch.__spec__.loader is torch.__loader__)
+"""
+    finished = run(tmp_path, text, "-q")
+    assert finished.stdout == "torch\nSourceFileLoader True\n"
+    assert [step["index"] for step in finished.document["steps"]] == [1, 2, 3]

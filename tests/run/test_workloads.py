@@ -42,6 +42,32 @@ for step in range(6):
     loss.backward()
     optimizer.step()
 """
+TAUGHT_IN_PARTS = """
+import torch
+from torch import nn
+teacher = nn.Linear(64, 10).requires_grad_(False)
+student = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 10))
+optimizer = torch.optim.AdamW(student.parameters())
+for part in range(24):
+    inputs = torch.randn(32, 64)
+    with torch.no_grad():
+        targets = teacher(inputs)
+    (student(inputs) - targets).square().mean().backward()
+    if part % 4 == 3:
+        optimizer.step()
+        optimizer.zero_grad()
+"""
+FOLDS = """
+import torch
+from torch import nn
+for fold in range(5):
+    model = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 10))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    for step in range(3):
+        optimizer.zero_grad()
+        model(torch.randn(32, 64)).square().mean().backward()
+        optimizer.step()
+"""
 JOINS_LATER = """
 import torch
 from torch import nn
@@ -473,6 +499,18 @@ def test_a_teacher_that_runs_first_is_a_model_and_no_step(tmp_path) -> None:
     assert training["peak"]["by_category"]["parameters"] == (650 + 19_210) * 4
     assert sum(row["parameter_bytes"] for row in training["modules"]) == (650 + 19_210) * 4
     require_exact(document, "training")
+
+
+def test_a_teacher_makes_no_inference_of_a_step_in_parts(tmp_path) -> None:
+    document = found(tmp_path, TAUGHT_IN_PARTS)
+    assert list(document["passes"]) == ["training"]
+    assert steps_of(document) == [1, 2, 3]
+    require_exact(document, "training")
+
+
+def test_every_fold_has_an_optimizer_of_its_own(tmp_path) -> None:
+    document = found(tmp_path, FOLDS, "--all")
+    assert steps_of(document) == list(range(15))
 
 
 def test_a_model_that_is_called_from_a_later_step_on_is_older_than_the_window(tmp_path) -> None:

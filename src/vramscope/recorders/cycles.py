@@ -1,10 +1,13 @@
 """Where a training step ends when several optimizers take turns: the cycle in which they step, learnt by watching."""
 
 import gc
+from collections.abc import Iterable
 from weakref import ref
 
 from torch.optim import Optimizer
 
+_LOOKS = 16
+"""How often it is looked for others when an optimizer takes the place of one before: that takes a tenth of a second."""
 _PATIENCE = 8
 """Steps of one optimizer alone after which others that exist are not waited for any longer."""
 
@@ -21,6 +24,7 @@ class OptimizerCycle:
         self._seen: list[int] = []
         self._place = 0
         self._alive: dict[int, ref[Optimizer]] = {}
+        self._looks = 0
 
     def stepped(self, optimizer: Optimizer) -> bool:
         """Take note of a finished optimizer step; true if it ends a training step."""
@@ -32,14 +36,14 @@ class OptimizerCycle:
             self._place = (self._place + 1) % len(self._cycle)
             return self._place == 0
         if number not in self._cycle:
-            return self._relearn(number)
+            return self._relearn(number, optimizer)
         if number == self._cycle[0]:  # a cycle was cut short: begin again with this step
             self._place = 1 % len(self._cycle)
         return False
 
     def _learn(self, number: int, optimizer: Optimizer) -> bool:
         first = not self._seen
-        if first and not _others(optimizer):
+        if first and self._is_alone(optimizer, ()):
             self._cycle = (number,)
             return True
         repeats = not first and number == self._seen[0] and any(other != number for other in self._seen)
@@ -52,10 +56,21 @@ class OptimizerCycle:
             return True
         return False
 
-    def _relearn(self, number: int) -> bool:
-        """An optimizer that was not there before: learn anew from here."""
-        self._cycle, self._seen, self._place = (), [number], 0
+    def _relearn(self, number: int, optimizer: Optimizer) -> bool:
+        """An optimizer that was not there before: learn anew from here, at once where it took the others' place."""
+        before, self._cycle, self._seen, self._place = self._cycle, (), [], 0
+        if self._is_alone(optimizer, before):
+            self._cycle = (number,)
+            return True
+        self._seen = [number]
         return False
+
+    def _is_alone(self, optimizer: Optimizer, before: Iterable[int]) -> bool:
+        """Whether no other is there to wait for; after many looks, whether those before are gone."""
+        self._looks += 1
+        if self._looks > _LOOKS:
+            return all(self._alive[number]() is None for number in before)
+        return not _others(optimizer)
 
     def _number(self, optimizer: Optimizer) -> int:
         """An optimizer's number, the same for as long as it lives."""

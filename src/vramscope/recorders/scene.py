@@ -50,6 +50,12 @@ class Scene:
         for optimizer in list(self.optimizers):
             yield from label_optimizer_state(optimizer, lambda parameter: names.get(id(parameter), ""))
 
+    def gradients(self) -> tuple[int, int]:
+        """How many gradients the models' parameters have, and how often these were written: a backward pass shows."""
+        parameters = (parameter for model, _ in self.roots for parameter in model.parameters())
+        versions = [gradient._version for parameter in parameters if (gradient := parameter.grad) is not None]
+        return len(versions), sum(versions)
+
     def facts(self) -> dict[str, Any]:
         """What a recording says of the script's models and optimizers, in plain JSON types."""
         models = [model for model, _ in self.roots]

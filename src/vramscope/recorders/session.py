@@ -85,6 +85,7 @@ class ScriptSession:
         self._listens = True  # to calls of models, not only to optimizers
         self._compiled_step: CompiledStep | None = None
         self._compiled_depth = 0
+        self._gradients = self._scene.gradients()
         self._steps = Stepping(plan, self._store, self._scene, self._scopes, others, self)
         self._undo.callback(OptimizerHooks(self._before_optimizer, self._after_optimizer, compiled=False).remove)
         self._undo.callback(self._module_hooks.close)
@@ -314,7 +315,10 @@ class ScriptSession:
 
     @_harmless
     def _count_forward(self) -> None:
-        if not torch.is_grad_enabled() and not self._scene.optimizers:
+        if torch.is_grad_enabled() or self._scene.optimizers:
+            return
+        before, self._gradients = self._gradients, self._scene.gradients()
+        if self._gradients == before:  # else a backward pass has been since, of a training whose optimizer is to come
             self._steps.step_ended(StepKind.INFERENCE)
 
     @_harmless

@@ -53,7 +53,7 @@ class _TorchLoader(Loader):
 
 
 class _TorchFinder(MetaPathFinder):
-    """Notices the import of torch, once."""
+    """Notices the import of torch; a library may ask where torch is, long before that."""
 
     def __init__(self, then: Action) -> None:
         self._then = then
@@ -62,11 +62,15 @@ class _TorchFinder(MetaPathFinder):
         """Torch's spec with a loader that tells; None for everything else."""
         if name != _TORCH:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
+        found = (finder.find_spec(name, path, target) for finder in sys.meta_path if finder is not self)
+        spec = next((spec for spec in found if spec is not None), None)
         if spec is not None and spec.loader is not None:
-            spec.loader = _TorchLoader(spec.loader, self._then)
+            spec.loader = _TorchLoader(spec.loader, self._loaded)
         return spec
+
+    def _loaded(self) -> None:
+        sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not self]
+        self._then()
 
 
 class Child:
