@@ -55,6 +55,11 @@ def unique(): return Workload(Reads(lambda x: torch.unique(x).numel()), torch.on
 def custom(): return Workload(Reads(lambda x: torch.ops.{space}.scale(x)), torch.ones(3, 4))
 def unknown(): return Workload(Reads(lambda x: torch.ops.{space}.unknown(x)), torch.ones(3, 4))
 def numpy(): return Workload(Reads(lambda x: float(x.numpy().sum())), torch.ones(3, 4))
+def equal(): return Workload(nn.Linear(int(torch.equal(torch.ones(4), torch.ones(4))) + 3, 4), torch.ones(3, 4))
+def sparse():
+    given = torch.sparse_coo_tensor(torch.zeros(1, 3, dtype=torch.int64), torch.ones(3, 4), (5, 4))
+    return Workload(Reads(lambda x: x.sum() + given.coalesce().to_dense().sum()), torch.ones(3, 4))
+def orthogonal(): return Workload(nn.utils.parametrizations.orthogonal(nn.Linear(4, 4)), torch.ones(3, 4))
 def convolution(): return Workload(Convolves(), torch.ones(2, 3, 8, 8))
 def recurrent(): return Workload(nn.LSTM(4, 4), torch.ones(3, 2, 4))
 def padded(): return Workload(Pads(), torch.ones(2, 4, 8))
@@ -85,6 +90,8 @@ def notes(tmp_path):
         ("nonzero", "every element is taken to be nonzero"),
         ("mask", "every element is taken to be nonzero or chosen"),
         ("unique", "no element is taken to occur twice"),
+        ("sparse", "no index is taken to occur twice"),
+        ("orthogonal", "a condition not to hold"),
         ("custom", "::scale: what its kernel takes beside its results counts as 0: a lower bound"),
         # 3 channels of 3 x 3 at 8 x 8 places of 2 images, float32: 13,824 bytes
         ("convolution", "would take 13.5 KiB"),
@@ -102,7 +109,8 @@ def test_attention_by_cudnn_is_said_once_and_only_where_cudnn_computes_it(notes,
 
 
 @pytest.mark.parametrize(
-    ("factory", "operator"), [("unknown", ".unknown.default has no fake form"), ("numpy", ".numpy()")]
+    ("factory", "operator"),
+    [("unknown", ".unknown.default has no fake form"), ("numpy", ".numpy()"), ("equal", "aten.equal.default")],
 )
 def test_what_does_not_run_without_data_names_operator_and_line(notes, factory, operator):
     with pytest.raises(WorkloadError, match=r"does not run without data.*models\.py:\d+.*vramscope compare") as caught:

@@ -11,7 +11,7 @@ from unittest import mock
 import torch
 
 from vramscope.allocator.settings import AllocatorSettings
-from vramscope.errors import WorkloadError
+from vramscope.errors import TargetError, WorkloadError
 from vramscope.predict.cuda_kernels import cuda_kernels
 from vramscope.predict.cuda_recording import on_cuda
 from vramscope.predict.cuda_rules import cuda_rules
@@ -141,7 +141,7 @@ def _quiet_fakes() -> Iterator[None]:
 def _fake_failures_explained() -> Iterator[None]:
     try:
         yield
-    except (WorkloadError, NotImplementedError, RuntimeError) as error:
+    except (TargetError, WorkloadError, NotImplementedError, RuntimeError) as error:
         explained = explain(error)
         if explained is not None:
             raise explained from error

@@ -6,7 +6,7 @@ from torch._subclasses.fake_tensor import (
     UnsupportedOperatorException,
 )
 
-from vramscope.errors import WorkloadError
+from vramscope.errors import VramscopeError, WorkloadError
 from vramscope.workloads.messages import raised_at, summarize_error
 
 _BY_DATA = (DataDependentOutputException, DynamicOutputShapeException)
@@ -25,7 +25,7 @@ def explain(error: BaseException) -> WorkloadError | None:
             return _explained(f"{cause.func} has no fake form", cause)
         if isinstance(cause, _BY_DATA):
             return _explained(f"{cause.func} makes something whose size or value only the data decide", cause)
-        if any(word in str(cause) for word in _NO_FAKE) and not isinstance(cause, WorkloadError):
+        if any(word in str(cause) for word in _NO_FAKE) and not isinstance(cause, VramscopeError):
             return _explained(summarize_error(cause).rstrip("."), cause)
         cause = cause.__cause__
     return None
