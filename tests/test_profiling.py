@@ -54,6 +54,34 @@ def test_a_report_of_no_rows_is_refused(profile: vramscope.Profile) -> None:
         profile.print_report(top=0)
 
 
+def test_a_forward_that_follows_a_clearing_of_older_gradients_does_not_count_them() -> None:
+    model = nn.Sequential(nn.Linear(256, 256, bias=False), nn.ReLU(), nn.Linear(256, 10, bias=False))
+    optimizer = torch.optim.SGD(model.parameters())
+    batch = torch.randn(4, 256)
+    model(batch).square().mean().backward()
+    with vramscope.profile(model, optimizer, inputs=batch) as profile:
+        optimizer.zero_grad()
+        model(batch).square().mean().backward()
+        optimizer.step()
+    forward = profile.summary.phases["forward"]
+    # weights 4 (256 x 256 + 256 x 10) and batch 4 (4 x 256); the hidden layer before and after its ReLU, each as large
+    # as the batch; the gradients, as large as the weights, are no more
+    assert forward.peak_bytes == 272_384 + 4_096 + 2 * 4_096
+
+
+def test_a_step_that_begins_after_a_clearing_does_not_count_what_was_cleared() -> None:
+    model = nn.Linear(256, 256, bias=False)
+    optimizer = torch.optim.SGD(model.parameters())
+    batch = torch.randn(4, 256)
+    model(batch).square().mean().backward()
+    with vramscope.profile(model, optimizer, inputs=batch) as profile:
+        optimizer.zero_grad()
+        with profile.step(0), torch.no_grad():
+            model(batch)
+    # weights 4 (256 x 256), batch 4 (4 x 256), and the output, which is as large
+    assert profile.summary.peak.bytes == 262_144 + 2 * 4_096
+
+
 def test_a_device_is_named_as_it_was_given() -> None:
     with pytest.raises(UnsupportedError, match=r"^device=warp: no such device"):
         vramscope.profile(device="warp")

@@ -130,6 +130,102 @@ def test_a_window_before_every_event_has_what_was_there():
     assert script.ledger().peak(0, 0) == Moment(event=BEFORE, bytes=100)
 
 
+def cleared() -> Script:
+    """Gradients of 100 bytes and a weight of 40, older than the recording; 10 bytes come, then the gradients are gone.
+
+    In the optimizer's phase after that nothing happens; in the forward phase 5 bytes come and go.
+    """
+    script = Script()
+    script.seed(0x10, 100)
+    script.mark(MarkKind.GRADIENT, "a.weight", 0x10)
+    script.seed(0x20, 40)
+    script.mark(MarkKind.PARAMETER, "a.weight", 0x20)
+    script.alloc(0x30, 10)
+    script.gone(0x10)
+    with script.phase("optimizer"):
+        pass
+    with script.phase("forward"):
+        script.alloc(0x40, 5)
+        script.free(0x40, 5)
+    return script
+
+
+def test_a_period_begins_without_what_was_found_gone_before_it():
+    ledger = cleared().ledger()
+    _, forward = ledger.periods.phases
+    # 40 + 10 + 5; with the gradients, which row 0 still has, it would begin at 150
+    assert ledger.peak(forward.first, forward.last, start_ns=forward.start_ns) == Moment(event=1, bytes=55)
+
+
+def test_a_period_without_events_has_the_composition_that_is_left():
+    ledger = cleared().ledger()
+    optimizer, _ = ledger.periods.phases
+    moment = ledger.peak(optimizer.first, optimizer.last, start_ns=optimizer.start_ns)
+    assert moment.bytes == 50  # 40 + 10
+    assert {c: b for c, b in ledger.composition_at(moment).items() if b} == {
+        Category.PARAMETERS: 40,
+        Category.UNATTRIBUTED: 10,
+    }
+
+
+def test_a_period_after_the_last_event_begins_without_what_was_found_gone():
+    script = Script()
+    script.seed(0x10, 100)
+    script.alloc(0x20, 7)
+    script.gone(0x10)
+    with script.phase("optimizer"):
+        pass
+    ledger = script.ledger()
+    (optimizer,) = ledger.periods.phases
+    assert ledger.peak(optimizer.first, optimizer.last, start_ns=optimizer.start_ns).bytes == 7
+
+
+def test_what_is_found_gone_within_a_period_is_there_when_it_begins():
+    script = Script()
+    script.seed(0x10, 100)
+    with script.phase("forward"):
+        script.gone(0x10)
+        script.alloc(0x20, 5)
+    ledger = script.ledger()
+    (forward,) = ledger.periods.phases
+    moment = ledger.peak(forward.first, forward.last, start_ns=forward.start_ns)
+    assert moment == Moment(event=BEFORE, bytes=100)
+
+
+def test_what_an_event_frees_is_there_until_then():
+    script = Script()
+    script.seed(0x10, 100)
+    script.gone(0x10)
+    with script.phase("forward"):
+        script.free(0x10, 100)
+    ledger = script.ledger()
+    (forward,) = ledger.periods.phases
+    moment = ledger.peak(forward.first, forward.last, start_ns=forward.start_ns)
+    assert moment == Moment(event=BEFORE, bytes=100)
+
+
+def test_a_category_begins_a_window_without_what_was_found_gone_long_before_it():
+    ledger = cleared().ledger()
+    # the gradients are gone by row 1 and have no event of their own: a window that begins with row 2 has none
+    assert ledger.category_peak(Category.GRADIENTS, 2, 3).bytes == 0
+
+
+def test_a_category_begins_a_period_without_what_was_found_gone_just_before_it():
+    ledger = cleared().ledger()
+    _, forward = ledger.periods.phases
+    window = forward.first, forward.last
+    assert ledger.category_peak(Category.GRADIENTS, *window, start_ns=forward.start_ns).bytes == 0
+
+
+def test_on_another_device_a_window_begins_without_what_was_found_gone_too():
+    script = Script(devices=2)
+    script.seed(0x10, 100)
+    script.gone(0x10)
+    script.alloc(0x20, 5, device=1)
+    first = script.alloc(0x30, 7)
+    assert script.ledger().peak(first, first + 1).bytes == 7
+
+
 def test_a_recording_without_events():
     ledger = Script().ledger()
     assert ledger.peak() == Moment(event=BEFORE, bytes=0)
@@ -320,6 +416,28 @@ def test_a_module_that_holds_something_through_the_whole_window_has_a_peak():
         "a": 10,
         "b": 5,
     }
+
+
+def test_a_module_does_not_hold_what_was_found_gone_beside_what_took_its_place():
+    script = Script()
+    script.seed(0x10, 100)
+    script.mark(MarkKind.GRADIENT, "a.weight", 0x10)
+    script.gone(0x10)
+    with script.phase("backward"):
+        script.alloc(0x20, 100)
+        script.mark(MarkKind.GRADIENT, "a.weight", 0x20)
+    ledger = script.ledger()
+    every = np.ones(len(ledger.blocks), dtype=np.bool_)
+    peaks = ledger.peaks_by_module(every, 0, len(ledger))
+    assert peaks.max() == 100  # the old gradients, then the new ones, never both
+
+
+def test_a_module_begins_a_period_without_what_was_found_gone_before_it():
+    ledger = cleared().ledger()
+    _, forward = ledger.periods.phases
+    gradients = ledger.is_category(Category.GRADIENTS)
+    peaks = ledger.peaks_by_module(gradients, forward.first, forward.last, start_ns=forward.start_ns)
+    assert peaks.max() == 0
 
 
 # -- retention --------------------------------------------------------------------------------------------------------

@@ -273,3 +273,32 @@ def test_a_tied_weight_counts_at_its_first_path():
     assert {path: row.gradient_bytes for path, row in rows.items()} == {
         path: row.parameter_bytes for path, row in rows.items()
     }
+
+
+def test_the_peak_of_a_phase_leaves_out_what_was_found_gone_before_it() -> None:
+    script = Script()
+    script.seed(0xA0, 100)
+    script.mark(MarkKind.PARAMETER, "a.weight", 0xA0)
+    script.seed(0xA1, 100)
+    script.mark(MarkKind.GRADIENT, "a.weight", 0xA1)
+    script.alloc(0xC0, 16)
+    script.gone(0xA1)  # zero_grad()
+    with script.phase("forward"), script.module("a"), script.operator("aten::addmm", 0):
+        script.alloc(0x1000, 30)
+    forward = summarize(script.recording()).phases["forward"]
+    assert forward.peak_bytes == 100 + 16 + 30
+    assert (forward.by_category[Category.GRADIENTS], sum(forward.by_category.values())) == (0, 146)
+
+
+def test_a_steady_step_begins_without_what_was_found_gone_in_the_cold_one() -> None:
+    script = Script()
+    script.seed(0x10, 100)
+    with script.step(0):
+        script.alloc(0x20, 5)
+        script.gone(0x10)
+    with script.step(1):
+        script.free(0x20, 5)
+    found = summarize(script.recording())
+    # it begins with the 5 bytes alone, and nothing is higher
+    assert (found.peak.bytes, found.allocator.peak_bytes) == (5, 5)
+    assert sum(site.bytes_at_peak for site in found.sites) == 5

@@ -80,6 +80,18 @@ for step in range(6):
     loss.backward()
     optimizer.step()
 """
+CLEARS_FIRST = """
+import torch
+from torch import nn
+model = nn.Sequential(nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 10))
+optimizer = torch.optim.SGD(model.parameters(), 0.1)
+for step in range(6):
+    inputs, labels = torch.randn(4, 256), torch.randint(0, 10, (4,))
+    optimizer.zero_grad()
+    loss = nn.functional.cross_entropy(model(inputs), labels)
+    loss.backward()
+    optimizer.step()
+"""
 DRY = """
 import torch
 from torch import nn
@@ -920,3 +932,13 @@ def test_the_steps_that_were_asked_for_and_the_loaders_workers(tmp_path, strateg
     assert steps_of(document) == [5, 6, 7]
     assert len(document["children"]) >= 2
     assert all(child["rss_peak_bytes"] > 0 for child in document["children"])
+
+
+def test_a_forward_that_follows_the_clearing_of_gradients_counts_none(tmp_path: Any) -> None:
+    finished = run(tmp_path, CLEARS_FIRST)
+    assert finished.code == 0, finished.stderr
+    forward = finished.document["passes"]["training"]["phases"]["forward"]
+    # parameters 4 (256 x 256 + 256 + 256 x 10 + 10); inputs 4 (4 x 256) and labels 4 x 8; the hidden layer before and
+    # after its ReLU, 4 (4 x 256) each; and 4 of the loss of the step before, which the script still has
+    assert forward["peak_bytes"] == 273_448 + 4_128 + 8_192 + 4
+    assert forward["by_category"]["gradients"] == 0

@@ -85,8 +85,9 @@ def set_against(predicted: Ledger, measured: Ledger) -> Against:
     known = bool(measured.steps)
     left, right = _allocations(predicted, ours, known), _allocations(measured, theirs, known)
     sizes = _sizes(predicted, left), _sizes(measured, right)
-    our_peak, their_peak = predicted.peak(ours.first, ours.last), measured.peak(theirs.first, theirs.last)
-    our_parts, their_parts = predicted.composition(our_peak.event), measured.composition(their_peak.event)
+    our_peak = predicted.peak(ours.first, ours.last, start_ns=ours.start_ns)
+    their_peak = measured.peak(theirs.first, theirs.last, start_ns=theirs.start_ns)
+    our_parts, their_parts = predicted.composition_at(our_peak), measured.composition_at(their_peak)
     return Against(
         peak=Figure(our_peak.bytes, their_peak.bytes),
         reserved=_reserved(predicted, ours, measured, theirs),

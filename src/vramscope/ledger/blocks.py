@@ -34,6 +34,8 @@ class Blocks:
     """For each event, the row of its block."""
     silent: Flags
     """Blocks older than the recording whose end no event tells of: the allocator's total did not change with it."""
+    gone_ns: Integers
+    """When a block without such an event was found to be gone, be it after the last event; `UNKNOWN` for others."""
     lost: Flags
     """Blocks whose place was given out again without a free: freed on a thread that was not recorded. The allocator's
     own total still counts them, and so does the ledger."""
@@ -44,6 +46,10 @@ class Blocks:
     def alive_after(self, event: int) -> Flags:
         """Which blocks are alive just after ``event``; `BEFORE` asks for the beginning."""
         return (self.birth <= event) & (self.death > event)
+
+    def found_gone(self, event: int, by_ns: int) -> Flags:
+        """Which of the blocks alive just after ``event`` were found gone by a time before the next event."""
+        return self.alive_after(event) & (self.gone_ns != UNKNOWN) & (self.gone_ns <= by_ns)
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,8 @@ class _Rows:
     row: Integers
     gone: Integers
     """For a seed the first event after it was found gone, else the number of events."""
+    gone_ns: Integers
+    """For a seed when it was found gone, else `UNKNOWN`."""
 
     @property
     def same_place(self) -> Flags:
@@ -76,9 +84,10 @@ def _sorted_rows(recording: Recording) -> _Rows:
     order = np.lexsort((np.arange(len(address)), address, device))
     row = np.concatenate([np.full(len(seeds), BEFORE, dtype=np.int64), np.arange(count, dtype=np.int64)])
     gone = np.concatenate([_rows_at(recording, seeds.gone_ns), np.full(count, count)])
+    gone_ns = np.concatenate([seeds.gone_ns, np.full(count, UNKNOWN)])
     size = np.concatenate([seeds.size, events.size])
     requested = np.concatenate([seeds.requested, events.requested])
-    return _Rows(*(column[order] for column in (address, device, size, requested, row, gone)))
+    return _Rows(*(column[order] for column in (address, device, size, requested, row, gone, gone_ns)))
 
 
 def pair_events(recording: Recording) -> Blocks:
@@ -114,6 +123,7 @@ def pair_events(recording: Recording) -> Blocks:
         death_scope=np.where(silent, NO_SCOPE, _scope_at(recording.events, death)),
         of_event=_blocks_of_events(rows, first, count),
         silent=silent & (death < count),
+        gone_ns=np.where(silent, rows.gone_ns[begins], UNKNOWN),
         lost=reused & ~lone_free & ~silent,
     )
 

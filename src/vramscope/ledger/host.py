@@ -98,7 +98,7 @@ def _tensor_bytes(ledger: Ledger, stretch: _Stretch) -> int:
     times = ledger.recording.events.time_ns
     begin = int(np.searchsorted(times, stretch.start_ns, side="left"))
     end = int(np.searchsorted(times, stretch.end_ns, side="right"))
-    return ledger.peak(begin, end, names.index("cpu")).bytes
+    return ledger.peak(begin, end, names.index("cpu"), start_ns=stretch.start_ns).bytes
 
 
 def _heap_bytes(ledger: Ledger, stretch: _Stretch) -> int | None:

@@ -1,6 +1,6 @@
 """The Ledger: who owns every byte and when, computed from a Recording and nothing else."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -11,7 +11,7 @@ from vramscope.ledger.labels import deciding_marks
 from vramscope.ledger.lineage import Lineage, trace_lineage
 from vramscope.ledger.periods import NO_PHASE, Period, Periods, find_periods
 from vramscope.ledger.totals import RunningTotal, running_total
-from vramscope.recording.recording import Integers, MarkKind, PhaseName, Recording
+from vramscope.recording.recording import UNKNOWN, Integers, MarkKind, PhaseName, Recording
 
 Composition = dict[Category, int]
 """Bytes of every category; categories without any are there with 0."""
@@ -20,18 +20,23 @@ _OWNED_MARKS = (MarkKind.PARAMETER, MarkKind.BUFFER, MarkKind.GRADIENT, MarkKind
 
 @dataclass(frozen=True)
 class Moment:
-    """The state just after one event; ``event`` is `BEFORE` for the very beginning."""
+    """The state just after one event; ``event`` is `BEFORE` for the very beginning.
+
+    Where it is the beginning of a period, blocks that were found gone by ``found_ns``, of which no event tells, are no
+    longer in it.
+    """
 
     event: int
     bytes: int
+    found_ns: int = UNKNOWN
 
 
 class Ledger:
     """Blocks with their categories, modules and phases, and the questions that can be asked of them.
 
     All rows and columns are numpy arrays of int64; sizes are bytes. ``first`` and ``last`` bound a window of events
-    as in
-    ``range``; a window begins with the state just before its first event.
+    as in ``range``; a window begins with the state just before its first event. ``start_ns`` is the time at which its
+    period begins: what was found gone by then, silently and since the last event, does not count there.
     """
 
     def __init__(self, recording: Recording) -> None:
@@ -113,20 +118,36 @@ class Ledger:
 
     # -- moments ----------------------------------------------------------------------------------------------------
 
-    def peak(self, first: int = 0, last: int | None = None, device: int = 0) -> Moment:
+    def peak(self, first: int = 0, last: int | None = None, device: int = 0, *, start_ns: int = UNKNOWN) -> Moment:
         """The first moment within a window at which the allocator's own total is highest."""
-        rows = self.event_rows[device]
-        totals = self.allocator_totals(device)
-        begin, end = np.searchsorted(rows, (first, len(self) if last is None else last))
-        before = Moment(int(rows[begin - 1]), int(totals[begin - 1])) if begin else self._beginning(device)
-        if begin == end:
-            return before
-        top = int(begin + np.argmax(totals[begin:end]))
-        highest = Moment(int(rows[top]), int(totals[top]))
-        return highest if highest.bytes > before.bytes else before
+        last = len(self) if last is None else last
+        before = self.beginning(first, device, start_ns=start_ns)
+        return _highest(self.event_rows[device], self.allocator_totals(device), (first, last), before)
 
-    def _beginning(self, device: int) -> Moment:
+    def beginning(self, first: int, device: int = 0, *, start_ns: int = UNKNOWN) -> Moment:
+        """The state in which a window begins."""
+        rows, totals = self.event_rows[device], self.allocator_totals(device)
+        place = int(np.searchsorted(rows, first))
+        told = Moment(int(rows[place - 1]), int(totals[place - 1])) if place else self._very_beginning(device)
+        return self._without_gone(self._every, told, first, device, start_ns)
+
+    def _very_beginning(self, device: int) -> Moment:
         return Moment(BEFORE, self.initial_bytes(device))
+
+    def _without_gone(self, chosen: Flags, told: Moment, first: int, device: int, start_ns: int) -> Moment:
+        """The state that events tell of before a window, without what has silently ended since."""
+        begins = Moment(first - 1, 0, start_ns)
+        gone = chosen & (self.blocks.device == device) & self.blocks.alive_after(told.event) & ~self.alive_at(begins)
+        return replace(begins, bytes=told.bytes - int(self.blocks.size[gone].sum())) if gone.any() else told
+
+    def alive_at(self, moment: Moment) -> Flags:
+        """Which blocks are alive at a moment, on any device."""
+        found_gone = self.blocks.found_gone(moment.event, moment.found_ns)
+        return self.blocks.alive_after(moment.event) & ~found_gone
+
+    def composition_at(self, moment: Moment, device: int = 0, *, requested: bool = False) -> Composition:
+        """Bytes by category at a moment, of what the allocator counts or of what was ``requested``."""
+        return self.sum_by_category(self.alive_at(moment) & (self.blocks.device == device), requested=requested)
 
     def composition(self, event: int, device: int = 0, *, requested: bool = False) -> Composition:
         """Bytes by category just after an event, of what the allocator counts or of what was ``requested``."""
@@ -139,21 +160,21 @@ class Ledger:
         np.add.at(sums, self.category[chosen], (self.blocks.requested if requested else self.blocks.size)[chosen])
         return {category: int(sums[code]) for code, category in enumerate(CATEGORIES)}
 
-    def category_peak(self, category: Category, first: int, last: int, device: int = 0) -> Moment:
+    def category_peak(
+        self, category: Category, first: int, last: int, device: int = 0, *, start_ns: int = UNKNOWN
+    ) -> Moment:
         """The first moment within a window at which one category is at its fullest, and that category's bytes then."""
-        return self.peak_of(self.is_category(category), first, last, device)
+        return self.peak_of(self.is_category(category), first, last, device, start_ns=start_ns)
 
-    def peak_of(self, chosen: Flags, first: int, last: int, device: int = 0) -> Moment:
+    def peak_of(self, chosen: Flags, first: int, last: int, device: int = 0, *, start_ns: int = UNKNOWN) -> Moment:
         """The first moment within a window at which the chosen blocks together are at their fullest."""
         rows, change = self._changes(chosen, device)
         initial = int(self.blocks.size[chosen & self._seeded(device)].sum())
         running = np.cumsum(change) + initial + self._silent_changes(chosen, device, rows)
-        begin, end = np.searchsorted(rows, (first, last))
-        before = Moment(int(rows[begin - 1]), int(running[begin - 1])) if begin else Moment(BEFORE, initial)
-        if begin == end:
-            return before
-        top = int(begin + np.argmax(running[begin:end]))
-        return Moment(int(rows[top]), int(running[top])) if running[top] > before.bytes else before
+        place = int(np.searchsorted(rows, first))
+        told = Moment(int(rows[place - 1]), int(running[place - 1])) if place else Moment(BEFORE, initial)
+        before = self._without_gone(chosen, told, first, device, start_ns)
+        return _highest(rows, running, (first, last), before)
 
     def levels_of(self, chosen: Flags, events: Integers, device: int = 0) -> Integers:
         """What the chosen blocks hold just after each of the given events."""
@@ -162,13 +183,23 @@ class Ledger:
         running = np.append(0, np.cumsum(change)) + initial
         return running[np.searchsorted(rows, events, side="right")] + self._silent_changes(chosen, device, events)
 
-    def peaks_by_module(self, chosen: Flags, first: int, last: int, device: int = 0) -> Integers:
+    def peaks_by_module(
+        self, chosen: Flags, first: int, last: int, device: int = 0, *, start_ns: int = UNKNOWN
+    ) -> Integers:
         """For each module (numbers of `module_paths`) the most that the chosen blocks of it ever held within a
         window."""
-        return self.peaks_by_group(self.module, len(self.module_paths), chosen, first, last, device)
+        return self.peaks_by_group(self.module, len(self.module_paths), chosen, first, last, device, start_ns=start_ns)
 
     def peaks_by_group(
-        self, group: Integers, count: int, chosen: Flags, first: int, last: int, device: int = 0
+        self,
+        group: Integers,
+        count: int,
+        chosen: Flags,
+        first: int,
+        last: int,
+        device: int = 0,
+        *,
+        start_ns: int = UNKNOWN,
     ) -> Integers:
         """The most that the chosen blocks of each group ever held within a window, each group at its own moment.
 
@@ -179,9 +210,14 @@ class Ledger:
             first: first event of the window.
             last: the event after the window's last one.
             device: whose blocks.
+            start_ns: when the window's period begins.
         """
         rows, change = self._changes(chosen, device)
         number = group[self.blocks.of_event[rows]]
+        silent = np.flatnonzero(self.blocks.silent & chosen & (self.blocks.device == device))
+        rows = np.concatenate([self.blocks.death[silent], rows])  # at one row the silent ends come first
+        change = np.concatenate([-self.blocks.size[silent], change])
+        number = np.concatenate([group[silent], number])
         order = np.lexsort((rows, number))
         running = np.cumsum(change[order])
         starts = np.searchsorted(number[order], np.arange(count))
@@ -190,9 +226,9 @@ class Ledger:
         seeded = np.zeros(count, dtype=np.int64)
         np.add.at(seeded, group[older], self.blocks.size[older])
         level = running - base[number[order]] + seeded[number[order]]
-        inside = (rows[order] >= first) & (rows[order] < last)
+        inside = (rows[order] >= first) & (rows[order] < last) & (order >= len(silent))
         peaks = np.zeros(count, dtype=np.int64)
-        held = chosen & (self.blocks.device == device) & self.blocks.alive_after(first - 1)
+        held = chosen & (self.blocks.device == device) & self.alive_at(Moment(first - 1, 0, start_ns))
         np.add.at(peaks, group[held], self.blocks.size[held])  # what each group holds when the window begins
         np.maximum.at(peaks, number[order][inside], level[inside])
         return peaks
@@ -310,6 +346,15 @@ class Ledger:
     def steps(self) -> tuple[Period, ...]:
         """The steps of the workload, the cold one first."""
         return self.periods.steps
+
+
+def _highest(rows: Integers, levels: Integers, window: tuple[int, int], before: Moment) -> Moment:
+    """The first highest moment of a window, given the levels after each of some rows and what was there before."""
+    begin, end = np.searchsorted(rows, window)
+    if begin == end:
+        return before
+    top = int(begin + np.argmax(levels[begin:end]))
+    return Moment(int(rows[top]), int(levels[top])) if levels[top] > before.bytes else before
 
 
 def _module_of(parameter: str) -> str:

@@ -35,11 +35,11 @@ def operator_rows(ledger: Ledger, device: int = 0) -> tuple[OperatorRow, ...]:
     where it ran none.
     """
     window, blocks = steady_window(ledger), ledger.blocks
-    top = ledger.peak(window.first, window.last, device)
+    top = ledger.peak(window.first, window.last, device, start_ns=window.start_ns)
     names, group = operator_groups(ledger)
     mine = blocks.device == device
-    at_peak = _sums(group, len(names), blocks.size, mine & blocks.alive_after(top.event))
-    peaks = ledger.peaks_by_group(group, len(names), mine, window.first, window.last, device)
+    at_peak = _sums(group, len(names), blocks.size, mine & ledger.alive_at(top))
+    peaks = ledger.peaks_by_group(group, len(names), mine, window.first, window.last, device, start_ns=window.start_ns)
     born = mine & _born_within(blocks.birth, window)
     allocated = _sums(group, len(names), blocks.size, born)
     counts = _sums(group, len(names), np.ones_like(blocks.size), born)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vramscope.recording.recording import NO_SCOPE, Integers, PhaseName, Recording, ScopeKind
+from vramscope.recording.recording import NO_SCOPE, UNKNOWN, Integers, PhaseName, Recording, ScopeKind
 
 NO_PHASE = NO_STEP = -1
 PHASES = tuple(PhaseName)
@@ -20,6 +20,8 @@ class Period:
     value: int
     first: int
     last: int
+    start_ns: int = UNKNOWN
+    end_ns: int = UNKNOWN
     step: int = NO_STEP
     """For a phase, the row in `Periods.steps` of the step that it is part of."""
 
@@ -73,7 +75,8 @@ def _periods(
     last = np.searchsorted(times, scopes.end_ns[rows], side="right").tolist()
     names = [recording.strings[name] for name in scopes.name[rows].tolist()]
     around = [_enclosing(recording, scope, steps) for scope in rows.tolist()]
-    columns = zip(names, scopes.value[rows].tolist(), first, last, around, strict=True)
+    times_ns = scopes.start_ns[rows].tolist(), scopes.end_ns[rows].tolist()
+    columns = zip(names, scopes.value[rows].tolist(), first, last, *times_ns, around, strict=True)
     return tuple(Period(*values) for values in columns), rows.tolist()
 
 

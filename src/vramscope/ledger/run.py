@@ -11,6 +11,7 @@ from vramscope.ledger.categories import CODE, Category
 from vramscope.ledger.comparison import OF_ONE_PASS
 from vramscope.ledger.growth import Growth, GrowthSum
 from vramscope.ledger.ledger import Ledger
+from vramscope.ledger.periods import Period
 from vramscope.ledger.summary import AllocatorCheck, Level, PassSummary, summarize_ledger
 from vramscope.recording.merge import merge
 from vramscope.recording.parts import Part
@@ -145,7 +146,7 @@ class _Collector:
         self.carried.hand_to(window, ledger)
         self.carried = _Carried.of(window, ledger)
         name = str(ledger.recording.workload.get("pass") or PASSES[-1])
-        self.steps += [_step_row(ledger, step.value, name, step.first, step.last) for step in ledger.steps]
+        self.steps += [_step_row(ledger, step, name) for step in ledger.steps]
         self.growth.add(ledger)
         summary = summarize_ledger(ledger)
         self.passes[name] = _combined(self.passes[name], summary) if name in self.passes else summary
@@ -191,16 +192,11 @@ class _Carried:
             ledger.category[row] = self.codes.get(place, CODE[Category.UNATTRIBUTED])
 
 
-def _step_row(ledger: Ledger, index: int, kind: str, first: int, last: int) -> StepRow:
-    begin, end = _level(ledger, first), _level(ledger, last)
-    return StepRow(index, kind, ledger.peak(first, last).bytes, end - begin)
-
-
-def _level(ledger: Ledger, event: int) -> int:
-    """The allocator's own total just before an event."""
-    rows, totals = ledger.event_rows[0], ledger.allocator_totals()
-    place = int(np.searchsorted(rows, event))
-    return int(totals[place - 1]) if place else ledger.initial_bytes()
+def _step_row(ledger: Ledger, step: Period, kind: str) -> StepRow:
+    begin = ledger.beginning(step.first, start_ns=step.start_ns).bytes
+    end = ledger.beginning(step.last, start_ns=step.end_ns).bytes  # in which whatever comes next begins
+    peak = ledger.peak(step.first, step.last, start_ns=step.start_ns)
+    return StepRow(step.value, kind, peak.bytes, end - begin)
 
 
 def _combined(first: PassSummary, second: PassSummary) -> PassSummary:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vramscope.ledger.categories import CATEGORIES, Category
+from vramscope.ledger.categories import CATEGORIES, Category, Flags
 from vramscope.ledger.ledger import Ledger
 from vramscope.ledger.lineage import creators
 from vramscope.recording.recording import NO_SCOPE, Integers, Recording, ScopeKind
@@ -32,13 +32,18 @@ class Site:
 
 
 def sites_at(ledger: Ledger, event: int, device: int = 0) -> tuple[Site, ...]:
-    """Everything alive just after ``event`` by source line and category, the largest first; sums to the composition.
+    """Everything alive just after ``event`` by source line and category, the largest first; sums to the composition."""
+    return sites_of(ledger, ledger.blocks.alive_after(event) & (ledger.blocks.device == device))
+
+
+def sites_of(ledger: Ledger, chosen: Flags) -> tuple[Site, ...]:
+    """The chosen blocks by source line and category, the largest first.
 
     A block belongs to the line that ran when it was made. What a backward node makes belongs to the line of the forward
     operator that made the node, where that is known.
     """
     blocks = ledger.blocks
-    alive = np.flatnonzero(blocks.alive_after(event) & (blocks.device == device))
+    alive = np.flatnonzero(chosen)
     frames = shown_frames(ledger)[blocks.birth_scope[alive]]
     sums: dict[tuple[str, int, str, Category], int] = {}
     rows = zip(frames.tolist(), ledger.category[alive].tolist(), blocks.size[alive].tolist(), strict=True)

@@ -12,10 +12,10 @@ from vramscope.ledger.host import HostSummary, host_summary
 from vramscope.ledger.ledger import Composition, Ledger, Moment
 from vramscope.ledger.periods import Period
 from vramscope.ledger.reconciliation import Reconciliation, reconcile
-from vramscope.ledger.sites import Site, sites_at
+from vramscope.ledger.sites import Site, sites_of
 from vramscope.recording.collection import RUN
 from vramscope.recording.counters import DeviceCounter
-from vramscope.recording.recording import DEVICE_MEMORY, Integers, PhaseName, Recording
+from vramscope.recording.recording import DEVICE_MEMORY, UNKNOWN, Integers, PhaseName, Recording
 
 _LARGEST = 10
 SUMMARIZED_PHASES = (PhaseName.FORWARD, PhaseName.BACKWARD, PhaseName.OPTIMIZER)
@@ -152,6 +152,11 @@ class Window:
     last: int
     steps: tuple[Period, ...] = ()
 
+    @property
+    def start_ns(self) -> int:
+        """When the first of its steps begins; `UNKNOWN` for a window without steps."""
+        return self.steps[0].start_ns if self.steps else UNKNOWN
+
 
 def summarize(recording: Recording) -> PassSummary:
     """A recording in figures: its steady steps, or all of it where it has no steps."""
@@ -161,7 +166,7 @@ def summarize(recording: Recording) -> PassSummary:
 def summarize_ledger(ledger: Ledger) -> PassSummary:
     """The same for a ledger that is there already."""
     window, cold = steady_window(ledger), _cold_step(ledger)
-    top = ledger.peak(window.first, window.last)
+    top = ledger.peak(window.first, window.last, start_ns=window.start_ns)
     recording = ledger.recording
     host = host_summary(ledger, ledger.steps[0].first if ledger.steps else 0, window.last)
     return PassSummary(
@@ -170,10 +175,10 @@ def summarize_ledger(ledger: Ledger) -> PassSummary:
         phases=_phases(ledger, window),
         cold=_cold(ledger, cold),
         activations=_activations(ledger, window, top),
-        gradients_peak_bytes=ledger.category_peak(Category.GRADIENTS, window.first, window.last).bytes,
+        gradients_peak_bytes=_fullest_gradients(ledger, window).bytes,
         optimizer_state=_optimizer_state(ledger, window),
         modules=_modules(ledger, window),
-        sites=sites_at(ledger, top.event),
+        sites=sites_of(ledger, ledger.alive_at(top) & (ledger.blocks.device == 0)),
         host=host,
         devices=tuple(_device(ledger, window, number, host) for number in range(len(recording.devices))),
         steady_steps=sum(step != cold for step in window.steps),
@@ -199,25 +204,25 @@ def _cold(ledger: Ledger, step: Period | None) -> Level | None:
     """The highest moment of the cold step; of everything where there are no steps."""
     if not ledger.steps:
         return _level(ledger, ledger.peak())
-    return None if step is None else _level(ledger, ledger.peak(step.first, step.last))
+    return None if step is None else _level(ledger, ledger.peak(step.first, step.last, start_ns=step.start_ns))
 
 
 def _peak(ledger: Ledger, moment: Moment, device: int = 0) -> Peak:
-    by_category = ledger.composition(moment.event, device)
+    by_category = ledger.composition_at(moment, device)
     return Peak(
         bytes=sum(by_category.values()),  # the ledger's word; AllocatorCheck has the allocator's
         phase=ledger.phase_at(moment.event),
         module=ledger.module_at(moment.event),
         operator=ledger.operator_at(moment.event),
         by_category=by_category,
-        requested_by_category=ledger.composition(moment.event, device, requested=True),
+        requested_by_category=ledger.composition_at(moment, device, requested=True),
     )
 
 
 def _check(ledger: Ledger, window: Window, device: int = 0) -> AllocatorCheck:
     rows = ledger.event_rows[device]
     return AllocatorCheck(
-        peak_bytes=ledger.peak(window.first, window.last, device).bytes,
+        peak_bytes=ledger.peak(window.first, window.last, device, start_ns=window.start_ns).bytes,
         events=int(np.sum((rows >= window.first) & (rows < window.last))),
         max_disagreement_bytes=ledger.max_disagreement_bytes(device),
     )
@@ -228,7 +233,7 @@ def _device(ledger: Ledger, window: Window, number: int, host: HostSummary | Non
     check = _check(ledger, window, number)
     reserved = ledger.reserved_totals(number)
     reserved_peak = None if reserved is None else int(reserved.max())
-    moment = ledger.peak(window.first, window.last, number)
+    moment = ledger.peak(window.first, window.last, number, start_ns=window.start_ns)
     found = None if device.is_cpu else reconcile(ledger, window.first, window.last, number)
     on_gpu = found.process_bytes if found is not None else None
     return DeviceSummary(
@@ -253,7 +258,7 @@ def _fragments(ledger: Ledger, moment: Moment, device: int) -> Fragments | None:
 
 
 def _level(ledger: Ledger, moment: Moment) -> Level:
-    return Level(moment.bytes, ledger.composition(moment.event))
+    return Level(moment.bytes, ledger.composition_at(moment))
 
 
 def _phases(ledger: Ledger, window: Window) -> dict[str, Level]:
@@ -261,7 +266,7 @@ def _phases(ledger: Ledger, window: Window) -> dict[str, Level]:
     levels = {}
     for name in SUMMARIZED_PHASES:
         periods = ledger.periods.named(name, window.steps)
-        moments = [ledger.peak(period.first, period.last) for period in periods]
+        moments = [ledger.peak(period.first, period.last, start_ns=period.start_ns) for period in periods]
         if moments:
             levels[str(name)] = _level(ledger, max(moments, key=lambda moment: moment.bytes))
     return levels
@@ -271,15 +276,17 @@ def _activations(ledger: Ledger, window: Window, top: Moment) -> Activations:
     retained = _retained_at_fullest(ledger, window)
     size = ledger.blocks.size
     transient = ledger.is_category(Category.ACTIVATIONS) & ~ledger.retained
-    alive = ledger.blocks.alive_after(top.event)
+    alive = ledger.alive_at(top)
     retained_bytes = int(size[retained].sum())
     by_autograd = int(size[retained & ledger.held_by_autograd].sum())
     return Activations(
         retained_bytes=retained_bytes,
         held_by_autograd_bytes=by_autograd,
         held_by_python_bytes=retained_bytes - by_autograd,
-        transient_peak_bytes=ledger.peak_of(transient, window.first, window.last).bytes,
-        recomputed_peak_bytes=ledger.peak_of(ledger.recomputed, window.first, window.last).bytes,
+        transient_peak_bytes=ledger.peak_of(transient, window.first, window.last, start_ns=window.start_ns).bytes,
+        recomputed_peak_bytes=ledger.peak_of(
+            ledger.recomputed, window.first, window.last, start_ns=window.start_ns
+        ).bytes,
         recomputed_bytes_at_peak=int(size[alive & ledger.recomputed].sum()),
         kv_cache_bytes_at_peak=int(size[alive & ledger.kv_cache].sum()),
     )
@@ -309,8 +316,7 @@ def _modules(ledger: Ledger, window: Window) -> tuple[ModuleRow, ...]:
     """A row for every module of the model, and for every other path that something was booked on."""
     size, count = ledger.blocks.size, len(ledger.module_paths)
     end = ledger.blocks.alive_after(window.last - 1)
-    fullest = ledger.category_peak(Category.GRADIENTS, window.first, window.last)
-    gradients = ledger.blocks.alive_after(fullest.event) & ledger.is_category(Category.GRADIENTS)
+    gradients = ledger.alive_at(_fullest_gradients(ledger, window)) & ledger.is_category(Category.GRADIENTS)
     parameters = _sum_by_module(ledger, end & ledger.is_category(Category.PARAMETERS), size)
     retained = _sum_by_module(ledger, _retained_at_fullest(ledger, window), size)
     gradient = _sum_by_module(ledger, gradients, size)
@@ -318,7 +324,7 @@ def _modules(ledger: Ledger, window: Window) -> tuple[ModuleRow, ...]:
         ledger, end & (ledger.blocks.device == 0) & ledger.is_category(Category.OPTIMIZER_STATE), size
     )
     transient = ledger.is_category(Category.ACTIVATIONS) & ~ledger.retained
-    peaks = ledger.peaks_by_module(transient, window.first, window.last)
+    peaks = ledger.peaks_by_module(transient, window.first, window.last, start_ns=window.start_ns)
     types = dict(ledger.recording.workload.get("modules", []))
     columns = (parameters, retained, peaks, gradient, state)
     used = {ledger.module_paths[n] for n in range(count) if any(column[n] for column in columns)}
@@ -329,6 +335,10 @@ def _modules(ledger: Ledger, window: Window) -> tuple[ModuleRow, ...]:
         values = [int(column[numbers[path]]) if path in numbers else 0 for column in columns]
         rows.append(ModuleRow(path, str(types.get(path, "")), *values))
     return tuple(rows)
+
+
+def _fullest_gradients(ledger: Ledger, window: Window) -> Moment:
+    return ledger.category_peak(Category.GRADIENTS, window.first, window.last, start_ns=window.start_ns)
 
 
 def _sum_by_module(ledger: Ledger, chosen: Flags, size: Integers) -> Integers:

@@ -280,6 +280,7 @@ class ProfilerRecorder:
         self._phases.end_found()
         if self._gpu is not None and index == 1:
             self._gpu.steady_steps_begin()
+        self._note_ended_seeds()
         stamp(StampKind.STEP_BEGIN, index)
         try:
             with self._phases.around():
@@ -287,6 +288,7 @@ class ProfilerRecorder:
         finally:
             if self._running:
                 self._sample()
+                self._note_ended_seeds()
             stamp(StampKind.STEP_END)
         if self._running:
             self._gradients.step_ended()
