@@ -119,6 +119,15 @@ def test_what_cannot_be_started_is_2(tmp_path, arguments: list[str]) -> None:
     assert "Traceback" not in finished.stderr
 
 
+@pytest.mark.parametrize("options", [(), ("--steps", "0:1"), ("--all",)], ids=str)
+def test_where_no_step_ended_it_is_said_what_ends_one(tmp_path, options: tuple[str, ...]) -> None:
+    finished = run(tmp_path, "import torch\nfor step in range(3):\n    torch.nn.Linear(2, 2)(torch.ones(2))", *options)
+    assert finished.stderr == (
+        "vramscope: nothing was recorded: no step ended; what ends one is a step of an optimizer of torch.optim, or a "
+        "model's forward without gradients, as under torch.no_grad()\n"
+    )
+
+
 def test_a_script_without_torch_runs_and_is_told_of(tmp_path) -> None:
     finished = run(tmp_path, "print('hello')")
     assert (finished.code, finished.stdout) == (0, "hello\n")

@@ -81,7 +81,7 @@ def run_command(
     if debug and outcome.status.get("traceback"):
         tell(outcome.status["traceback"].rstrip())
     try:
-        _report(outcome, output, folder, json_path, quiet, top, verbose)
+        _report(outcome, output, first, folder, json_path, quiet, top, verbose)
     except BrokenPipeError:
         pass
     except Exception as error:  # noqa: BLE001 - the script's exit code stands, whatever becomes of the report
@@ -151,13 +151,14 @@ def _free(path: Path, numbered: bool) -> Path:
 def _report(
     outcome: Outcome,
     output: Path,
+    first: int,
     folder: Path | None,
     json_path: str | None,
     quiet: bool,
     top: int,
     verbose: bool,
 ) -> None:
-    reason = _nothing(outcome, output)
+    reason = _nothing(outcome, output, first)
     missed = _missed(outcome)
     if reason:
         reason = missed or reason
@@ -183,8 +184,8 @@ def _report(
     tell(f"vramscope: recording in {os.path.relpath(where)}")
 
 
-def _nothing(outcome: Outcome, output: Path) -> str:
-    """Why there is nothing to report; empty where there is."""
+def _nothing(outcome: Outcome, output: Path, first: int) -> str:
+    """Why there is nothing to report, given the first step that was wanted; empty where there is."""
     status = outcome.status
     part = output.with_name(output.name + ".part")
     if "not_started" in status:
@@ -195,10 +196,18 @@ def _nothing(outcome: Outcome, output: Path) -> str:
         return _defect(outcome)
     if status.get("torch") is False:
         return "nothing was recorded: the script never imported torch"
-    steps = sum(dict(status.get("steps", {})).values())
-    return (
-        f"nothing was recorded: no step ended in the window ({steps} seen in all); --steps 0:1 records from the start"
-    )
+    return f"nothing was recorded: {_no_step(sum(dict(status.get('steps', {})).values()), first)}"
+
+
+def _no_step(steps: int, first: int) -> str:
+    """Why no step was recorded of so many that ended, given the first that was wanted."""
+    if not steps:
+        return (
+            "no step ended; what ends one is a step of an optimizer of torch.optim, or a model's forward without "
+            "gradients, as under torch.no_grad()"
+        )
+    advice = "; --steps 0:1 records from the start" if first else ""
+    return f"no step ended in the window ({steps} seen in all){advice}"
 
 
 def _missed(outcome: Outcome) -> str:
