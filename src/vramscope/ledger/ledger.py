@@ -137,8 +137,22 @@ class Ledger:
     def _without_gone(self, chosen: Flags, told: Moment, first: int, device: int, start_ns: int) -> Moment:
         """The state that events tell of before a window, without what has silently ended since."""
         begins = Moment(first - 1, 0, start_ns)
-        gone = chosen & (self.blocks.device == device) & self.blocks.alive_after(told.event) & ~self.alive_at(begins)
-        return replace(begins, bytes=told.bytes - int(self.blocks.size[gone].sum())) if gone.any() else told
+        rows = self._silent_rows[device]
+        gone = rows[chosen[rows] & self._alive(told, rows) & ~self._alive(begins, rows)]
+        return replace(begins, bytes=told.bytes - int(self.blocks.size[gone].sum())) if len(gone) else told
+
+    @cached_property
+    def _silent_rows(self) -> list[Integers]:
+        """By device: the blocks of whose end no event tells, which are few."""
+        silent = self.blocks.silent | (self.blocks.gone_ns != UNKNOWN)
+        return [np.flatnonzero(silent & (self.blocks.device == number)) for number in range(len(self.event_rows))]
+
+    def _alive(self, moment: Moment, rows: Integers) -> Flags:
+        """Which of these blocks, of whose end no event tells, are alive at a moment."""
+        blocks = self.blocks
+        alive = (blocks.birth[rows] <= moment.event) & (blocks.death[rows] > moment.event)
+        gone_ns = blocks.gone_ns[rows]
+        return alive & ~((gone_ns != UNKNOWN) & (gone_ns <= moment.found_ns))
 
     def alive_at(self, moment: Moment) -> Flags:
         """Which blocks are alive at a moment, on any device."""
