@@ -92,6 +92,25 @@ for step in range(6):
     loss.backward()
     optimizer.step()
 """
+EVALUATED_LATE = """
+import torch
+from torch import nn
+class Average(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(64, 256))
+    def forward(self, x):
+        return nn.functional.gelu(x @ self.weight)
+model, average = nn.Linear(64, 10), Average()
+optimizer = torch.optim.SGD(model.parameters(), 0.1)
+for step in range(3):
+    optimizer.zero_grad()
+    model(torch.randn(32, 64)).square().mean().backward()
+    optimizer.step()
+    if step == 1:  # after its end, which is in the second of the steps that are recorded
+        with torch.no_grad():
+            average(torch.randn(2048, 64))
+"""
 DRY = """
 import torch
 from torch import nn
@@ -530,6 +549,14 @@ def test_a_model_that_is_called_from_a_later_step_on_is_older_than_the_window(tm
     assert steps_of(document) == [1, 2, 3]
     assert document["passes"]["training"]["peak"]["by_category"]["parameters"] == (64 * 10 + 10 + 10 * 5 + 5) * 4
     require_exact(document, "training")
+
+
+def test_a_model_whose_first_call_is_in_a_recorded_step_has_its_modules(tmp_path) -> None:
+    peak = found(tmp_path, EVALUATED_LATE)["passes"]["training"]["peak"]
+    # what goes into the activation and what comes out of it: 2048 rows of 256 numbers of 4 bytes each
+    assert peak["by_category"]["activations"] == 2 * 2048 * 256 * 4
+    assert peak["by_category"]["unattributed"] == 0
+    assert (peak["phase"], peak["module"]) == ("forward", "Average")
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,8 @@ class ModuleHooks:
     Args:
         opens: makes the scope of a module, given ``prefix`` and the module's path.
         observer: is told of forwards of watched models, and of the outermost of their modules.
-        calls: is told of the outermost forwards, watched or not, once the observer has been told.
+        calls: is told of the outermost forwards, watched or not: once the observer has been told, or before, where the
+            module is not watched yet, so that it can be in time.
     """
 
     def __init__(
@@ -198,6 +199,10 @@ class ModuleHooks:
         if not opened and is_compiling():
             return  # exported without hooks; inside an open forward each end needs its beginning
         known = self._known(module)
+        tells = self._calls if not opened else None
+        if known is None and tells is not None:
+            tells.call_begins(module, args, keywords_of(sys._getframe(1)) if kwargs is None else kwargs)
+            tells, known = None, self._known(module)  # who was told may have watched it
         if known is None:
             opened.append(None)
         else:
@@ -207,9 +212,8 @@ class ModuleHooks:
             scope = self._opens(name)
             scope.__enter__()
             opened.append((scope, observer, began))
-        if self._calls is not None and len(opened) == 1:
-            given = keywords_of(sys._getframe(1)) if kwargs is None else kwargs
-            self._calls.call_begins(module, args, given)
+        if tells is not None:
+            tells.call_begins(module, args, keywords_of(sys._getframe(1)) if kwargs is None else kwargs)
 
     def _known(self, module: nn.Module) -> tuple[ref[nn.Module], str, bool] | None:
         known = self._names.get(id(module))
