@@ -111,6 +111,19 @@ for step in range(3):
         with torch.no_grad():
             average(torch.randn(2048, 64))
 """
+SKELETON = """
+import torch
+from torch import nn
+with torch.device("meta"):
+    skeleton = nn.Linear(64, 64)
+skeleton(torch.empty(1, 64, device="meta"))
+model = nn.Linear(64, 64)
+optimizer = torch.optim.SGD(model.parameters(), 0.1)
+for step in range(5):
+    optimizer.zero_grad()
+    model(torch.randn(8, 64)).sum().backward()
+    optimizer.step()
+"""
 DRY = """
 import torch
 from torch import nn
@@ -557,6 +570,12 @@ def test_a_model_whose_first_call_is_in_a_recorded_step_has_its_modules(tmp_path
     assert peak["by_category"]["activations"] == 2 * 2048 * 256 * 4
     assert peak["by_category"]["unattributed"] == 0
     assert (peak["phase"], peak["module"]) == ("forward", "Average")
+
+
+def test_a_model_without_memory_that_is_called_first_is_not_what_is_recorded(tmp_path) -> None:
+    document = found(tmp_path, SKELETON)
+    assert document["workload"]["device"] == "cpu"
+    assert document["passes"]["training"]["peak"]["by_category"]["parameters"] == (64 * 64 + 64) * 4
 
 
 @pytest.mark.parametrize(

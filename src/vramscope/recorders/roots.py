@@ -72,13 +72,10 @@ class Roots:
         return bool(held) and type(module).__hash__ is not None and self._parameters.isdisjoint(held)
 
     @property
-    def device(self) -> torch.device:
-        """Where the first model's parameters are; the CPU before there is one."""
-        for model in self._prefixes:
-            first = next(model.parameters(), None)
-            if first is not None:
-                return first.device
-        return torch.device("cpu")
+    def device(self) -> torch.device | None:
+        """Where the first model that has memory has its parameters; None before there is one."""
+        devices = (parameter.device for model in self._prefixes for parameter in model.parameters())
+        return next((device for device in devices if device.type != "meta"), None)
 
     def _free_prefix(self, name: str, bare: bool = True) -> str:
         candidates = chain(("", name) if bare else (name,), (f"{name}_{number}" for number in count(2)))

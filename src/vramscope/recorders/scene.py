@@ -71,9 +71,10 @@ class Scene:
 
     @property
     def device(self) -> torch.device:
-        """The device whose allocator matters: that of the first model, the GPU before there is one."""
-        if len(self.roots):
-            return self.roots.device
+        """The device whose allocator matters: that of the first model, the GPU before there is one with memory."""
+        found = self.roots.device
+        if found is not None:
+            return found
         return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_initialized() else torch.device("cpu")
 
 
