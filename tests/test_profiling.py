@@ -1,5 +1,6 @@
 """What the Python API shows of a profile."""
 
+import gc
 import io
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from torch import nn
+from torch.multiprocessing.reductions import StorageWeakRef
 
 import vramscope
 from vramscope.cli.report import report_command
@@ -108,3 +110,61 @@ with vramscope.profile(model) as profile:
 def test_torch_does_not_complain_of_blocks_that_are_older() -> None:
     finished = subprocess.run([sys.executable, "-c", OLDER], capture_output=True, text=True, check=False)
     assert (finished.returncode, finished.stderr) == (0, "")
+
+
+def beside_a_model(
+    profile: vramscope.Profile, model: nn.Module, free: nn.Parameter, optimizer: torch.optim.SGD
+) -> None:
+    """One step in which a parameter of no module takes part."""
+    with profile, profile.step(0):
+        optimizer.zero_grad()
+        (model(torch.ones(4, 6)) * free).sum().backward()
+        optimizer.step()
+
+
+def parameters_of(profile: vramscope.Profile) -> dict[str, int]:
+    """Bytes of each module that has parameters."""
+    return {row.path: row.parameter_bytes for row in profile.summary.modules if row.parameter_bytes}
+
+
+def test_a_parameter_of_no_module_is_its_optimizers() -> None:
+    model, free = nn.Linear(6, 5), nn.Parameter(torch.ones(5))
+    optimizer = torch.optim.SGD([*model.parameters(), free], 0.1)
+    profile = vramscope.profile(model, optimizer)
+    beside_a_model(profile, model, free, optimizer)
+    # 6 * 5 weights and 5 biases of 4 bytes in the model, 5 numbers beside it; gradients alike
+    assert parameters_of(profile) == {"": 35 * 4, "SGD": 5 * 4}
+    assert {row.path: row.gradient_bytes for row in profile.summary.modules} == {"": 35 * 4, "SGD": 5 * 4}
+
+
+def test_an_optimizer_that_shows_itself_by_its_step_has_its_parameters_too() -> None:
+    model, free = nn.Linear(6, 5), nn.Parameter(torch.ones(5))
+    optimizer = torch.optim.SGD([*model.parameters(), free], 0.1)
+    profile = vramscope.profile(model)
+    beside_a_model(profile, model, free, optimizer)
+    assert parameters_of(profile) == {"": 35 * 4, "SGD": 5 * 4}
+
+
+def test_a_model_that_is_watched_later_names_what_an_optimizer_held() -> None:
+    model = nn.Linear(6, 5)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    profile = vramscope.profile(optimizer=optimizer)
+    with profile, profile.step(0):
+        optimizer.zero_grad()
+        model(torch.ones(4, 6)).sum().backward()
+        optimizer.step()
+        profile.watch(model)
+    assert parameters_of(profile) == {"": 35 * 4}
+
+
+def test_parameters_of_an_optimizer_are_not_kept_alive() -> None:
+    free = nn.Parameter(torch.ones(5))
+    optimizer = torch.optim.SGD([free], 0.1)
+    with vramscope.profile(optimizer=optimizer) as profile:
+        free.sum().backward()
+        optimizer.step()
+        of_parameter = StorageWeakRef(free.untyped_storage())
+        profile._optimizers = ()  # what was handed over is the profile's until it ends; the recorder is asked here
+        del free, optimizer
+        gc.collect()
+        assert of_parameter.expired()

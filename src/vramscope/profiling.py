@@ -21,7 +21,6 @@ from vramscope.recorders.labels import (
     Label,
     label_gradients,
     label_model,
-    label_optimizer_state,
     label_tensor,
     nested_tensors,
 )
@@ -66,6 +65,8 @@ class Profile:
         try:
             if self._model is not None:
                 self._recorder.watch(self._model)
+            for optimizer in self._optimizers:
+                self._recorder.watch_optimizer(optimizer)
         except BaseException:
             self._recorder.abandon()
             raise
@@ -174,8 +175,7 @@ class Profile:
             yield from label_model(self._model)
             yield from label_gradients(self._model.named_parameters())
         names = {id(parameter): name for name, parameter in self._named_parameters()}
-        for optimizer in self._optimizers:
-            yield from label_optimizer_state(optimizer, lambda parameter: names.get(id(parameter), ""))
+        yield from self._recorder.optimizer_names.label(self._optimizers, names)
         for name, tensor in nested_tensors(self._inputs):
             yield from label_tensor(MarkKind.INPUT, name, tensor)
 

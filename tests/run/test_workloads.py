@@ -124,6 +124,17 @@ for step in range(5):
     model(torch.randn(8, 64)).sum().backward()
     optimizer.step()
 """
+WITHOUT_MODEL = """
+import torch
+from torch import nn
+points, colours = nn.Parameter(torch.randn(1000, 3)), nn.Parameter(torch.rand(1000, 3))
+optimizer = torch.optim.Adam([{"params": [points]}, {"params": [colours]}])
+seen = torch.rand(64, 3)
+for step in range(5):
+    (torch.softmax(-torch.cdist(seen, points), 1) @ colours - seen).abs().mean().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+"""
 DRY = """
 import torch
 from torch import nn
@@ -570,6 +581,17 @@ def test_a_model_whose_first_call_is_in_a_recorded_step_has_its_modules(tmp_path
     assert peak["by_category"]["activations"] == 2 * 2048 * 256 * 4
     assert peak["by_category"]["unattributed"] == 0
     assert (peak["phase"], peak["module"]) == ("forward", "Average")
+
+
+def test_parameters_of_no_model_are_those_of_their_optimizer(tmp_path) -> None:
+    document = found(tmp_path, WITHOUT_MODEL)
+    assert document["workload"]["parameter_count"] == 2 * 3000
+    training = document["passes"]["training"]
+    (row,) = [row for row in training["modules"] if row["path"] == "Adam"]
+    assert row["parameter_bytes"] == row["gradient_bytes"] == 2 * 3000 * 4
+    assert row["optimizer_state_bytes"] == 2 * row["parameter_bytes"] + 2 * 4  # two averages each, and its steps
+    assert training["phases"]["optimizer"]["by_category"]["gradients"] == 2 * 3000 * 4
+    assert unattributed(document) == 0
 
 
 def test_a_model_without_memory_that_is_called_first_is_not_what_is_recorded(tmp_path) -> None:

@@ -35,6 +35,10 @@ class Label(NamedTuple):
         """The label to keep."""
         return self if self.storage is None else Label(*self[:-1])
 
+    def renamed(self, names: Mapping[str, str]) -> "Label":
+        """The label where parameters have got new ``names``, given by the old ones."""
+        return self._replace(name=names.get(self.name, self.name), owner=names.get(self.owner, self.owner))
+
 
 def plain_tensors(tensor: Tensor) -> Iterator[Tensor]:
     """The tensors that hold a tensor's memory: itself, the inner ones of a wrapper (quantized, DTensor), or none."""

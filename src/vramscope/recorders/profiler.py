@@ -36,6 +36,7 @@ from vramscope.recorders.labels import (
 )
 from vramscope.recorders.lines import LineTracer
 from vramscope.recorders.optimizer_hooks import OptimizerHooks
+from vramscope.recorders.optimizer_names import OptimizerNames
 from vramscope.recorders.phases import Phases
 from vramscope.recorders.saved_targets import saved_targets
 from vramscope.recorders.seeds import SeedWatch
@@ -93,6 +94,7 @@ class ProfilerRecorder:
         self._around: Scope | None = None
         self._given: list[ref[Tensor]] = []  # what the forward pass that was found last has given
         self._running = False
+        self.optimizer_names = OptimizerNames()
         self._calls: CallObserver | None = None
         self._hooks: list[Hooks] = []
 
@@ -113,7 +115,7 @@ class ProfilerRecorder:
                 self._gpu.start()
             self._module_hooks = ModuleHooks(Scope, MODULE, self, self._calls)
             self._gradients = GradientWatch(self._lives, self._put_on_clock, self._could_not_look)
-            self._watched = WatchedModels(self._gradients.watch)
+            self._watched = WatchedModels(self._gradients.watch, self.optimizer_names)
             self._hooks = [self._module_hooks, self._gradients]
             self._hooks.append(OptimizerHooks(self._before_optimizer, self._after_optimizer, self._sees_compiled_steps))
             self._hooks.append(BackwardHook(self._around_backward))
@@ -193,7 +195,9 @@ class ProfilerRecorder:
 
     def _convert(self, strings: StringTable) -> Tables:
         frames = self._tracer.frames if self._tracer is not None else []
-        return convert(self._window.take_roots(), strings, self._devices, self._batches, frames)
+        renamed = self._watched.renamed
+        batches = [[item.renamed(renamed) for item in batch] for batch in self._batches] if renamed else self._batches
+        return convert(self._window.take_roots(), strings, self._devices, batches, frames)
 
     def _counters(self, strings: StringTable, tables: Tables) -> Counters:
         """How much memory every device has, the samples of the GPUs, and allocations that failed."""
@@ -243,6 +247,12 @@ class ProfilerRecorder:
         root = self._module_hooks.watch(model, root)
         self._watched.watch(model, root)
         found = self._looked_at(self._watched.fresh_labels())
+        self._seeded.suspect(found)
+        self.mark(found)
+
+    def watch_optimizer(self, optimizer: Optimizer) -> None:
+        """Label the parameters that an optimizer holds beside the watched models, now and from now on."""
+        found = self._looked_at(self._watched.watch_optimizer(optimizer))
         self._seeded.suspect(found)
         self.mark(found)
 
@@ -380,6 +390,7 @@ class ProfilerRecorder:
 
     def _before_optimizer(self, optimizer: Optimizer, caller: FrameType) -> None:
         if works_for(self._thread):
+            self.watch_optimizer(optimizer)
             # in a hook it may have one parameter of many, and other threads of autograd's may be writing the others'
             self.mark(self._watched.gradient_labels(_parameters(optimizer) if in_backward() else None))
             self._phases.optimizer_begins(caller)

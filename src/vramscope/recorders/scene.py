@@ -4,13 +4,14 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from vramscope.recorders.labels import Label, label_gradients, label_model, label_optimizer_state
+from vramscope.recorders.labels import Label, label_gradients, label_model
+from vramscope.recorders.optimizer_names import OptimizerNames
 from vramscope.recorders.roots import Roots
 
 
@@ -19,13 +20,19 @@ class Scene:
 
     def __init__(self) -> None:
         self.roots = Roots()
-        self.optimizers: WeakSet[Optimizer] = WeakSet()
+        self.optimizer_names = OptimizerNames()
+        self._optimizers: WeakKeyDictionary[Optimizer, None] = WeakKeyDictionary()
+
+    @property
+    def optimizers(self) -> list[Optimizer]:
+        """Those that are alive, in the order in which they were found."""
+        return list(self._optimizers)
 
     def add_optimizer(self, optimizer: Optimizer) -> list[nn.Module]:
         """Take note of an optimizer; gives the models that are found through its parameters."""
-        if optimizer in self.optimizers:
+        if optimizer in self._optimizers:
             return []
-        self.optimizers.add(optimizer)
+        self._optimizers[optimizer] = None
         parameters = [p for group in optimizer.param_groups for p in group["params"] if isinstance(p, Tensor)]
         if not self.roots.lacks(parameters):
             return []
@@ -47,8 +54,7 @@ class Scene:
         for model, prefix in self.roots.idle():  # not its gradients, which may come and go on another thread
             with suppress(Exception):  # of objects that have no memory, as the compiler's
                 yield from list(label_model(model, prefix))
-        for optimizer in list(self.optimizers):
-            yield from label_optimizer_state(optimizer, lambda parameter: names.get(id(parameter), ""))
+        yield from self.optimizer_names.label(self.optimizers, names)
 
     def gradients(self) -> tuple[int, int]:
         """How many gradients the models' parameters have, and how often these were written: a backward pass shows."""
@@ -60,6 +66,9 @@ class Scene:
         """What a recording says of the script's models and optimizers, in plain JSON types."""
         models = [model for model, _ in self.roots]
         counted = {id(p): p.numel() for model in models for p in model.parameters()}
+        for optimizer in self.optimizers:
+            others = self.optimizer_names.others(optimizer, lambda parameter: id(parameter) in counted)
+            counted.update((id(parameter), parameter.numel()) for _, _, parameter in others)
         return {
             "name": ", ".join(type(model).__name__ for model in models),
             "device": str(self.device),

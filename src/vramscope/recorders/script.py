@@ -19,6 +19,7 @@ from vramscope.recorders.gradients import GradientLives
 from vramscope.recorders.hooks import BackwardPass, CallObserver
 from vramscope.recorders.labels import Label, label_optimizer_state, labels_to_keep
 from vramscope.recorders.profiler import ProfilerRecorder
+from vramscope.recorders.scene import Scene
 from vramscope.recorders.seeds import Place, SeedWatch
 from vramscope.recorders.stamps import StampKind, stamp
 from vramscope.recorders.window import ProfilerWindow
@@ -55,15 +56,18 @@ class StepRecorder(ProfilerRecorder):
         self._take_up_gpus()
         self._seeded = SeedWatch(self._devices)
 
-    def begin(self, models: Iterable[tuple[nn.Module, str]], seeds: Iterable[Label], before: "Carried | None") -> None:
-        """Start, with the models found so far and what is alive already."""
+    def begin(self, scene: Scene, seeds: Iterable[Label], before: "Carried | None") -> None:
+        """Start, with the models and optimizers found so far and what is alive already."""
+        self.optimizer_names = scene.optimizer_names
         self.look_at_devices()
         self._seeded.watch(seeds)
         if before is not None:
             before.hand_to(self._seeded)
         self.start()
-        for model, prefix in models:
+        for model, prefix in scene.roots:
             self.watch(model, prefix)
+        for optimizer in scene.optimizers:
+            self.watch_optimizer(optimizer)
 
     def hook_singly(self, may_hook: Callable[[nn.Module], bool]) -> None:
         """Hook watched models alone, each by itself, as far as ``may_hook`` allows."""

@@ -288,7 +288,7 @@ class Stepping:
         self._others.ours = self._scopes.are_seen = True
         try:
             labels = itertools.chain(self._scene.labels(), self._input_labels())
-            recorder.begin(list(self._scene.roots), labels, self._carried)
+            recorder.begin(self._scene, labels, self._carried)
         finally:
             self._others.ours = False
         self.recorder, self._expected, self._complete = recorder, kind, 0

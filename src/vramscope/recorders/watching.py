@@ -1,12 +1,14 @@
-"""Watched models: what their modules hold, looked at again whenever it may have changed, and kept alive by nobody."""
+"""Watched models and optimizers: what they hold, looked at again whenever it may have changed; it keeps none alive."""
 
 from collections.abc import Callable, Iterable, Iterator
-from weakref import ref
+from weakref import WeakKeyDictionary, ref
 
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.optim import Optimizer
 
 from vramscope.recorders.labels import Label, address_of, label_tensor, labels_to_keep
+from vramscope.recorders.optimizer_names import OptimizerNames, Place, parameter_at
 from vramscope.recording.recording import MarkKind
 
 _PLAIN = (Tensor, nn.Parameter)
@@ -18,10 +20,22 @@ Holder = tuple[ref[nn.Module], str]
 
 
 class WatchedModels:
-    """Parameters and buffers of the watched models, by name, each storage under the first path that holds it."""
+    """Parameters and buffers of the watched models, by name, each storage under the first path that holds it.
 
-    def __init__(self, on_parameter: Callable[[str, Tensor], None]) -> None:
+    What optimizers hold beside them are parameters too, by the optimizer's name until a watched model has them.
+
+    Args:
+        on_parameter: is told of every parameter that is new, or is named anew.
+        optimizer_names: names the optimizers.
+    """
+
+    def __init__(self, on_parameter: Callable[[str, Tensor], None], optimizer_names: OptimizerNames) -> None:
         self._on_parameter = on_parameter
+        self._optimizer_names = optimizer_names
+        self._optimizers: WeakKeyDictionary[Optimizer, Places] = WeakKeyDictionary()
+        self._beside: dict[int, tuple[str, ref[Optimizer], Place]] = {}  # by id as well: those of optimizers
+        self.renamed: dict[str, str] = {}
+        """Names by an optimizer, and those that models have given to the same parameters since."""
         self._modules: list[tuple[ref[nn.Module], str, Places]] = []
         # by id, since torch refuses to swap a tensor that somebody has a weak reference to: name, and what holds it
         self._parameters: dict[int, tuple[str, list[Holder]]] = {}
@@ -33,6 +47,23 @@ class WatchedModels:
         for path, module in model.named_modules(prefix=root):
             self._modules.append((ref(module), path, {}))
             self.module_types.append([path, type(module).__name__])
+
+    def watch_optimizer(self, optimizer: Optimizer) -> Iterator[Label]:
+        """Look from now on at what an optimizer holds beside the watched models; labels for it, as `fresh_labels`."""
+        if optimizer not in self._optimizers and any(self._optimizer_names.others(optimizer, self.name_of)):
+            self._optimizers[optimizer] = {}
+        if optimizer in self._optimizers:
+            yield from self._fresh_labels_beside(optimizer, self._optimizers[optimizer])
+
+    def _fresh_labels_beside(self, optimizer: Optimizer, places: Places) -> Iterator[Label]:
+        for name, place, parameter in self._optimizer_names.others(optimizer, self._is_of_model):
+            if _moved(places, name, parameter) and self.name_of(parameter) in ("", name):  # else another optimizer's
+                self._beside[id(parameter)] = (name, ref(optimizer), place)
+                self._on_parameter(name, parameter)
+                yield from label_tensor(MarkKind.PARAMETER, name, parameter)
+
+    def _is_of_model(self, parameter: Tensor) -> bool:
+        return self._of_model(id(parameter))[1] is parameter
 
     def fresh_labels(self) -> Iterator[Label]:
         """Labels for the parameters and buffers that were not there, or were elsewhere, when this was last asked."""
@@ -46,6 +77,8 @@ class WatchedModels:
             for name, buffer in module._buffers.items():
                 if buffer is not None and _moved(places, name, buffer):
                     yield from label_tensor(MarkKind.BUFFER, _join(path, name), buffer)
+        for optimizer, own in list(self._optimizers.items()):
+            yield from self._fresh_labels_beside(optimizer, own)
 
     def gradient_labels(self, parameters: Iterable[Tensor] | None = None) -> Iterator[Label]:
         """Labels for the gradients that parameters hold now: all that are watched, or those of them that are given."""
@@ -57,19 +90,29 @@ class WatchedModels:
                 yield from labels_to_keep(MarkKind.GRADIENT, name, gradient, name)
 
     def name_of(self, parameter: Tensor) -> str:
-        """The name of a parameter that a watched model holds, empty for any other tensor."""
+        """The name of a parameter that a watched model or optimizer holds, empty for any other tensor."""
         name, held = self._known(id(parameter))
         return name if held is parameter else ""
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
-        """The parameters that watched models hold, each once."""
-        for number in list(self._parameters):
+        """The parameters that watched models and optimizers hold, each once."""
+        for number in [*self._parameters, *(other for other in list(self._beside) if other not in self._parameters)]:
             name, held = self._known(number)
             if held is not None:
                 yield name, held
 
     def _known(self, number: int) -> tuple[str, Tensor | None]:
-        """The parameter with an id that a module still holds, and its name."""
+        """The parameter with an id that a module or an optimizer still holds, and its name."""
+        found = self._of_model(number)
+        return self._of_optimizer(number) if found[1] is None and number in self._beside else found
+
+    def _of_optimizer(self, number: int) -> tuple[str, Tensor | None]:
+        name, weak, place = self._beside[number]
+        optimizer = weak()
+        held = None if optimizer is None else parameter_at(optimizer, place)
+        return (name, held) if id(held) == number else ("", None)
+
+    def _of_model(self, number: int) -> tuple[str, Tensor | None]:
         name, holders = self._parameters.get(number, ("", []))
         for weak, key in holders:
             module = weak()
@@ -80,9 +123,11 @@ class WatchedModels:
 
     def _label_parameter(self, holder: Holder, path: str, parameter: nn.Parameter) -> Iterator[Label]:
         """Label a parameter that is new here, or elsewhere than it was; it may have the id of one that is gone."""
-        name, held = self._known(id(parameter))
+        name, held = self._of_model(id(parameter))
         if held is None:
             name = _join(path, holder[1])
+            if earlier := self.name_of(parameter):
+                self.renamed[earlier] = name
             self._parameters[id(parameter)] = (name, [])
         holders = self._parameters[id(parameter)][1]
         if holder not in holders:
