@@ -279,6 +279,13 @@ def test_a_console_without_unicode() -> None:
     assert "----" in text
 
 
+def test_a_sentence_over_several_lines_without_unicode() -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    print_comparison(full_comparison(), Console(file=stream, width=60))
+    stream.flush()
+    assert "\\n" not in stream.buffer.getvalue().decode("ascii")  # type: ignore[attr-defined]
+
+
 def test_a_real_pipe_with_no_colour_wanted() -> None:
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); from rich.console import Console;"

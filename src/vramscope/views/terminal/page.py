@@ -101,7 +101,7 @@ class Page:
     def sentence(self, text: str, style: str = "") -> Text:
         """A sentence over several lines, none of which ends between a figure and its unit."""
         lines = textwrap.wrap(_BEFORE_UNIT.sub(_NO_BREAK, text), self.console.width)
-        return self.words("\n".join(lines).replace(_NO_BREAK, " "), style)
+        return Text("\n").join(self.words(line.replace(_NO_BREAK, " "), style) for line in lines)
 
     def joined(self, parts: Iterable[Text]) -> Text:
         """Short facts on one line."""
