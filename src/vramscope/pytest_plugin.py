@@ -12,11 +12,12 @@ import pytest
 
 from vramscope.errors import VramscopeError
 from vramscope.testing.options import MARKERS, add_options, settings_of
-from vramscope.testing.plans import PLAN, plan_tests
+from vramscope.testing.plans import check_plans, plan_of
 from vramscope.testing.results import WORKER_PROBLEMS, Collector, Results, attach_figures, write_files
 
 if TYPE_CHECKING:
     from vramscope.profiling import Profile
+    from vramscope.testing.plans import Plan
     from vramscope.testing.settings import Settings
 
 _SETTINGS: "pytest.StashKey[Settings]" = pytest.StashKey()
@@ -50,7 +51,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Read every test's markers, so that a malformed one stops the run before it begins."""
-    problems = plan_tests(items, config.stash.get(_SETTINGS, None))
+    problems = check_plans(items, config.stash.get(_SETTINGS, None))
     if problems and hasattr(config, "workerinput"):
         # xdist takes an error here for a crash, so its main process says it
         vars(config)["workeroutput"][WORKER_PROBLEMS] = problems
@@ -62,12 +63,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(wrapper=True, trylast=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     """Measure a test's own call, fixtures left out, and fail it where a limit is passed."""
-    plan = item.stash.get(PLAN, None)
+    settings = item.config.stash.get(_SETTINGS, None)
+    plan = _plan_now(item, settings)
     if plan is None:
         return (yield)
     from vramscope.testing.running import measured_call
 
-    return (yield from measured_call(item, plan, item.config.stash.get(_SETTINGS, None)))
+    return (yield from measured_call(item, plan, settings))
+
+
+def _plan_now(item: pytest.Item, settings: "Settings | None") -> "Plan | None":
+    """The plan by the markers that a test has by now: fixtures and other hooks may have added some."""
+    try:
+        return plan_of(item, settings)
+    except VramscopeError as error:
+        problem = str(error)  # not failed in the handler, or pytest would show its traceback as well
+    pytest.fail(f"vramscope: {problem}", pytrace=False)
 
 
 @pytest.hookimpl(wrapper=True)

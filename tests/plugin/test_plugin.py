@@ -290,6 +290,44 @@ def test_malformed_markers_are_refused_at_collection(project: Project, workers: 
     assert "Traceback" not in text
 
 
+ADDED = """
+import pytest, torch
+
+@pytest.fixture
+def limited(request):
+    request.node.add_marker(pytest.mark.limit_vram("3999 B"))
+
+@pytest.fixture
+def malformed(request):
+    request.node.add_marker(pytest.mark.limit_vram("5 parsecs"))
+
+def test_by_a_fixture(limited):
+    torch.zeros(1000)
+
+def test_by_a_hook():
+    torch.zeros(1000)
+
+def test_malformed(malformed): ...
+"""
+ADDS = """
+import pytest
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    next(item for item in items if item.name == "test_by_a_hook").add_marker(pytest.mark.limit_vram("3999 B"))
+"""
+
+
+def test_limits_that_are_added_late_count(project: Project) -> None:
+    project.write("test_added.py", ADDED)
+    project.write("conftest.py", ADDS)
+    text = project.run(code=1)
+    assert set(outcomes(text).values()) == {"FAILED"}
+    assert text.count("1 B more than limit_vram allows: 3.9 KiB (3,999 B)\n  at the peak") == 2
+    assert "\nvramscope: '5 parsecs' is not a size" in text
+    assert "Traceback" not in text
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -1,4 +1,4 @@
-"""What to measure of each test, and against what to hold it: read from markers and options when tests are collected."""
+"""What to measure of each test, and against what to hold it: read from markers and options."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,20 +45,14 @@ class Plan:
         return graphics[0] if graphics else "cpu" if named == {"cpu"} else "auto"
 
 
-PLAN = pytest.StashKey[Plan]()
-
-
-def plan_tests(items: Sequence[pytest.Item], settings: "Settings | None") -> list[str]:
-    """Give every test that is to be measured its plan; returns what is wrong with the markers or the baseline."""
+def check_plans(items: Sequence[pytest.Item], settings: "Settings | None") -> list[str]:
+    """What is wrong with the markers of the tests, or with the baseline."""
     problems = []
     for item in items:
         try:
-            plan = plan_of(item, settings)
+            plan_of(item, settings)
         except VramscopeError as error:
             problems.append(f"{item.nodeid}: {error}")
-            continue
-        if plan is not None:
-            item.stash[PLAN] = plan
     if not problems and settings is not None:
         problems += _unmatched([item.nodeid for item in items], settings)
     return problems
