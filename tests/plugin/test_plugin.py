@@ -570,7 +570,7 @@ def test_name(x):
     list(model.children())[0](torch.ones(1, 2))
 """
 _PROFILERS = """
-import pytest, torch
+import pytest, torch, vramscope
 
 @pytest.fixture
 def profiler():
@@ -587,6 +587,11 @@ def test_nothing(): ...
 @pytest.mark.limit_vram("1 MiB")
 def test_block(vramscope):
     with vramscope.profile("no model"):
+        pass
+
+@pytest.mark.limit_vram("1 MiB")
+def test_function():
+    with vramscope.profile():
         pass
 
 @pytest.mark.limit_vram("1 MiB", device="cuda:99")
@@ -649,6 +654,11 @@ def test_a_failure_to_measure_is_shown_without_the_error_behind_it(odd_run: str)
 def test_a_block_that_cannot_be_profiled_says_why(odd_run: str) -> None:
     assert outcomes(odd_run)["test_block"] == "FAILED"
     assert "takes an nn.Module, not str" in odd_run
+
+
+def test_a_profile_inside_a_measured_test_is_told_of_the_fixture(odd_run: str) -> None:
+    assert outcomes(odd_run)["test_function"] == "FAILED"
+    assert "is measuring this test, use the `vramscope` fixture's profile() instead" in odd_run
 
 
 def test_tensors_of_other_threads_are_said_to_be_unseen(odd_run: str) -> None:

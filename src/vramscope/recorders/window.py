@@ -26,6 +26,11 @@ _NOT_ALONE = (
     "torch.profiler is already running in this process, on this thread or another, and profilers do not nest: "
     "stop it, or profile outside it"
 )
+_NOT_TWICE = (
+    "vramscope is already running in this process, on this thread or another, and recordings do not nest: keep one of "
+    "the two. If the vramscope pytest plugin is measuring this test, use the `vramscope` fixture's profile() instead"
+)
+"""Where it is a window of our own that runs."""
 _ENDED_ALREADY = "when it's not running"
 """torch/csrc/autograd/profiler_kineto.cpp, ``disableProfiler``; torch 2.11 may say so when another one starts."""
 _OWN_WORDS = re.compile(rb"USDT:|ERROR:\S+ \S+ \S+ DeviceProperties\.cpp:\d+\] gpuGetDeviceCount failed")
@@ -54,7 +59,7 @@ class ProfilerWindow:
         """
         self._held = self._in_process  # a forked child gets another
         if not self._held.acquire(blocking=False):
-            raise UnsupportedError(_NOT_ALONE)
+            raise UnsupportedError(_NOT_TWICE)
         try:
             if _one_runs() or (self._looks and _one_warms_up()):
                 raise UnsupportedError(_NOT_ALONE)
