@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -87,6 +88,26 @@ def test_a_step_that_begins_after_a_clearing_does_not_count_what_was_cleared() -
 def test_a_device_is_named_as_it_was_given() -> None:
     with pytest.raises(UnsupportedError, match=r"^device=warp: no such device"):
         vramscope.profile(device="warp")
+
+
+@pytest.mark.parametrize("optimizer", ["x", 3, 0, False, [3]], ids=str)
+def test_what_is_no_optimizer_is_refused(optimizer: object) -> None:
+    with pytest.raises(UsageError, match=r"profile\(optimizer=…\) takes optimizers of torch\.optim, not "):
+        vramscope.profile(nn.Linear(1, 1), optimizer)
+
+
+@pytest.mark.parametrize("index", [True, "1", 1.0, None, np.ones(2), -1, 2**63, 10**30], ids=str)
+def test_a_step_without_a_fit_number_is_refused_and_nothing_is_lost(index: object) -> None:
+    with vramscope.profile() as profile, pytest.raises(UsageError, match=r"by a whole number"), profile.step(index):
+        pass
+    assert profile.recording.complete
+
+
+@pytest.mark.parametrize("index", [np.int64(3), torch.tensor(3), 2**63 - 1], ids=str)
+def test_a_step_is_numbered_by_any_whole_number(index: int) -> None:
+    with vramscope.profile() as profile, profile.step(index):
+        torch.zeros(1000)
+    assert profile.summary.peak.bytes == 4000
 
 
 def test_there_is_no_report_before_the_end() -> None:

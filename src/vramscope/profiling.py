@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, SupportsIndex, TextIO
 
 import torch
 from torch import nn
@@ -96,8 +96,12 @@ class Profile:
         found = autopsy(self.ledger)
         return "" if found is None else autopsy_text(found, sys.stderr.encoding or "ascii")
 
-    def step(self, index: int) -> AbstractContextManager[None]:
-        """A context for one step of the loop; the first one counts as the cold step, the others as steady."""
+    def step(self, index: SupportsIndex) -> AbstractContextManager[None]:
+        """A context for one step of the loop; the first one counts as the cold step, the others as steady.
+
+        Raises:
+            UsageError: on entry, where the index is no whole number from 0 on.
+        """
         return self._recorder.step(index)
 
     def phase(self, name: str) -> AbstractContextManager[None]:
@@ -214,13 +218,21 @@ def profile(
     Returns:
         a context manager with ``print_report``, ``summary``, ``ledger``, ``recording`` and ``save``.
     """
-    optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer or ())
+    optimizers = _all_of(optimizer)
     if model is not None and not isinstance(model, nn.Module):
         raise UsageError(f"profile(model=…) takes an nn.Module, not {type(model).__name__}")
-    wrong = next((item for item in optimizers if not isinstance(item, Optimizer)), None)
-    if wrong is not None:
-        raise UsageError(f"profile(optimizer=…) takes optimizers of torch.optim, not {type(wrong).__name__}")
     if device is None:
         first = next(model.parameters(), None) if model is not None else None
         device = first.device if first is not None else "cpu"
     return Profile(model, optimizers, inputs, device)
+
+
+def _all_of(optimizer: Optimizer | Iterable[Optimizer] | None) -> list[Optimizer]:
+    """One optimizer or several, as a list."""
+    if optimizer is None or isinstance(optimizer, Optimizer):
+        return [] if optimizer is None else [optimizer]
+    given = list(optimizer) if isinstance(optimizer, Iterable) else [optimizer]
+    wrong = next((item for item in given if not isinstance(item, Optimizer)), None)
+    if wrong is not None:
+        raise UsageError(f"profile(optimizer=…) takes optimizers of torch.optim, not {type(wrong).__name__}")
+    return given

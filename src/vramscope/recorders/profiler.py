@@ -6,11 +6,12 @@ clock.
 """
 
 import atexit
+import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from threading import get_ident
 from types import FrameType
-from typing import Any
+from typing import Any, SupportsIndex
 from weakref import ref
 
 import torch
@@ -56,6 +57,8 @@ from vramscope.recording.recording import (
 )
 
 _CPU = torch.device("cpu")
+_LAST_STEP = 2**63 - 1
+"""The largest number that a recording's columns hold."""
 
 
 class ProfilerRecorder:
@@ -283,10 +286,13 @@ class ProfilerRecorder:
                 self._batches.append(batch)
 
     @contextmanager
-    def step(self, index: int) -> Iterator[None]:
-        """A step of the workload; step 0 is the cold one."""
-        if not isinstance(index, int) or index < 0:
-            raise UsageError(f"a step is numbered from 0, not {index!r}")
+    def step(self, index: SupportsIndex) -> Iterator[None]:
+        """A step of the workload; step 0 is the cold one.
+
+        Raises:
+            UsageError: the index is no whole number, or not one from 0 to 2**63 - 1.
+        """
+        index = _step_number(index)
         self._phases.end_found()
         if self._gpu is not None and index == 1:
             self._gpu.steady_steps_begin()
@@ -403,6 +409,17 @@ class ProfilerRecorder:
     def _is_own_thread(self) -> bool:
         """Whether this is the thread that is recorded; autograd's own threads only run what it asked for."""
         return get_ident() == self._thread
+
+
+def _step_number(index: SupportsIndex) -> int:
+    """The number of a step: a whole number of any type, such as numpy's, but no truth value."""
+    try:
+        number = -1 if isinstance(index, bool) else operator.index(index)
+    except TypeError:
+        number = -1
+    if not 0 <= number <= _LAST_STEP:
+        raise UsageError(f"a step is given by a whole number from 0 to {_LAST_STEP:,}, not by {index!r}")
+    return number
 
 
 def _parameters(optimizer: Optimizer) -> Iterator[Tensor]:
