@@ -4,15 +4,17 @@ import io
 import json
 import re
 
+import pytest
 from rich.console import Console
 
 from views import samples
 from views.goldens import assert_golden
-from vramscope.ledger.diff import Diff, Kind, diff_comparisons
+from vramscope.ledger.diff import Change, Diff, Kind, Verdict, diff_comparisons
 from vramscope.ledger.thresholds import parse_threshold
 from vramscope.views.diff_json import diff_document
 from vramscope.views.markdown import diff_markdown
 from vramscope.views.terminal.diff import print_diff
+from vramscope.views.verdicts import verdict_words
 
 THRESHOLDS = ("5%", "activations:100 B", "parameters:0 B")
 
@@ -56,6 +58,24 @@ def test_the_json_sums_to_the_peak_and_lists_every_regression() -> None:
     failed = {(found["pass"], found["name"]) for found in document["regressions"]}
     assert failed == {(p, name) for p in ("inference", "training") for name in ("peak", "activations")}
     assert {found["module"] for found in document["regressions"]} <= {"first", "second"}
+
+
+@pytest.mark.parametrize(("growth", "words"), [(51, "most of it"), (50, "the largest part of it")])
+def test_only_more_than_half_is_called_most(growth: int, words: str) -> None:
+    verdict = Verdict("training", parse_threshold("0"), 1000, 1100, Change(Kind.MODULE, "first", 0, growth))
+    assert f"; {words} in module first (+{growth} B)" in verdict_words(verdict)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "words"),
+    [
+        ("activation_gradients:0", "activation gradients (at the category's own fullest moment) grew"),
+        ("module=first:0", "module first with all below it (at its own fullest moment) grew"),
+        ("peak:0", "training: peak grew"),
+    ],
+)
+def test_a_verdict_names_the_moment_that_it_judges(threshold: str, words: str) -> None:
+    assert words in verdict_words(Verdict("training", parse_threshold(threshold), 1000, 1100))
 
 
 def test_nothing_changed_is_said() -> None:

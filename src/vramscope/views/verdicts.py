@@ -15,15 +15,23 @@ def verdict_words(verdict: Verdict) -> str:
     moved = f"{exact(verdict.before_bytes)} to {exact(verdict.after_bytes)}"
     if not verdict.is_regression:
         return f"{verdict.pass_name}: {name} {moved}; {limit}"
-    where = f"; most of it in module {module_words(verdict.module)}" if verdict.module is not None else ""
-    return f"{verdict.pass_name}: {name} grew from {moved}; {limit}{where}"
+    return f"{verdict.pass_name}: {name} grew from {moved}; {limit}{_where_words(verdict)}"
+
+
+def _where_words(verdict: Verdict) -> str:
+    """Which module grew most, and whether that is more than half of it all."""
+    if verdict.module is None:
+        return ""
+    is_most = 2 * verdict.module.growth_bytes > verdict.after_bytes - verdict.before_bytes
+    return f"; {'most' if is_most else 'the largest part'} of it in module {module_words(verdict.module)}"
 
 
 def figure_words(threshold: Threshold) -> str:
-    """What a threshold watches."""
+    """What a threshold watches; but for the peak, no table shows it."""
     if threshold.figure is Figure.MODULE:
-        return f"module {path_words(threshold.name)} with all below it"
-    return threshold.name.replace("_", " ")
+        return f"module {path_words(threshold.name)} with all below it (at its own fullest moment)"
+    name = threshold.name.replace("_", " ")
+    return f"{name} (at the category's own fullest moment)" if threshold.figure is Figure.CATEGORY else name
 
 
 def module_words(change: Change) -> str:
