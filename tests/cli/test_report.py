@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from command import json_of, refused, vramscope
 
+from helpers import Script
 from views.samples import comparison, inference, training
 from vramscope.recording.file import RecordingWriter, write_recording
 from vramscope.views.json import comparison_document
@@ -61,6 +62,12 @@ def test_pictures_go_to_a_folder(folder: Path) -> None:
     assert vramscope("report", ".", "--format", "png", "-o", "pictures", "-q", cwd=folder).returncode == 0
     for name in ("timeline.png", "peaks.png", "modules.png"):
         assert (folder / "pictures" / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_there_is_no_picture_of_modules_where_there_are_none(tmp_path: Path) -> None:
+    write_recording(Script().recording(), tmp_path / "plain.vram")
+    assert vramscope("report", "plain.vram", "--format", "png", "-o", "pictures", cwd=tmp_path).returncode == 0
+    assert {path.name for path in (tmp_path / "pictures").iterdir()} == {"timeline.png", "peaks.png"}
 
 
 def test_one_pass_of_a_folder(folder: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from browser import Page, find_chromium
+from helpers import Script
 from views import samples
 from vramscope.errors import OutputError, UnsupportedError
 from vramscope.ledger.comparison import Comparison, compare_recordings
@@ -189,6 +190,18 @@ def test_every_choice_can_be_made(opened: Any) -> None:
     page.evaluate("document.getElementById('theme').click()")
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
     assert page.problems == []
+
+
+@needs_browser
+@pytest.mark.parametrize("steps", [0, 2])
+def test_steady_steps_are_offered_where_there_are_some(opened: Any, steps: int) -> None:
+    script = Script()
+    for index in range(steps):
+        with script.step(index):
+            script.alloc(index, 10)
+    script.alloc(9, 10)
+    page = opened(compare_recordings({"other": script.recording()}))
+    assert page.evaluate("getComputedStyle(document.getElementById('range')).display !== 'none'") is bool(steps)
 
 
 @needs_browser

@@ -198,6 +198,18 @@ def test_without_steps_the_axis_is_time() -> None:
     assert panel.width == panel.length_ns == 4  # one tick between two events
 
 
+@pytest.mark.parametrize(
+    ("steps", "timeline", "peaks"),
+    [(0, "over the whole recording", "of the whole recording"), (3, "over the steady steps", "of a steady step")],
+)
+def test_titles_say_what_is_shown(steps: int, timeline: str, peaks: str) -> None:
+    shown = compare_recordings({"training": passes(steps).recording()})
+    for draw, words in ((draw_timeline, timeline), (draw_peaks, peaks)):
+        figure = Figure(layout="constrained")
+        draw(shown, figure)
+        assert any(text.get_text().endswith(words) for text in figure.texts)
+
+
 def test_parts_too_small_to_see_are_told_below_the_bar() -> None:
     figure = Figure(layout="constrained")
     draw_peaks(comparison(None, summary(composition(parameters=10**6, inputs=3, workspace=9000))), figure)

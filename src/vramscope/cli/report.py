@@ -87,7 +87,7 @@ def report_command(
     terminal   tables (the default)
     json       the figures of `compare --json`
     csv        every figure in a row of its own
-    png        timeline.png, peaks.png and modules.png
+    png        timeline.png, peaks.png and, where there are modules, modules.png
     html       one interactive page that opens offline; needs plotly
     perfetto   a trace for ui.perfetto.dev: memory counters, phases, modules
     snapshot   a pickle for pytorch.org/memory_viz; one pass
@@ -162,11 +162,14 @@ def _text(job: Job, text: str) -> list[Path]:
 
 
 def _png(job: Job) -> list[Path]:
+    from vramscope.views.pictures.modules import has_modules
     from vramscope.views.png import write_modules, write_peaks, write_timeline
 
     folder, prefix = job.pictures
     make_folder(folder)
-    writers = {"timeline": write_timeline, "peaks": write_peaks, "modules": write_modules}
+    writers = {"timeline": write_timeline, "peaks": write_peaks}
+    if has_modules(job.comparison):
+        writers["modules"] = write_modules
     paths = {folder / f"{prefix}{name}.png": write for name, write in writers.items()}
     for path, write in paths.items():
         write(job.comparison, path)

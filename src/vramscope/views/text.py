@@ -3,14 +3,26 @@
 from dataclasses import dataclass
 
 from vramscope.ledger.categories import Category
+from vramscope.ledger.comparison import Comparison
+from vramscope.ledger.summary import PassSummary
+from vramscope.recording.collection import RUN
 from vramscope.units import format_size
 
+STEADY = "steady steps"
+"""What figures are of where there is more than a cold step."""
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def category_label(category: Category) -> str:
     """A category's name for people."""
     return category.value.replace("_", " ")
+
+
+def extent_words(comparison: Comparison, summary: PassSummary) -> str:
+    """What a pass's figures are of."""
+    if summary.steady_steps:
+        return STEADY
+    return "cold step" if comparison.workload.get("tool") == RUN else "whole recording"
 
 
 def share_text(part: int, whole: int, places: int = 1) -> str:

@@ -72,7 +72,7 @@ function rangeOf(timeline) {
   const x = timeline.x[state.axis];
   const whole = [x[0], x[x.length - 1]];
   const steady = state.axis === "time" ? timeline.steady.map(ns => ns / 1e6) : timeline.steadyEvents;
-  const [begin, end] = state.range === "steady" ? steady : whole;
+  const [begin, end] = state.range === "steady" && current().hasSteadySteps ? steady : whole;
   return end > begin ? [begin, end] : whole;
 }
 function layoutBase() {
@@ -80,6 +80,7 @@ function layoutBase() {
     family: getComputedStyle(document.body).fontFamily}, margin: {l: 62, r: 8, t: 10, b: 42}};
 }
 function drawTimeline() {
+  $("range").hidden = !current().hasSteadySteps;  // else there is only the whole recording to choose
   const timeline = timelineOf(), x = timeline.x[state.axis], unit = 1024 ** data.power, dim = variable("--dim");
   const shown = Object.keys(timeline.series);
   const traces = shown.map(category => {

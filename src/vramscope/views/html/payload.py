@@ -59,6 +59,7 @@ def _pass(name: str, ledger: Ledger, summary: PassSummary) -> Plain:
     return {
         "name": visible(name),
         "peak": summary.peak.bytes,
+        "hasSteadySteps": bool(summary.steady_steps),
         "timeline": _timeline(ledger),
         "modules": [
             {

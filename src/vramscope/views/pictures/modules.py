@@ -26,7 +26,7 @@ _FIGURES = {
 
 def draw_modules(comparison: Comparison, figure: Figure) -> None:
     """Draw the modules of the training pass, or of the last one, that hold most; the others in one bar."""
-    name = "training" if "training" in comparison.ledgers else list(comparison.ledgers)[-1]
+    name = _main(comparison)
     nodes = module_tree(comparison.passes[name])
     add_titles(figure, comparison, f"modules of the {name} pass, each without its children")
     shown = _bars(nodes)
@@ -36,6 +36,15 @@ def draw_modules(comparison: Comparison, figure: Figure) -> None:
     axes.set_xlabel(f"{scale.unit}; activations are those kept for backward")
     if axes.get_legend_handles_labels()[0]:
         figure.legend(loc="outside lower center", ncols=len(_FIGURES), frameon=False, fontsize=9)
+
+
+def has_modules(comparison: Comparison) -> bool:
+    """Whether there is anything to draw."""
+    return bool(_bars(module_tree(comparison.passes[_main(comparison)])))
+
+
+def _main(comparison: Comparison) -> str:
+    return "training" if "training" in comparison.ledgers else list(comparison.ledgers)[-1]
 
 
 def _bars(nodes: Sequence[ModuleNode]) -> list[tuple[str, ModuleFigures]]:

@@ -12,8 +12,8 @@ from vramscope.ledger.comparison import Comparison
 from vramscope.ledger.ledger import Composition
 from vramscope.views.palette import STACK_ORDER
 from vramscope.views.pictures.fills import fill_of
-from vramscope.views.pictures.words import add_titles, clipped, drawable
-from vramscope.views.text import Scale, category_label, share_text
+from vramscope.views.pictures.words import add_titles, clipped, drawable, extents
+from vramscope.views.text import STEADY, Scale, category_label, share_text
 
 _BAR = 0.28
 """Width of a bar, where passes are 1 apart."""
@@ -28,7 +28,9 @@ def draw_peaks(comparison: Comparison, figure: Figure) -> None:
     passes = comparison.passes
     highest = max((summary.peak.bytes for summary in passes.values()), default=0) or 1
     scale = Scale.fitting(highest)
-    add_titles(figure, comparison, "allocated memory by category at the peak of a steady step")
+    extent = extents(comparison)
+    where = "a steady step" if extent == STEADY else f"the {extent}"
+    add_titles(figure, comparison, f"allocated memory by category at the peak of {where}")
     axes = figure.subplots()
     axes.set_ylim(0, scale.value(highest) * 1.1)
     axes.set_xlim(-0.3, len(passes) - 0.08)

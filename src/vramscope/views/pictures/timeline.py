@@ -17,7 +17,7 @@ from vramscope.ledger.comparison import Comparison
 from vramscope.views.palette import OTHER_PHASE, PHASE_COLOURS, STACK_ORDER
 from vramscope.views.pictures.fills import fill_of
 from vramscope.views.pictures.panel import Panel, Span, panel_of
-from vramscope.views.pictures.words import add_titles, drawable
+from vramscope.views.pictures.words import add_titles, drawable, extents
 from vramscope.views.text import Scale, category_label
 
 _NARROWEST = 0.42
@@ -36,11 +36,11 @@ _TIME_UNITS = (("s", 1e9), ("ms", 1e6), ("µs", 1e3))
 
 
 def draw_timeline(comparison: Comparison, figure: Figure) -> None:
-    """Draw the steady steps of every pass."""
+    """Draw the steady steps of every pass, or all of one that has none."""
     panels = [panel_of(name, ledger) for name, ledger in comparison.ledgers.items()]
     highest = max((panel.highest_bytes for panel in panels), default=0) or 1
     scale = Scale.fitting(highest)
-    add_titles(figure, comparison, "allocated memory by category over the steady steps")
+    add_titles(figure, comparison, f"allocated memory by category over the {extents(comparison)}")
     grid: dict[str, Any] = {"width_ratios": _widths(panels)}
     all_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False, gridspec_kw=grid)[0]
     for axes, panel in zip(all_axes, panels, strict=True):

@@ -6,6 +6,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from vramscope.ledger.comparison import Comparison
 from vramscope.names import visible
+from vramscope.views.text import extent_words
 
 _LEFT, _BELOW_TITLES = 0.012, 0.89
 """Where titles begin, and where the rest of the figure ends, as shares of its width and height."""
@@ -26,6 +27,11 @@ def add_titles(figure: Figure, comparison: Comparison, what: str) -> None:
     engine = figure.get_layout_engine()
     if isinstance(engine, ConstrainedLayoutEngine):
         engine.set(rect=(0, 0, 1, _BELOW_TITLES))
+
+
+def extents(comparison: Comparison) -> str:
+    """What the figures of the passes are of."""
+    return " or ".join(dict.fromkeys(extent_words(comparison, summary) for summary in comparison.passes.values()))
 
 
 def _facts(comparison: Comparison) -> list[str]:

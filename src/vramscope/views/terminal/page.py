@@ -14,8 +14,7 @@ from rich.text import Text
 from vramscope.ledger.comparison import Comparison
 from vramscope.ledger.summary import PassSummary
 from vramscope.names import visible
-from vramscope.recording.collection import RUN
-from vramscope.views.text import Scale, share_text
+from vramscope.views.text import Scale, extent_words, share_text
 
 _RULES = (2, 4)
 """Lines of a rich box that are drawn: below the header, and between sections."""
@@ -62,9 +61,7 @@ class Page:
     @property
     def whole(self) -> str:
         """What the figures of that pass are of."""
-        if self.main.steady_steps:
-            return "steady steps"
-        return "cold step" if self.comparison.workload.get("tool") == RUN else "whole recording"
+        return extent_words(self.comparison, self.main)
 
     @property
     def scale(self) -> Scale:
