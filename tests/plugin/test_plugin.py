@@ -351,7 +351,7 @@ def test_limits_that_are_added_late_count(project: Project) -> None:
         ),
         (("-o", "vramscope-json="), "--vramscope-json is empty"),
         (("-o", "vramscope_fail_over="), "--vramscope-fail-over is empty"),
-        (("-o", "vramscope=perhaps"), "invalid truth value 'perhaps'"),
+        (("-o", "vramscope=perhaps"), "vramscope in the ini file: invalid truth value 'perhaps': say true or false"),
     ],
 )
 def test_malformed_options_end_with_4(project: Project, options: tuple[str, ...], words: str) -> None:

@@ -93,7 +93,7 @@ def _value(config: pytest.Config, name: str) -> Any:
 def _ini_value(config: pytest.Config, spelling: str) -> Any:
     try:
         return config.getini(spelling)
-    except ValueError as error:
+    except (ValueError, pytest.UsageError) as error:  # pytest 9.2 raises its own
         raise UsageError(f"{spelling} in the ini file: {error}: say true or false") from None
 
 
