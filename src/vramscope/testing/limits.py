@@ -57,12 +57,13 @@ def parse_leak_limit(arguments: Sequence[Any], options: Mapping[str, Any]) -> Le
 
 
 def _size(marker: str, arguments: Sequence[Any], options: Mapping[str, Any], known: set[str]) -> int:
-    unknown = set(options) - known
+    unknown = set(options) - known - {"size"}
     if unknown:
         raise UsageError(f"{marker} has no option {min(unknown)!r}: choose from {', '.join(sorted(known))}")
-    if len(arguments) != 1 or not isinstance(arguments[0], str):
+    sizes = [*arguments, *([options["size"]] if "size" in options else [])]
+    if len(sizes) != 1 or not isinstance(sizes[0], str):
         raise UsageError(f'{marker} takes one size as text, such as {marker}("200 MiB")')
-    return parse_size(arguments[0])
+    return 0 if sizes[0].strip() == "0" else parse_size(sizes[0])
 
 
 def _category(name: Any) -> Category | None:
