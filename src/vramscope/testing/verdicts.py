@@ -9,6 +9,8 @@ from vramscope.units import format_size
 from vramscope.views.verdicts import exact
 
 _MOST_PARTS = 6
+_NO_SUBMODULE = "(no submodule)"
+"""What ran in no submodule: in a model itself, or in none."""
 
 
 def judge_memory(limit: MemoryLimit, figures: TestFigures) -> str | None:
@@ -68,11 +70,10 @@ def _grown(before: Sizes, after: Sizes) -> Iterator[str]:
         for path, size in growth.items()
         if not any(other != path and _is_below(other, path) and growth[other] >= size for other in growth)
     }
+    root = "all together" if any({*before, *after}) else _NO_SUBMODULE
     for path, size in sorted(told.items(), key=lambda item: (-item[1], item[0]))[:_MOST_PARTS]:
         now = f"{exact(before.get(path, 0))} to {exact(after[path])}"
-        yield (
-            f"  module {path!r}: +{format_size(size)} ({now})" if path else f"  the model itself: +{format_size(size)}"
-        )
+        yield f"  {f'module {path!r}' if path else root}: +{format_size(size)} ({now})"
 
 
 def _is_below(path: str, above: str) -> bool:
@@ -85,7 +86,7 @@ def _breakdown(figures: TestFigures) -> Sequence[str]:
 
 def _shown(modules: Sizes) -> Sizes:
     """Modules by names for people."""
-    return {path or "(no submodule)": size for path, size in modules.items()}
+    return {path or _NO_SUBMODULE: size for path, size in modules.items()}
 
 
 def _parts(sizes: Sizes) -> str:
