@@ -15,6 +15,7 @@ from vramscope.errors import OutputError, UnsupportedError
 from vramscope.ledger.comparison import Comparison, compare_recordings
 from vramscope.names import visible
 from vramscope.recorders.profiler import ProfilerRecorder
+from vramscope.recording.recording import Recording
 from vramscope.views.html import page as page_module
 from vramscope.views.html import page_text, write_html
 from vramscope.views.json import comparison_document
@@ -30,6 +31,16 @@ needs_browser = pytest.mark.skipif(find_chromium() is None, reason="no Chromium 
 def data_of(text: str) -> Any:
     """The figures that a page carries."""
     return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)[1])
+
+
+def in_steps(steps: int) -> Recording:
+    """A recording of so many steps, and of something after them."""
+    script = Script()
+    for index in range(steps):
+        with script.step(index):
+            script.alloc(index, 10)
+    script.alloc(9, 10)
+    return script.recording()
 
 
 @pytest.fixture(scope="module")
@@ -193,14 +204,18 @@ def test_every_choice_can_be_made(opened: Any) -> None:
 
 
 @needs_browser
+@pytest.mark.parametrize(("steps", "extent"), [(0, "whole recording"), (2, "steady steps")])
+def test_operators_say_over_what_they_are_counted(opened: Any, steps: int, extent: str) -> None:
+    page = opened(compare_recordings({"other": in_steps(steps)}))
+    press(page, "table", "operators")
+    heads = page.evaluate("[...document.querySelectorAll('#rows th')].map(head => head.textContent)")
+    assert heads[3:] == [f"allocated in the {extent}", f"allocations in the {extent}"]
+
+
+@needs_browser
 @pytest.mark.parametrize("steps", [0, 2])
 def test_steady_steps_are_offered_where_there_are_some(opened: Any, steps: int) -> None:
-    script = Script()
-    for index in range(steps):
-        with script.step(index):
-            script.alloc(index, 10)
-    script.alloc(9, 10)
-    page = opened(compare_recordings({"other": script.recording()}))
+    page = opened(compare_recordings({"other": in_steps(steps)}))
     assert page.evaluate("getComputedStyle(document.getElementById('range')).display !== 'none'") is bool(steps)
 
 

@@ -192,7 +192,10 @@ function drawIcicle() {
 const TABLES = {
   modules: {title: "modules", columns: ["module", "type", "parameters", "kept for backward", "gradients", "optimizer state", "transient, at most"], texts: 2, unsummed: [6], sort: 3,
     rows: pass => pass.modules.map(m => [m.path || "(the model itself)", m.type, ...m.own, m.transient])},
-  operators: {title: "operators", columns: ["operator", "at the peak", "together, at most", "allocated in all", "allocations"], texts: 1, unsummed: [2], counts: [4], sort: 1,
+  operators: {title: "operators", get columns() {
+      const extent = `in the ${current().hasSteadySteps ? "steady steps" : "whole recording"}`;
+      return ["operator", "at the peak", "together, at most", `allocated ${extent}`, `allocations ${extent}`];
+    }, texts: 1, unsummed: [2], counts: [4], sort: 1,
     rows: pass => pass.operators},
   sites: {title: "source lines", columns: ["line", "function", "category", "at the peak"], texts: 3, unsummed: [], sort: 3,
     rows: pass => pass.sites}};
