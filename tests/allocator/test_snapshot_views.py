@@ -9,6 +9,7 @@ from vramscope.allocator.moment import MapBlock, MapSegment, PartKind
 from vramscope.allocator.report import build_report
 from vramscope.allocator.snapshot.model import Snapshot
 from vramscope.errors import OutputError
+from vramscope.views.snapshot_json import snapshot_json
 from vramscope.views.snapshot_png import borders, strips, write_segment_map
 from vramscope.views.snapshot_terminal import print_snapshot
 
@@ -61,6 +62,12 @@ def printed(snapshot: Snapshot, verbose: bool = False) -> str:
 def test_the_terminal_report(tmp_path: Path) -> None:
     # 2 + 4 MiB of 20 are 70 % free at the peak and 80 % in the end; 4 MiB - 100 shows as 4.0 MiB
     assert printed(two_blocks(tmp_path)) == GOLDEN
+
+
+def test_the_json_counts_entries_as_the_terminal_does(tmp_path: Path) -> None:
+    (device,) = snapshot_json(build_report(two_blocks(tmp_path)))["devices"]
+    # after the second block's entry of the five; in the end all are there
+    assert (device["peak"]["entry"], device["end"]["entry"]) == (3, 5)
 
 
 def test_long_settings_break_between_options(tmp_path: Path) -> None:

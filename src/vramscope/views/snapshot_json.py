@@ -71,10 +71,15 @@ def _exported_device(device: DeviceSummary) -> dict[str, Any]:
     }
 
 
+def _place(entry: int) -> int:
+    """A trace entry counted from 1, as on a terminal; 0 is before the first."""
+    return entry + 1
+
+
 def _moment(moment: Moment) -> dict[str, Any]:
     return {
         "bytes": moment.layout.allocated,
-        "entry": moment.entry,
+        "entry": _place(moment.entry),
         "time_us": moment.time_us,
         "layout": _layout(moment.layout),
         "composition": [
@@ -125,7 +130,8 @@ def _verdict(verdict: Verdict, report: SnapshotReport) -> dict[str, Any]:
 
 def _run(run: SettingsRun) -> dict[str, Any]:
     outcome = run.outcome
-    failed = None if outcome.fits else {"entry": outcome.failed_entry, "bytes": outcome.failed_bytes}
+    entry = outcome.failed_entry
+    failed = None if entry is None else {"entry": _place(entry), "bytes": outcome.failed_bytes}
     return {
         "device": f"cuda:{run.device}",
         "settings": outcome.settings,
