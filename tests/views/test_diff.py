@@ -24,9 +24,9 @@ def sample(after: int = 2 * samples.ACTIVATION) -> Diff:
     return diff_comparisons(samples.comparison(), samples.comparison(after), thresholds)
 
 
-def printed(diff: Diff, **how: object) -> str:
+def printed(diff: Diff, width: int = 120, **how: object) -> str:
     stream = io.StringIO()
-    print_diff(diff, Console(file=stream, width=120, **how))  # type: ignore[arg-type]
+    print_diff(diff, Console(file=stream, width=width, **how))  # type: ignore[arg-type]
     return "".join(f"{line.rstrip()}\n" for line in stream.getvalue().splitlines())
 
 
@@ -76,6 +76,14 @@ def test_only_more_than_half_is_called_most(growth: int, words: str) -> None:
 )
 def test_a_verdict_names_the_moment_that_it_judges(threshold: str, words: str) -> None:
     assert words in verdict_words(Verdict("training", parse_threshold(threshold), 1000, 1100))
+
+
+@pytest.mark.parametrize("width", [35, 40, 50, 60])
+def test_names_are_kept_on_a_narrow_terminal(width: int) -> None:
+    lines = printed(sample(), width).splitlines()
+    for name in ("parameters", "activations", "total at the peak", "forward", "transient", "first", "aten::linear"):
+        assert any(re.match(rf"{name} .*B", line) for line in lines), name
+    assert max(map(len, lines)) <= width
 
 
 def test_nothing_changed_is_said() -> None:

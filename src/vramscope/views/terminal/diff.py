@@ -18,6 +18,13 @@ _TITLES = {
     Kind.MODULE: "Modules, each at its own fullest moment, children excluded",
     Kind.OPERATOR: "Operators, each at its own fullest moment",
 }
+_FIGURES = ("before", "after", "change", "")
+"""Headers; the last is of the change in percent."""
+_RICH_TO_PLAIN = ((0, 1, 2, 3), (0, 1, 2), (1, 2), (2,))
+"""Which figures are shown, the first where there is room for all."""
+_GAP = 3
+"""Characters between two columns."""
+_LEAST_NAME = 20
 
 
 def print_diff(diff: Diff, console: Console, *, top: int = 10) -> None:
@@ -71,24 +78,42 @@ def _headline(part: PassDiff, peak: Change, scale: Scale, console: Console) -> T
 def _at_the_peak(part: PassDiff, peak: Change, scale: Scale, console: Console) -> Table:
     """The categories at the two peaks; they sum to them."""
     rows = [change for change in part.of(Kind.CATEGORY) if change.before_bytes or change.after_bytes]
-    table = _table(rows, scale, console)
-    table.add_section()
-    table.add_row(*_cells("total at the peak", peak, scale, console), style="bold")
-    return table
+    return _table(rows, scale, console, peak)
 
 
-def _table(rows: Sequence[Change], scale: Scale, console: Console) -> Table:
+def _table(rows: Sequence[Change], scale: Scale, console: Console, total: Change | None = None) -> Table:
+    """A row for each change and, below a line, their total; as many figures as leave room for names."""
     table = Table(
         box=box.SIMPLE_HEAD if console.encoding.lower().startswith("utf") else box.ASCII2,
         show_edge=False,
         pad_edge=False,
     )
-    table.add_column("", overflow="fold")
-    for header in ("before", "after", "change", ""):
-        table.add_column(header, justify="right", no_wrap=True, header_style="dim")
-    for change in rows:
-        table.add_row(*_cells(_name(change), change, scale, console))
+    lines = [_cells(_name(change), change, scale, console) for change in rows]
+    sums = [] if total is None else [_cells("total at the peak", total, scale, console)]
+    figures = _fitting_figures([*lines, *sums], console.width)
+    table.add_column("", overflow="fold", min_width=_least_name([*lines, *sums]))
+    for figure in figures:
+        table.add_column(_FIGURES[figure], justify="right", no_wrap=True, header_style="dim")
+    for line in lines:
+        table.add_row(line[0], *(line[1 + figure] for figure in figures))
+    table.add_section()
+    for line in sums:
+        table.add_row(line[0], *(line[1 + figure] for figure in figures), style="bold")
     return table
+
+
+def _fitting_figures(lines: Sequence[Sequence[Text]], width: int) -> tuple[int, ...]:
+    """The most figures, by their places in `_FIGURES`, beside which names have their least width."""
+    columns = list(zip(*lines, strict=True))[1:]
+    widths = [max(len(header), *map(len, cells)) for header, cells in zip(_FIGURES, columns, strict=True)]
+    room = width - _least_name(lines)
+    fitting = (chosen for chosen in _RICH_TO_PLAIN if sum(widths[figure] + _GAP for figure in chosen) <= room)
+    return next(fitting, _RICH_TO_PLAIN[-1])
+
+
+def _least_name(lines: Sequence[Sequence[Text]]) -> int:
+    """The width that names need at least; longer ones are folded."""
+    return min(max(line[0].cell_len for line in lines), _LEAST_NAME)
 
 
 def _name(change: Change) -> str:
