@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 from torch import nn
@@ -39,7 +39,7 @@ class Witness(ProfilerRecorder):
         self._optimizers[id(optimizer)] = optimizer
 
     @contextmanager
-    def step(self, index: int) -> Iterator[None]:
+    def step(self, index: SupportsIndex) -> Iterator[None]:
         """A step, and the walk after it."""
         with super().step(index):
             yield
