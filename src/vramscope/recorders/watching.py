@@ -33,6 +33,8 @@ class WatchedModels:
         self._on_parameter = on_parameter
         self._optimizer_names = optimizer_names
         self._optimizers: WeakKeyDictionary[Optimizer, Places] = WeakKeyDictionary()
+        self._known_whole: WeakKeyDictionary[Optimizer, int] = WeakKeyDictionary()
+        """Optimizers of which models hold all parameters, and how many: to look again at each step would take time."""
         self._beside: dict[int, tuple[str, ref[Optimizer], Place]] = {}  # by id as well: those of optimizers
         self.renamed: dict[str, str] = {}
         """Names by an optimizer, and those that models have given to the same parameters since."""
@@ -50,10 +52,15 @@ class WatchedModels:
 
     def watch_optimizer(self, optimizer: Optimizer) -> Iterator[Label]:
         """Look from now on at what an optimizer holds beside the watched models; labels for it, as `fresh_labels`."""
-        if optimizer not in self._optimizers and any(self._optimizer_names.others(optimizer, self.name_of)):
+        count = sum(len(group["params"]) for group in optimizer.param_groups)
+        if self._known_whole.get(optimizer) == count:
+            return
+        if optimizer not in self._optimizers:
+            if not any(self._optimizer_names.others(optimizer, self.name_of)):
+                self._known_whole[optimizer] = count
+                return
             self._optimizers[optimizer] = {}
-        if optimizer in self._optimizers:
-            yield from self._fresh_labels_beside(optimizer, self._optimizers[optimizer])
+        yield from self._fresh_labels_beside(optimizer, self._optimizers[optimizer])
 
     def _fresh_labels_beside(self, optimizer: Optimizer, places: Places) -> Iterator[Label]:
         for name, place, parameter in self._optimizer_names.others(optimizer, self._is_of_model):
