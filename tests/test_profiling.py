@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from torch import nn
+from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
 import vramscope
@@ -189,3 +189,66 @@ def test_parameters_of_an_optimizer_are_not_kept_alive() -> None:
         del free, optimizer
         gc.collect()
         assert of_parameter.expired()
+
+
+def test_lazy_parameters_of_an_optimizer_cost_no_labels() -> None:
+    class Half(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.unused = nn.Linear(6, 5), nn.LazyLinear(3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.used(x)
+
+    model = Half()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with vramscope.profile(model, optimizer) as profile:
+        model(torch.ones(4, 6)).sum().backward()
+        optimizer.step()
+    assert parameters_of(profile) == {"used": 35 * 4}
+    assert profile.recording.notes == ()
+
+
+def test_what_two_optimizers_hold_goes_by_the_one_that_is_left() -> None:
+    free = nn.Parameter(torch.ones(1000))
+    first, second = torch.optim.Adam([free], 0.1), torch.optim.SGD([free], 0.1)
+    with vramscope.profile() as profile:
+        for _ in range(2):
+            free.sum().backward()
+            first.step()
+            second.step()
+            free.grad = None
+        del first
+        gc.collect()
+        for _ in range(2):
+            free.sum().backward()
+            second.step()
+            free.grad = None
+        last = free.sum()
+        last.backward()
+        second.step()
+    assert profile.ledger.composition(len(profile.ledger) - 1)[vramscope.Category.GRADIENTS] == 4000
+
+
+def test_optimizers_that_replace_one_another_share_a_name() -> None:
+    with vramscope.profile() as profile:
+        for _ in range(3):
+            image = nn.Parameter(torch.ones(1000))
+            optimizer = torch.optim.SGD([image], 0.1, momentum=0.9)
+            (image * image).sum().backward()
+            optimizer.step()
+            del optimizer, image
+    assert {row.path for row in profile.summary.modules} <= {"", "SGD"}
+
+
+def test_an_optimizer_that_cannot_be_hashed_is_no_hindrance() -> None:
+    class Equal(torch.optim.SGD):
+        __hash__ = None  # type: ignore[assignment]
+
+        def __eq__(self, other: object) -> bool:
+            return self is other
+
+    model = nn.Linear(6, 5)
+    with vramscope.profile(model, Equal(model.parameters(), 0.1)) as profile:
+        model(torch.ones(4, 6))
+    assert parameters_of(profile) == {"": 35 * 4}

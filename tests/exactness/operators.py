@@ -138,6 +138,12 @@ def sparse_adam() -> Workload:
     return _workload(lambda m, i: m.table(i), torch.arange(32), optimizer=torch.optim.SparseAdam, table=table)
 
 
+def sparse_adam_of_a_small_table() -> Workload:
+    """More indices than rows, each of which occurs."""
+    table = nn.Embedding(16, 8, sparse=True)
+    return _workload(lambda m, i: m.table(i), torch.arange(64) % 16, optimizer=torch.optim.SparseAdam, table=table)
+
+
 def lazy_layers() -> Workload:
     model = nn.Sequential(nn.LazyConv2d(8, 3), nn.LazyBatchNorm2d(), nn.ReLU(), nn.Flatten(), nn.LazyLinear(2))
     images = torch.randn(2, 3, 8, 8)

@@ -94,3 +94,11 @@ def test_after_many_that_took_a_place_nobody_looks_for_others(monkeypatch: pytes
         before = latest
         assert cycle.stepped(before)
     assert len(looks) == 16
+
+
+def test_pairs_that_took_the_place_of_pairs_end_steps_together_however_often() -> None:
+    cycle, found = OptimizerCycle(), []
+    for _ in range(20):
+        first, second = optimizer(), optimizer()
+        found.append([cycle.stepped(step) for step in (first, second, first, second)])
+    assert found == [[False, False, False, True]] * 20

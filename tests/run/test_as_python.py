@@ -186,3 +186,24 @@ print(type(torch.__loader__).__name__, torch.__spec__.loader is torch.__loader__
     finished = run(tmp_path, text, "-q")
     assert finished.stdout == "torch\nSourceFileLoader True\n"
     assert [step["index"] for step in finished.document["steps"]] == [1, 2, 3]
+
+
+def test_finders_of_the_script_find_torch_too(tmp_path) -> None:
+    text = """
+import sys
+class Asks:
+    def find_spec(self, name, path=None, target=None):
+        others = (finder for finder in sys.meta_path if finder is not self and hasattr(finder, "find_spec"))
+        return next((spec for finder in others if (spec := finder.find_spec(name, path, target))), None)
+sys.meta_path.insert(0, Asks())
+import torch
+model = torch.nn.Linear(4, 4)
+optimizer = torch.optim.SGD(model.parameters(), 0.1)
+for step in range(6):
+    model(torch.ones(2, 4)).sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+"""
+    finished = run(tmp_path, text, "-q")
+    assert finished.code == 0, finished.stderr
+    assert [step["index"] for step in finished.document["steps"]] == [1, 2, 3]

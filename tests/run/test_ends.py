@@ -124,7 +124,7 @@ def test_where_no_step_ended_it_is_said_what_ends_one(tmp_path, options: tuple[s
     finished = run(tmp_path, "import torch\nfor step in range(3):\n    torch.nn.Linear(2, 2)(torch.ones(2))", *options)
     assert finished.stderr == (
         "vramscope: nothing was recorded: no step ended; what ends one is a step of an optimizer of torch.optim, or a "
-        "model's forward without gradients, as under torch.no_grad()\n"
+        "model's forward under torch.no_grad() with no backward pass before it\n"
     )
 
 

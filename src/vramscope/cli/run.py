@@ -203,8 +203,8 @@ def _no_step(steps: int, first: int) -> str:
     """Why no step was recorded of so many that ended, given the first that was wanted."""
     if not steps:
         return (
-            "no step ended; what ends one is a step of an optimizer of torch.optim, or a model's forward without "
-            "gradients, as under torch.no_grad()"
+            "no step ended; what ends one is a step of an optimizer of torch.optim, or a model's forward under "
+            "torch.no_grad() with no backward pass before it"
         )
     advice = "; --steps 0:1 records from the start" if first else ""
     return f"no step ended in the window ({steps} seen in all){advice}"

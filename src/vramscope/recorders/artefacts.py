@@ -14,14 +14,24 @@ from torch._ops import OpOverload
 from torch.autograd import graph
 
 from vramscope.recorders.labels import address_of
-from vramscope.recorders.sparse import added, bags_backward, coalesce, copied, is_sparse, made_of, parts, sparse_mask
+from vramscope.recorders.sparse import (
+    added,
+    added_in_place,
+    bags_backward,
+    coalesce,
+    copied,
+    is_sparse,
+    made_of,
+    parts,
+    sparse_mask,
+)
 from vramscope.recorders.virtual_mode import Rule, VirtualMode, argument
 
 aten = torch.ops.aten
 _NO_TASK = -1
 _ENGINE = graph._engine_run_backward
 _ON_THE_WAY = ("torch._compile", "torch._dynamo.eval_frame", "vramscope.")
-"""Modules whose frames lie between who calls an operator and its rule."""
+"""Modules whose frames lie between who calls an operator and its rule; a backward of ours stands for one of torch's."""
 _ACCUMULATES = "torch::autograd::AccumulateGrad"
 _LOGITS = "BinaryCrossEntropyWithLogitsBackward0"
 _ONLY_OWNER, _ONLY_STORAGE_OWNER = 4, 2
@@ -181,6 +191,7 @@ def grouped_mm(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwarg
 
 ARTEFACTS: Mapping[OpOverload, Rule] = {
     aten.add.Tensor: add,
+    aten.add_.Tensor: added_in_place,
     aten.index_put.default: in_place,
     aten.index_add.default: in_place,
     aten.scatter.src: in_place,

@@ -7,7 +7,8 @@ from weakref import ref
 from torch.optim import Optimizer
 
 _LOOKS = 16
-"""How often it is looked for others when an optimizer takes the place of one before: that takes a tenth of a second."""
+"""How often in a row an optimizer that takes the place of one before must have been found alone, until that is taken to
+be so: to look takes a tenth of a second."""
 _PATIENCE = 8
 """Steps of one optimizer alone after which others that exist are not waited for any longer."""
 
@@ -24,7 +25,7 @@ class OptimizerCycle:
         self._seen: list[int] = []
         self._place = 0
         self._alive: dict[int, ref[Optimizer]] = {}
-        self._looks = 0
+        self._alone = 0
 
     def stepped(self, optimizer: Optimizer) -> bool:
         """Take note of a finished optimizer step; true if it ends a training step."""
@@ -66,11 +67,12 @@ class OptimizerCycle:
         return False
 
     def _is_alone(self, optimizer: Optimizer, before: Iterable[int]) -> bool:
-        """Whether no other is there to wait for; after many looks, whether those before are gone."""
-        self._looks += 1
-        if self._looks > _LOOKS:
+        """Whether no other is there to wait for; where that was so many times, whether those before are gone."""
+        if self._alone >= _LOOKS:
             return all(self._alive[number]() is None for number in before)
-        return not _others(optimizer)
+        is_alone = not _others(optimizer)
+        self._alone = self._alone + 1 if is_alone else 0
+        return is_alone
 
     def _number(self, optimizer: Optimizer) -> int:
         """An optimizer's number, the same for as long as it lives."""

@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from vramscope.recorders.labels import Label, label_gradients, label_model
@@ -57,7 +58,10 @@ class Scene:
         yield from self.optimizer_names.label(self.optimizers, names)
 
     def gradients(self) -> tuple[int, int]:
-        """How many gradients the models' parameters have, and how often these were written: a backward pass shows."""
+        """How many gradients the models' parameters have, and how often these were written.
+
+        A backward pass that adds to them shows, and so does the first one.
+        """
         parameters = (parameter for model, _ in self.roots for parameter in model.parameters())
         versions = [gradient._version for parameter in parameters if (gradient := parameter.grad) is not None]
         return len(versions), sum(versions)
@@ -65,7 +69,7 @@ class Scene:
     def facts(self) -> dict[str, Any]:
         """What a recording says of the script's models and optimizers, in plain JSON types."""
         models = [model for model, _ in self.roots]
-        counted = {id(p): p.numel() for model in models for p in model.parameters()}
+        counted = {id(p): p.numel() for model in models for p in model.parameters() if not is_lazy(p)}
         for optimizer in self.optimizers:
             others = self.optimizer_names.others(optimizer, lambda parameter: id(parameter) in counted)
             counted.update((id(parameter), parameter.numel()) for _, _, parameter in others)

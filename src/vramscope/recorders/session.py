@@ -86,6 +86,7 @@ class ScriptSession:
         self._compiled_step: CompiledStep | None = None
         self._compiled_depth = 0
         self._gradients = self._scene.gradients()
+        self._only_infers = False
         self._steps = Stepping(plan, self._store, self._scene, self._scopes, others, self)
         self._undo.callback(OptimizerHooks(self._before_optimizer, self._after_optimizer, compiled=False).remove)
         self._undo.callback(self._module_hooks.close)
@@ -172,7 +173,7 @@ class ScriptSession:
 
     def window_ends(self, kind: StepKind) -> None:
         """Hook nothing but what is needed to count steps: optimizers, or models that are run without one."""
-        self._listens = kind is StepKind.INFERENCE
+        self._listens = self._only_infers = kind is StepKind.INFERENCE
         self._module_hooks.close()
         if self._listens:
             self._hook_models()
@@ -316,6 +317,9 @@ class ScriptSession:
     @_harmless
     def _count_forward(self) -> None:
         if torch.is_grad_enabled() or self._scene.optimizers:
+            return
+        if self._only_infers:  # it was so for a whole window, and to look at all gradients takes time
+            self._steps.step_ended(StepKind.INFERENCE)
             return
         before, self._gradients = self._gradients, self._scene.gradients()
         if self._gradients == before:  # else a backward pass has been since, of a training whose optimizer is to come

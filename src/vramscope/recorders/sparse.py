@@ -3,6 +3,7 @@
 How many elements a real one has depends on the data wherever an index may occur twice: the most there can be, then.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -62,8 +63,19 @@ def coalesce(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs:
     Source: ``_coalesce_sparse_cpu`` in aten/src/ATen/native/sparse/SparseTensor.cpp.
     """
     mode.note("sparse tensors: no index is taken to occur twice, the most there can be")
-    indices, values = (mode.run(aten.empty_like.default, part) for part in parts(mode, args[0]))
-    return made_of(mode, args[0], indices, values, is_coalesced=True)
+    given = args[0]
+    indices, values = (mode.run(aten.empty_like.default, part) for part in parts(mode, given))
+    most = math.prod(given.shape[: given.sparse_dim()])
+    indices = mode.describe(aten.slice.Tensor, indices, 1, 0, most)
+    values = mode.describe(aten.slice.Tensor, values, 0, 0, most)
+    return made_of(mode, given, indices, values, is_coalesced=True)
+
+
+def added_in_place(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """A sparse tensor to which another is added has the elements of both, which a fake one cannot take up."""
+    if is_sparse(args[0]):
+        mode.note("sparse tensors that are added up in place do not grow: a lower bound")
+    return mode.run(func, *args, **kwargs)
 
 
 def sparse_mask(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

@@ -64,7 +64,8 @@ class WatchedModels:
 
     def _fresh_labels_beside(self, optimizer: Optimizer, places: Places) -> Iterator[Label]:
         for name, place, parameter in self._optimizer_names.others(optimizer, self._is_of_model):
-            if _moved(places, name, parameter) and self.name_of(parameter) in ("", name):  # else another optimizer's
+            is_own = self.name_of(parameter) in ("", name)  # else another optimizer's, as long as that lives
+            if is_own and _moved(places, name, parameter):
                 self._beside[id(parameter)] = (name, ref(optimizer), place)
                 self._on_parameter(name, parameter)
                 yield from label_tensor(MarkKind.PARAMETER, name, parameter)

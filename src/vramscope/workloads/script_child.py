@@ -57,13 +57,19 @@ class _TorchFinder(MetaPathFinder):
 
     def __init__(self, then: Action) -> None:
         self._then = then
+        self._asking: set[int] = set()
+        """Threads that ask where torch is: finders of the script's may ask all others too."""
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         """Torch's spec with a loader that tells; None for everything else."""
-        if name != _TORCH:
+        thread = threading.get_ident()
+        if name != _TORCH or thread in self._asking:
             return None
-        found = (finder.find_spec(name, path, target) for finder in sys.meta_path if finder is not self)
-        spec = next((spec for spec in found if spec is not None), None)
+        self._asking.add(thread)
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            self._asking.discard(thread)
         if spec is not None and spec.loader is not None:
             spec.loader = _TorchLoader(spec.loader, self._loaded)
         return spec
