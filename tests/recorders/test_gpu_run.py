@@ -18,6 +18,7 @@ from vramscope.ledger.comparison import compare_recordings
 from vramscope.ledger.ledger import Ledger
 from vramscope.recorders.gradients import GradientLives
 from vramscope.recorders.profiler import ProfilerRecorder
+from vramscope.recorders.scene import Scene
 from vramscope.recorders.script import StepRecorder
 from vramscope.recording.counters import DeviceCounter
 from vramscope.recording.recording import PhaseName, Recording
@@ -84,7 +85,7 @@ class Nobody:
 def step_of_script(start_gpus: Callable[[], None]) -> Recording:
     """A script's first step, recorded from before it has a model; half way it does what is given."""
     recorder = StepRecorder(CPU, lines=False, lives=GradientLives(), on_left=lambda: None, calls=Nobody())
-    recorder.begin([], [], None)
+    recorder.begin(Scene(), [], None)
     try:
         recorder.begin_step(0)
         start_gpus()
