@@ -12,12 +12,17 @@ from helpers import MarkKind, Script, record_pass
 from vramscope.ledger.blocks import BEFORE
 from vramscope.ledger.categories import Category
 from vramscope.ledger.ledger import Ledger
-from vramscope.ledger.sites import NO_PYTHON_FRAME, Site, sites_at
+from vramscope.ledger.sites import NO_PYTHON_FRAME, Site, sites_of
 from vramscope.recorders.joining import with_lines
 from vramscope.recording.recording import UNKNOWN, ScopeKind
 from vramscope.workloads.inputs import InputSpec
 
 ACTIVATIONS, ACTIVATION_GRADIENTS = Category.ACTIVATIONS, Category.ACTIVATION_GRADIENTS
+
+
+def sites_at(ledger: Ledger, event: int, device: int = 0) -> tuple[Site, ...]:
+    """Of everything alive just after an event."""
+    return sites_of(ledger, ledger.blocks.alive_after(event) & (ledger.blocks.device == device))
 
 
 class LinedScript(Script):

@@ -9,6 +9,15 @@ from pathlib import Path
 import pytest
 from tests.run.scripts import plainly, run
 
+TRAINS = """
+import torch
+model = torch.nn.Linear(4, 4)
+optimizer = torch.optim.SGD(model.parameters(), 0.1)
+for step in range(6):
+    model(torch.ones(2, 4)).sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+"""
 SPAWNED = """
 import multiprocessing, pickle, sys
 class Job:
@@ -174,16 +183,9 @@ def test_who_asks_where_torch_is_has_not_loaded_it(tmp_path) -> None:
     text = """
 import importlib.util
 print(importlib.util.find_spec("torch").name)
-import torch
-model = torch.nn.Linear(4, 4)
-optimizer = torch.optim.SGD(model.parameters(), 0.1)
-for step in range(6):
-    model(torch.ones(2, 4)).sum().backward()
-    optimizer.step()
-    optimizer.zero_grad()
-print(type(torch.__loader__).__name__, torch.__spec__.loader is torch.__loader__)
 """
-    finished = run(tmp_path, text, "-q")
+    told = "print(type(torch.__loader__).__name__, torch.__spec__.loader is torch.__loader__)"
+    finished = run(tmp_path, text + TRAINS + told, "-q")
     assert finished.stdout == "torch\nSourceFileLoader True\n"
     assert [step["index"] for step in finished.document["steps"]] == [1, 2, 3]
 
@@ -196,14 +198,7 @@ class Asks:
         others = (finder for finder in sys.meta_path if finder is not self and hasattr(finder, "find_spec"))
         return next((spec for finder in others if (spec := finder.find_spec(name, path, target))), None)
 sys.meta_path.insert(0, Asks())
-import torch
-model = torch.nn.Linear(4, 4)
-optimizer = torch.optim.SGD(model.parameters(), 0.1)
-for step in range(6):
-    model(torch.ones(2, 4)).sum().backward()
-    optimizer.step()
-    optimizer.zero_grad()
 """
-    finished = run(tmp_path, text, "-q")
+    finished = run(tmp_path, text + TRAINS, "-q")
     assert finished.code == 0, finished.stderr
     assert [step["index"] for step in finished.document["steps"]] == [1, 2, 3]

@@ -47,10 +47,6 @@ class Blocks:
         """Which blocks are alive just after ``event``; `BEFORE` asks for the beginning."""
         return (self.birth <= event) & (self.death > event)
 
-    def found_gone(self, event: int, by_ns: int) -> Flags:
-        """Which of the blocks alive just after ``event`` were found gone by a time before the next event."""
-        return self.alive_after(event) & (self.gone_ns != UNKNOWN) & (self.gone_ns <= by_ns)
-
 
 @dataclass(frozen=True)
 class _Rows:

@@ -138,7 +138,7 @@ class Ledger:
         """The state that events tell of before a window, without what has silently ended since."""
         begins = Moment(first - 1, 0, start_ns)
         rows = self._silent_rows[device]
-        gone = rows[chosen[rows] & self._alive(told, rows) & ~self._alive(begins, rows)]
+        gone = rows[chosen[rows] & self.alive_at(told, rows) & ~self.alive_at(begins, rows)]
         return replace(begins, bytes=told.bytes - int(self.blocks.size[gone].sum())) if len(gone) else told
 
     @cached_property
@@ -147,17 +147,13 @@ class Ledger:
         silent = self.blocks.silent | (self.blocks.gone_ns != UNKNOWN)
         return [np.flatnonzero(silent & (self.blocks.device == number)) for number in range(len(self.event_rows))]
 
-    def _alive(self, moment: Moment, rows: Integers) -> Flags:
-        """Which of these blocks, of whose end no event tells, are alive at a moment."""
+    def alive_at(self, moment: Moment, rows: Integers | None = None) -> Flags:
+        """Which blocks are alive at a moment, on any device: of all, or of those in some ``rows``."""
+        chosen = slice(None) if rows is None else rows
         blocks = self.blocks
-        alive = (blocks.birth[rows] <= moment.event) & (blocks.death[rows] > moment.event)
-        gone_ns = blocks.gone_ns[rows]
+        alive = (blocks.birth[chosen] <= moment.event) & (blocks.death[chosen] > moment.event)
+        gone_ns = blocks.gone_ns[chosen]
         return alive & ~((gone_ns != UNKNOWN) & (gone_ns <= moment.found_ns))
-
-    def alive_at(self, moment: Moment) -> Flags:
-        """Which blocks are alive at a moment, on any device."""
-        found_gone = self.blocks.found_gone(moment.event, moment.found_ns)
-        return self.blocks.alive_after(moment.event) & ~found_gone
 
     def composition_at(self, moment: Moment, device: int = 0, *, requested: bool = False) -> Composition:
         """Bytes by category at a moment, of what the allocator counts or of what was ``requested``."""

@@ -31,11 +31,6 @@ class Site:
     category: Category
 
 
-def sites_at(ledger: Ledger, event: int, device: int = 0) -> tuple[Site, ...]:
-    """Everything alive just after ``event`` by source line and category, the largest first; sums to the composition."""
-    return sites_of(ledger, ledger.blocks.alive_after(event) & (ledger.blocks.device == device))
-
-
 def sites_of(ledger: Ledger, chosen: Flags) -> tuple[Site, ...]:
     """The chosen blocks by source line and category, the largest first.
 

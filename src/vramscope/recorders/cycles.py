@@ -31,7 +31,7 @@ class OptimizerCycle:
         """Take note of a finished optimizer step; true if it ends a training step."""
         number = self._number(optimizer)
         if not self._cycle:
-            return self._learn(number, optimizer)
+            return self._learn(number, optimizer, ())
         expected = self._cycle[self._place]
         if number == expected:
             self._place = (self._place + 1) % len(self._cycle)
@@ -42,9 +42,10 @@ class OptimizerCycle:
             self._place = 1 % len(self._cycle)
         return False
 
-    def _learn(self, number: int, optimizer: Optimizer) -> bool:
+    def _learn(self, number: int, optimizer: Optimizer, before: Iterable[int]) -> bool:
+        """Watch on; ``before`` are those of the cycle that was known before this optimizer came."""
         first = not self._seen
-        if first and self._is_alone(optimizer, ()):
+        if first and self._is_alone(optimizer, before):
             self._cycle = (number,)
             return True
         repeats = not first and number == self._seen[0] and any(other != number for other in self._seen)
@@ -60,11 +61,7 @@ class OptimizerCycle:
     def _relearn(self, number: int, optimizer: Optimizer) -> bool:
         """An optimizer that was not there before: learn anew from here, at once where it took the others' place."""
         before, self._cycle, self._seen, self._place = self._cycle, (), [], 0
-        if self._is_alone(optimizer, before):
-            self._cycle = (number,)
-            return True
-        self._seen = [number]
-        return False
+        return self._learn(number, optimizer, before)
 
     def _is_alone(self, optimizer: Optimizer, before: Iterable[int]) -> bool:
         """Whether no other is there to wait for; where that was so many times, whether those before are gone."""
