@@ -13,6 +13,7 @@ from benchmarks.live import tensors_within as tensors_within
 from benchmarks.live import walk_live as walk_live
 from vramscope.ledger.categories import Category
 from vramscope.ledger.ledger import Ledger
+from vramscope.ledger.periods import Window
 from vramscope.recorders.labels import Label
 from vramscope.recorders.profiler import ProfilerRecorder
 from vramscope.recording.recording import (
@@ -220,9 +221,9 @@ def assert_agrees(ledger: Ledger) -> None:
         np.testing.assert_array_equal(bytes_by_category.sum(axis=1), ledger.allocator_totals(device))
 
 
-def steady(ledger: Ledger) -> tuple[int, int]:
-    """The events of the steps after the cold one, as ``range`` would have them."""
-    return ledger.steps[1].first, ledger.steps[-1].last
+def steady(ledger: Ledger) -> Window:
+    """The steps after the cold one."""
+    return Window.of_steps(ledger.steps[1:])
 
 
 def most_gradients(ledger: Ledger) -> list[int]:
@@ -248,11 +249,11 @@ def describe_blocks(ledger: Ledger, chosen: Any) -> str:
 def assert_exact_pass(ledger: Ledger) -> None:
     """What every pass promises: exact sums, and in the steady steps not one byte without an owner, ever."""
     assert_agrees(ledger)
-    first, last = steady(ledger)
-    peak = ledger.peak(first, last)
-    allocator = ledger.recording.events.total[first:last] - ledger.recording.devices[0].start_total
+    window = steady(ledger)
+    peak = ledger.peak(window)
+    allocator = ledger.recording.events.total[window.first : window.last] - ledger.recording.devices[0].start_total
     assert peak.bytes == allocator.max() + ledger.initial_bytes()
     assert sum(ledger.composition(peak.event).values()) == peak.bytes
     blocks, unattributed = ledger.blocks, ledger.is_category(Category.UNATTRIBUTED)
-    seen = unattributed & (blocks.birth < last) & (blocks.death > first)
+    seen = unattributed & (blocks.birth < window.last) & (blocks.death > window.first)
     assert not seen.any(), describe_blocks(ledger, seen)

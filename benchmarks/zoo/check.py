@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from benchmarks.live import walk_live
 from vramscope.ledger.categories import Category
 from vramscope.ledger.ledger import Ledger
+from vramscope.ledger.periods import Window
 from vramscope.recorders.profiler import ProfilerRecorder
 from vramscope.workloads.passes import PassName, run_pass
 from vramscope.workloads.targets import resolve
@@ -87,16 +88,15 @@ def record(target: str, options: WorkloadOptions, name: PassName) -> tuple[Ledge
 def check(ledger: Ledger, walks: list[LiveBytes]) -> Check:
     """Compare a ledger with the allocator's own total at every event, and with the live objects after every step."""
     steps = ledger.steps
-    first, last = steps[0].first, steps[-1].last
     _, levels = ledger.timeline()
     devices = range(len(ledger.recording.devices))
     differences = [_difference(ledger, step.last - 1, walk) for step, walk in zip(steps, walks, strict=True)]
     return Check(
-        peak_bytes=ledger.peak(steps[1].first, last).bytes,
+        peak_bytes=ledger.peak(Window.of_steps(steps[1:])).bytes,
         events=len(ledger),
         disagreement_bytes=max(ledger.max_disagreement_bytes(device) for device in devices),
         inexact_events=int(np.count_nonzero(levels.sum(axis=1) != ledger.allocator_totals())),
-        unattributed_bytes=ledger.category_peak(Category.UNATTRIBUTED, first, last).bytes,
+        unattributed_bytes=ledger.category_peak(Category.UNATTRIBUTED, Window.of_steps(steps)).bytes,
         mislabelled_bytes=max(differences),
     )
 

@@ -213,7 +213,7 @@ def test_autocast_casts_are_activations_while_they_are_cached():
     # The fullest moment of forward is its last: all four casts of parameters are cached, and x's cast, h, y and the
     # loss live.
     fullest = weights + (BATCH * IN + H + Y + LOSS) * BFLOAT16
-    assert trained.ledger.peak_of(chosen, forward.first, forward.last).bytes == fullest
+    assert trained.ledger.peak_of(chosen, forward).bytes == fullest
 
 
 # -- checkpointing ----------------------------------------------------------------------------------------------------
@@ -303,7 +303,7 @@ def test_recomputed_activations_are_activations_in_backward(reentrant):
     # the second tanh reads; reading the first linear layer's h is over.
     assert activations.recomputed_peak_bytes == 3 * H * FLOAT32
     (backward,) = trained.ledger.periods.named("backward", trained.ledger.steps[1:2])
-    level = trained.ledger.category_peak(Category.ACTIVATIONS, backward.first, backward.last)
+    level = trained.ledger.category_peak(Category.ACTIVATIONS, backward)
     # Beside them what the step kept: stem's h, y and the loss. The block's output is gone: the head's backward, which
     # came first, was the last to need it.
     assert level.bytes == (3 * H + H + Y + LOSS) * FLOAT32

@@ -11,6 +11,7 @@ from cli.command import vramscope
 from helpers import assert_agrees
 from vramscope.ledger.categories import Category
 from vramscope.ledger.ledger import Ledger
+from vramscope.ledger.periods import Window
 from vramscope.recording.file import read_recording
 
 PLAIN = """
@@ -111,7 +112,7 @@ for step in range(8):
 def test_optimizers_that_step_on_autograds_own_thread_end_steps(tmp_path: Path, options: Any, steps: list[int]) -> None:
     ledger, _ = recorded(tmp_path, IN_HOOKS, *options)
     assert [step.value for step in ledger.steps] == steps
-    peak = ledger.composition(ledger.peak(ledger.steps[1].first, ledger.steps[-1].last).event)
+    peak = ledger.composition(ledger.peak(Window.of_steps(ledger.steps[1:])).event)
     # weights of (256, 512) and (512, 10), biases of 512 and 10: whole blocks of 512 bytes but for the last bias
     parameters = 4 * (256 * 512 + 512 * 10 + 512) + 512
     assert peak[Category.PARAMETERS] == parameters

@@ -14,6 +14,7 @@ from helpers import BASE_TOTAL, MarkKind, Script, assert_agrees, recording_of, w
 from vramscope.ledger.blocks import BEFORE
 from vramscope.ledger.categories import Category
 from vramscope.ledger.ledger import Ledger, Moment
+from vramscope.ledger.periods import Window
 from vramscope.recording.recording import PhaseName, Recording
 
 
@@ -99,8 +100,8 @@ def test_the_peak_is_the_first_of_equally_high_moments():
 def test_a_window_begins_with_the_state_before_its_first_event():
     ledger = three_blocks().ledger()
     # rows 2 and 4 lower the level from 40 and 90: what was there just before counts
-    assert ledger.peak(2, 3) == Moment(event=1, bytes=40)
-    assert ledger.peak(4, 5) == Moment(event=3, bytes=90)
+    assert ledger.peak(Window(2, 3)) == Moment(event=1, bytes=40)
+    assert ledger.peak(Window(4, 5)) == Moment(event=3, bytes=90)
 
 
 def test_a_window_that_only_gets_back_to_where_it_began_has_its_peak_at_the_beginning():
@@ -109,17 +110,17 @@ def test_a_window_that_only_gets_back_to_where_it_began_has_its_peak_at_the_begi
     script.free(0x10, 10)
     script.alloc(0x10, 10)
     ledger = script.ledger()
-    assert ledger.peak(1, 3) == Moment(event=0, bytes=10)
+    assert ledger.peak(Window(1, 3)) == Moment(event=0, bytes=10)
     everything = np.ones(len(ledger.blocks), dtype=np.bool_)
-    assert ledger.peak_of(everything, 1, 3) == Moment(event=0, bytes=10)
+    assert ledger.peak_of(everything, Window(1, 3)) == Moment(event=0, bytes=10)
 
 
 def test_a_window_ends_before_its_last_row():
-    assert three_blocks().ledger().peak(0, 3) == Moment(event=1, bytes=40)
+    assert three_blocks().ledger().peak(Window(0, 3)) == Moment(event=1, bytes=40)
 
 
 def test_an_empty_window_has_the_level_it_stands_at():
-    assert three_blocks().ledger().peak(2, 2) == Moment(event=1, bytes=40)
+    assert three_blocks().ledger().peak(Window(2, 2)) == Moment(event=1, bytes=40)
 
 
 def test_a_window_before_every_event_has_what_was_there():
@@ -127,7 +128,7 @@ def test_a_window_before_every_event_has_what_was_there():
     script.seed(0x10, 100)
     script.free(0x10, 100)
     assert script.ledger().peak() == Moment(event=BEFORE, bytes=100)
-    assert script.ledger().peak(0, 0) == Moment(event=BEFORE, bytes=100)
+    assert script.ledger().peak(Window(0, 0)) == Moment(event=BEFORE, bytes=100)
 
 
 def cleared() -> Script:
@@ -154,13 +155,13 @@ def test_a_period_begins_without_what_was_found_gone_before_it():
     ledger = cleared().ledger()
     _, forward = ledger.periods.phases
     # 40 + 10 + 5; with the gradients, which row 0 still has, it would begin at 150
-    assert ledger.peak(forward.first, forward.last, start_ns=forward.start_ns) == Moment(event=1, bytes=55)
+    assert ledger.peak(forward) == Moment(event=1, bytes=55)
 
 
 def test_a_period_without_events_has_the_composition_that_is_left():
     ledger = cleared().ledger()
     optimizer, _ = ledger.periods.phases
-    moment = ledger.peak(optimizer.first, optimizer.last, start_ns=optimizer.start_ns)
+    moment = ledger.peak(optimizer)
     assert moment.bytes == 50  # 40 + 10
     assert {c: b for c, b in ledger.composition_at(moment).items() if b} == {
         Category.PARAMETERS: 40,
@@ -177,7 +178,7 @@ def test_a_period_after_the_last_event_begins_without_what_was_found_gone():
         pass
     ledger = script.ledger()
     (optimizer,) = ledger.periods.phases
-    assert ledger.peak(optimizer.first, optimizer.last, start_ns=optimizer.start_ns).bytes == 7
+    assert ledger.peak(optimizer).bytes == 7
 
 
 def test_what_is_found_gone_within_a_period_is_there_when_it_begins():
@@ -188,7 +189,7 @@ def test_what_is_found_gone_within_a_period_is_there_when_it_begins():
         script.alloc(0x20, 5)
     ledger = script.ledger()
     (forward,) = ledger.periods.phases
-    moment = ledger.peak(forward.first, forward.last, start_ns=forward.start_ns)
+    moment = ledger.peak(forward)
     assert moment == Moment(event=BEFORE, bytes=100)
 
 
@@ -200,21 +201,20 @@ def test_what_an_event_frees_is_there_until_then():
         script.free(0x10, 100)
     ledger = script.ledger()
     (forward,) = ledger.periods.phases
-    moment = ledger.peak(forward.first, forward.last, start_ns=forward.start_ns)
+    moment = ledger.peak(forward)
     assert moment == Moment(event=BEFORE, bytes=100)
 
 
 def test_a_category_begins_a_window_without_what_was_found_gone_long_before_it():
     ledger = cleared().ledger()
     # the gradients are gone by row 1 and have no event of their own: a window that begins with row 2 has none
-    assert ledger.category_peak(Category.GRADIENTS, 2, 3).bytes == 0
+    assert ledger.category_peak(Category.GRADIENTS, Window(2, 3)).bytes == 0
 
 
 def test_a_category_begins_a_period_without_what_was_found_gone_just_before_it():
     ledger = cleared().ledger()
     _, forward = ledger.periods.phases
-    window = forward.first, forward.last
-    assert ledger.category_peak(Category.GRADIENTS, *window, start_ns=forward.start_ns).bytes == 0
+    assert ledger.category_peak(Category.GRADIENTS, forward).bytes == 0
 
 
 def test_on_another_device_a_window_begins_without_what_was_found_gone_too():
@@ -223,7 +223,7 @@ def test_on_another_device_a_window_begins_without_what_was_found_gone_too():
     script.gone(0x10)
     script.alloc(0x20, 5, device=1)
     first = script.alloc(0x30, 7)
-    assert script.ledger().peak(first, first + 1).bytes == 7
+    assert script.ledger().peak(Window(first, first + 1)).bytes == 7
 
 
 def test_a_recording_without_events():
@@ -249,11 +249,11 @@ def test_peaks_agree_with_the_definition(actions, data):
     last = data.draw(st.integers(first, len(actions)))
     ledger = script.ledger()
     window = levels[first : last + 1]  # levels[k] is the level just before event k
-    peak = ledger.peak(first, last)
+    peak = ledger.peak(Window(first, last))
     assert peak == Moment(event=first - 1 + window.index(max(window)), bytes=max(window))
     assert sum(ledger.composition(peak.event).values()) == peak.bytes
     everything = np.ones(len(ledger.blocks), dtype=np.bool_)
-    assert ledger.peak_of(everything, first, last) == peak
+    assert ledger.peak_of(everything, Window(first, last)) == peak
     assert_agrees(ledger)
 
 
@@ -345,14 +345,14 @@ def test_the_timeline_is_the_composition_at_every_event():
 
 def test_the_fullest_moment_of_one_category():
     ledger = marked().ledger()
-    assert ledger.category_peak(Category.GRADIENTS, 0, 3) == Moment(event=0, bytes=30)
-    assert ledger.category_peak(Category.UNATTRIBUTED, 0, 3) == Moment(event=1, bytes=7)
+    assert ledger.category_peak(Category.GRADIENTS, Window(0, 3)) == Moment(event=0, bytes=30)
+    assert ledger.category_peak(Category.UNATTRIBUTED, Window(0, 3)) == Moment(event=1, bytes=7)
 
 
 def test_seeds_count_in_the_fullest_moment_of_a_category():
     ledger = marked().ledger()
-    assert ledger.category_peak(Category.PARAMETERS, 0, 3).bytes == 100
-    assert ledger.category_peak(Category.PARAMETERS, 1, 2).bytes == 100
+    assert ledger.category_peak(Category.PARAMETERS, Window(0, 3)).bytes == 100
+    assert ledger.category_peak(Category.PARAMETERS, Window(1, 2)).bytes == 100
 
 
 def test_seeds_that_the_first_event_frees_count_in_a_window_that_begins_with_it():
@@ -360,7 +360,7 @@ def test_seeds_that_the_first_event_frees_count_in_a_window_that_begins_with_it(
     script.seed(0x10, 100)
     script.mark(MarkKind.GRADIENT, "w", 0x10)
     script.free(0x10, 100)
-    assert script.ledger().category_peak(Category.GRADIENTS, 0, 1) == Moment(event=BEFORE, bytes=100)
+    assert script.ledger().category_peak(Category.GRADIENTS, Window(0, 1)) == Moment(event=BEFORE, bytes=100)
 
 
 # -- modules ----------------------------------------------------------------------------------------------------------
@@ -398,7 +398,7 @@ def test_peaks_by_module():
             script.free(0x20, 5)
             script.free(0x30, 6)
     ledger = script.ledger()
-    peaks = ledger.peaks_by_module(ledger.is_category(Category.ACTIVATIONS), 0, len(ledger))
+    peaks = ledger.peaks_by_module(ledger.is_category(Category.ACTIVATIONS))
     assert dict(zip(ledger.module_paths, peaks.tolist(), strict=True))["a"] == 10
     assert dict(zip(ledger.module_paths, peaks.tolist(), strict=True))["b"] == 11
     assert peaks.sum() == 21
@@ -411,7 +411,7 @@ def test_a_module_that_holds_something_through_the_whole_window_has_a_peak():
     with script.phase("forward"), script.module("b"), script.operator("aten::mul"):
         first = script.alloc(0x20, 5)
     ledger = script.ledger()
-    peaks = ledger.peaks_by_module(ledger.is_category(Category.ACTIVATIONS), first, first + 1)
+    peaks = ledger.peaks_by_module(ledger.is_category(Category.ACTIVATIONS), Window(first, first + 1))
     assert {path: peak for path, peak in zip(ledger.module_paths, peaks.tolist(), strict=True) if peak} == {
         "a": 10,
         "b": 5,
@@ -428,7 +428,7 @@ def test_a_module_does_not_hold_what_was_found_gone_beside_what_took_its_place()
         script.mark(MarkKind.GRADIENT, "a.weight", 0x20)
     ledger = script.ledger()
     every = np.ones(len(ledger.blocks), dtype=np.bool_)
-    peaks = ledger.peaks_by_module(every, 0, len(ledger))
+    peaks = ledger.peaks_by_module(every)
     assert peaks.max() == 100  # the old gradients, then the new ones, never both
 
 
@@ -436,7 +436,7 @@ def test_a_module_begins_a_period_without_what_was_found_gone_before_it():
     ledger = cleared().ledger()
     _, forward = ledger.periods.phases
     gradients = ledger.is_category(Category.GRADIENTS)
-    peaks = ledger.peaks_by_module(gradients, forward.first, forward.last, start_ns=forward.start_ns)
+    peaks = ledger.peaks_by_module(gradients, forward)
     assert peaks.max() == 0
 
 

@@ -296,6 +296,6 @@ def test_a_real_pass_finds_the_users_lines(tmp_path: Path) -> None:
         (squashed, "Model.forward", ACTIVATIONS): 16 * 32 * 4,
     }
     # every gradient of the steady step was made by the node of the product, on whose line it shows
-    fullest = ledger.category_peak(Category.GRADIENTS, step.first, step.last).event
+    fullest = ledger.category_peak(Category.GRADIENTS, step).event
     gradients = [site for site in sites_at(ledger, fullest) if site.category == Category.GRADIENTS]
     assert [(site.line, site.bytes_at_peak) for site in gradients] == [(multiplied, 32 * 32 * 4)]

@@ -100,8 +100,7 @@ def test_half_precision_attention_is_flash(attend):
 def test_foreach_adamw_takes_four_more_bytes_per_parameter():
     """The square roots of the second moments exist for all parameters at once (torch/optim/adam.py, foreach)."""
     ledger = predict("mlp", batch=1)
-    first, last = ledger.steps[1].first, ledger.steps[1].last
-    peak = ledger.category_peak(Category.OPTIMIZER_TEMPORARIES, first, last)
+    peak = ledger.category_peak(Category.OPTIMIZER_TEMPORARIES, ledger.steps[1])
     temporaries = ledger.composition(peak.event, requested=True)[Category.OPTIMIZER_TEMPORARIES]
     parameters = ledger.composition(peak.event, requested=True)[Category.PARAMETERS]
     assert temporaries == parameters

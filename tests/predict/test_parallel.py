@@ -135,7 +135,7 @@ def peaks(ledger, buffers_stay):
     found = {}
     for phase in ("forward", "backward", "optimizer"):
         periods = ledger.periods.named(phase, ledger.steps[1:])
-        found[phase] = max(ledger.peak_of(chosen, period.first, period.last).bytes for period in periods)
+        found[phase] = max(ledger.peak_of(chosen, period).bytes for period in periods)
     return found
 
 

@@ -199,7 +199,7 @@ def test_a_forward_that_the_model_itself_was_given_begins_a_pass():
     ledger = running.ledger
     assert phases(ledger) == [("forward", 0), ("backward", 0)]
     first = ledger.periods.phases[0]
-    assert ledger.category_peak(Category.ACTIVATIONS, first.first, first.last).bytes >= 2 * 4 * 6 * FLOAT32
+    assert ledger.category_peak(Category.ACTIVATIONS, first).bytes >= 2 * 4 * 6 * FLOAT32
 
 
 def test_a_scripted_model_is_labelled_as_any_other():

@@ -65,14 +65,14 @@ class Profiled:
     def retained_bytes_at_peak(self) -> int:
         """The activations, among those alive when backward begins, that are still alive at the steady step's peak."""
         ledger, window = self.ledger, steady_window(self.ledger)
-        top = ledger.peak(window.first, window.last, start_ns=window.start_ns)
+        top = ledger.peak(window)
         alive = ledger.retained & ledger.alive_at(top) & (ledger.blocks.device == 0)
         return int(ledger.blocks.size[alive].sum())
 
     def most_bytes(self, category: Category) -> int:
         """The most that a category ever held in the steady step."""
         window = steady_window(self.ledger)
-        return self.ledger.category_peak(category, window.first, window.last, start_ns=window.start_ns).bytes
+        return self.ledger.category_peak(category, window).bytes
 
     def requested_before(self, phase: str) -> Composition:
         """Requested bytes by category when a phase of the steady step begins.
@@ -83,7 +83,7 @@ class Profiled:
         periods = self.ledger.periods.named(phase, steady_window(self.ledger).steps)
         if not periods:
             raise ValueError(f"the step has no phase {phase!r}")
-        begins = self.ledger.beginning(periods[0].first, start_ns=periods[0].start_ns)
+        begins = self.ledger.beginning(periods[0])
         return self.ledger.composition_at(begins, requested=True)
 
     def held_after_forward(self) -> int:

@@ -8,7 +8,8 @@ import numpy as np
 
 from vramscope.ledger.categories import CATEGORIES, CODE, Category
 from vramscope.ledger.ledger import Ledger
-from vramscope.ledger.summary import Window, steady_window
+from vramscope.ledger.periods import Window
+from vramscope.ledger.summary import steady_window
 from vramscope.recording.recording import UNKNOWN
 
 _MAIN_DEVICE = 0
@@ -85,8 +86,8 @@ def set_against(predicted: Ledger, measured: Ledger) -> Against:
     known = bool(measured.steps)
     left, right = _allocations(predicted, ours, known), _allocations(measured, theirs, known)
     sizes = _sizes(predicted, left), _sizes(measured, right)
-    our_peak = predicted.peak(ours.first, ours.last, start_ns=ours.start_ns)
-    their_peak = measured.peak(theirs.first, theirs.last, start_ns=theirs.start_ns)
+    our_peak = predicted.peak(ours)
+    their_peak = measured.peak(theirs)
     our_parts, their_parts = predicted.composition_at(our_peak), measured.composition_at(their_peak)
     return Against(
         peak=Figure(our_peak.bytes, their_peak.bytes),
@@ -100,8 +101,7 @@ def set_against(predicted: Ledger, measured: Ledger) -> Against:
 
 
 def _last_step(ledger: Ledger) -> Window:
-    step = ledger.steps[-1]
-    return Window(step.first, step.last, (step,))
+    return Window.of_steps(ledger.steps[-1:])
 
 
 def _reserved(predicted: Ledger, ours: Window, measured: Ledger, theirs: Window) -> Figure | None:

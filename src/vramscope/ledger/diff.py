@@ -202,10 +202,7 @@ def _figures(ledger: Ledger, summary: PassSummary) -> dict[tuple[Kind, str], int
     found = {(Kind.PEAK, "peak"): summary.peak.bytes}
     found |= {(Kind.PHASE, name): level.peak_bytes for name, level in summary.phases.items()}
     found |= {(Kind.CATEGORY, str(category)): size for category, size in summary.peak.by_category.items()}
-    peaks = {
-        category: ledger.category_peak(category, window.first, window.last, start_ns=window.start_ns).bytes
-        for category in Category
-    }
+    peaks = {category: ledger.category_peak(category, window).bytes for category in Category}
     found |= {(Kind.CATEGORY_PEAK, str(category)): size for category, size in peaks.items()}
     found[Kind.ACTIVATIONS, "retained"] = summary.activations.retained_bytes
     found[Kind.ACTIVATIONS, "transient"] = summary.activations.transient_peak_bytes
@@ -219,7 +216,7 @@ def module_peaks(ledger: Ledger) -> dict[str, int]:
     left out."""
     window = steady_window(ledger)
     every = np.ones(len(ledger.blocks), dtype=np.bool_)
-    peaks = ledger.peaks_by_module(every, window.first, window.last, start_ns=window.start_ns)
+    peaks = ledger.peaks_by_module(every, window)
     return {ledger.module_paths[number]: int(peaks[number]) for number in np.flatnonzero(peaks).tolist()}
 
 
@@ -237,9 +234,9 @@ def _at_the_fullest(threshold: Threshold, ledger: Ledger) -> dict[str, int]:
     chosen = _watched(threshold, ledger) & (ledger.blocks.device == 0)
     window = steady_window(ledger)
     if threshold.figure is Figure.PEAK:
-        moment = ledger.peak(window.first, window.last, start_ns=window.start_ns)
+        moment = ledger.peak(window)
     else:
-        moment = ledger.peak_of(chosen, window.first, window.last, start_ns=window.start_ns)
+        moment = ledger.peak_of(chosen, window)
     return _by_module(ledger, chosen & ledger.alive_at(moment))
 
 

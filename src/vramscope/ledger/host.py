@@ -8,6 +8,7 @@ import numpy as np
 from vramscope.ledger.counters import counter_rows
 from vramscope.ledger.ledger import Ledger
 from vramscope.ledger.moments import innermost, inside_steps
+from vramscope.ledger.periods import Window
 from vramscope.recording.recording import HostCounter, Integers, ScopeKind
 
 _MAIN_DEVICE = 0
@@ -98,7 +99,7 @@ def _tensor_bytes(ledger: Ledger, stretch: _Stretch) -> int:
     times = ledger.recording.events.time_ns
     begin = int(np.searchsorted(times, stretch.start_ns, side="left"))
     end = int(np.searchsorted(times, stretch.end_ns, side="right"))
-    return ledger.peak(begin, end, names.index("cpu"), start_ns=stretch.start_ns).bytes
+    return ledger.peak(Window(begin, end, stretch.start_ns), names.index("cpu")).bytes
 
 
 def _heap_bytes(ledger: Ledger, stretch: _Stretch) -> int | None:

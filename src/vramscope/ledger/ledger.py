@@ -9,7 +9,7 @@ from vramscope.ledger.blocks import BEFORE, Blocks, pair_events
 from vramscope.ledger.categories import CATEGORIES, CODE, Category, Flags, categorize, find_recomputed
 from vramscope.ledger.labels import deciding_marks
 from vramscope.ledger.lineage import Lineage, trace_lineage
-from vramscope.ledger.periods import NO_PHASE, Period, Periods, find_periods
+from vramscope.ledger.periods import NO_PHASE, Period, Periods, Stretch, Window, find_periods
 from vramscope.ledger.totals import RunningTotal, running_total
 from vramscope.recording.recording import UNKNOWN, Integers, MarkKind, PhaseName, Recording
 
@@ -34,9 +34,8 @@ class Moment:
 class Ledger:
     """Blocks with their categories, modules and phases, and the questions that can be asked of them.
 
-    All rows and columns are numpy arrays of int64; sizes are bytes. ``first`` and ``last`` bound a window of events
-    as in ``range``; a window begins with the state just before its first event. ``start_ns`` is the time at which its
-    period begins: what was found gone by then, silently and since the last event, does not count there.
+    All rows and columns are numpy arrays of int64; sizes are bytes. Peaks are those of a step, a phase or a `Window` of
+    events; of the whole recording without one.
     """
 
     def __init__(self, recording: Recording) -> None:
@@ -118,25 +117,30 @@ class Ledger:
 
     # -- moments ----------------------------------------------------------------------------------------------------
 
-    def peak(self, first: int = 0, last: int | None = None, device: int = 0, *, start_ns: int = UNKNOWN) -> Moment:
-        """The first moment within a window at which the allocator's own total is highest."""
-        last = len(self) if last is None else last
-        before = self.beginning(first, device, start_ns=start_ns)
-        return _highest(self.event_rows[device], self.allocator_totals(device), (first, last), before)
+    @cached_property
+    def whole(self) -> Window:
+        """All events of the recording."""
+        return Window(0, len(self))
 
-    def beginning(self, first: int, device: int = 0, *, start_ns: int = UNKNOWN) -> Moment:
+    def peak(self, window: Stretch | None = None, device: int = 0) -> Moment:
+        """The first moment within a window at which the allocator's own total is highest."""
+        window = self.whole if window is None else window
+        before = self.beginning(window, device)
+        return _highest(self.event_rows[device], self.allocator_totals(device), window, before)
+
+    def beginning(self, window: Stretch, device: int = 0) -> Moment:
         """The state in which a window begins."""
         rows, totals = self.event_rows[device], self.allocator_totals(device)
-        place = int(np.searchsorted(rows, first))
+        place = int(np.searchsorted(rows, window.first))
         told = Moment(int(rows[place - 1]), int(totals[place - 1])) if place else self._very_beginning(device)
-        return self._without_gone(self._every, told, first, device, start_ns)
+        return self._without_gone(self._every, told, window, device)
 
     def _very_beginning(self, device: int) -> Moment:
         return Moment(BEFORE, self.initial_bytes(device))
 
-    def _without_gone(self, chosen: Flags, told: Moment, first: int, device: int, start_ns: int) -> Moment:
+    def _without_gone(self, chosen: Flags, told: Moment, window: Stretch, device: int) -> Moment:
         """The state that events tell of before a window, without what has silently ended since."""
-        begins = Moment(first - 1, 0, start_ns)
+        begins = Moment(window.first - 1, 0, window.start_ns)
         rows = self._silent_rows[device]
         gone = rows[chosen[rows] & self.alive_at(told, rows) & ~self.alive_at(begins, rows)]
         return replace(begins, bytes=told.bytes - int(self.blocks.size[gone].sum())) if len(gone) else told
@@ -170,21 +174,20 @@ class Ledger:
         np.add.at(sums, self.category[chosen], (self.blocks.requested if requested else self.blocks.size)[chosen])
         return {category: int(sums[code]) for code, category in enumerate(CATEGORIES)}
 
-    def category_peak(
-        self, category: Category, first: int, last: int, device: int = 0, *, start_ns: int = UNKNOWN
-    ) -> Moment:
+    def category_peak(self, category: Category, window: Stretch | None = None, device: int = 0) -> Moment:
         """The first moment within a window at which one category is at its fullest, and that category's bytes then."""
-        return self.peak_of(self.is_category(category), first, last, device, start_ns=start_ns)
+        return self.peak_of(self.is_category(category), window, device)
 
-    def peak_of(self, chosen: Flags, first: int, last: int, device: int = 0, *, start_ns: int = UNKNOWN) -> Moment:
+    def peak_of(self, chosen: Flags, window: Stretch | None = None, device: int = 0) -> Moment:
         """The first moment within a window at which the chosen blocks together are at their fullest."""
+        window = self.whole if window is None else window
         rows, change = self._changes(chosen, device)
         initial = int(self.blocks.size[chosen & self._seeded(device)].sum())
         running = np.cumsum(change) + initial + self._silent_changes(chosen, device, rows)
-        place = int(np.searchsorted(rows, first))
+        place = int(np.searchsorted(rows, window.first))
         told = Moment(int(rows[place - 1]), int(running[place - 1])) if place else Moment(BEFORE, initial)
-        before = self._without_gone(chosen, told, first, device, start_ns)
-        return _highest(rows, running, (first, last), before)
+        before = self._without_gone(chosen, told, window, device)
+        return _highest(rows, running, window, before)
 
     def levels_of(self, chosen: Flags, events: Integers, device: int = 0) -> Integers:
         """What the chosen blocks hold just after each of the given events."""
@@ -193,23 +196,13 @@ class Ledger:
         running = np.append(0, np.cumsum(change)) + initial
         return running[np.searchsorted(rows, events, side="right")] + self._silent_changes(chosen, device, events)
 
-    def peaks_by_module(
-        self, chosen: Flags, first: int, last: int, device: int = 0, *, start_ns: int = UNKNOWN
-    ) -> Integers:
+    def peaks_by_module(self, chosen: Flags, window: Stretch | None = None, device: int = 0) -> Integers:
         """For each module (numbers of `module_paths`) the most that the chosen blocks of it ever held within a
         window."""
-        return self.peaks_by_group(self.module, len(self.module_paths), chosen, first, last, device, start_ns=start_ns)
+        return self.peaks_by_group(self.module, len(self.module_paths), chosen, window, device)
 
     def peaks_by_group(
-        self,
-        group: Integers,
-        count: int,
-        chosen: Flags,
-        first: int,
-        last: int,
-        device: int = 0,
-        *,
-        start_ns: int = UNKNOWN,
+        self, group: Integers, count: int, chosen: Flags, window: Stretch | None = None, device: int = 0
     ) -> Integers:
         """The most that the chosen blocks of each group ever held within a window, each group at its own moment.
 
@@ -217,11 +210,10 @@ class Ledger:
             group: for each block the number of its group, in ``[0, count)``.
             count: how many groups there are.
             chosen: which blocks count.
-            first: first event of the window.
-            last: the event after the window's last one.
+            window: the events looked at; all without one.
             device: whose blocks.
-            start_ns: when the window's period begins.
         """
+        window = self.whole if window is None else window
         rows, change = self._changes(chosen, device)
         number = group[self.blocks.of_event[rows]]
         silent = np.flatnonzero(self.blocks.silent & chosen & (self.blocks.device == device))
@@ -236,9 +228,9 @@ class Ledger:
         seeded = np.zeros(count, dtype=np.int64)
         np.add.at(seeded, group[older], self.blocks.size[older])
         level = running - base[number[order]] + seeded[number[order]]
-        inside = (rows[order] >= first) & (rows[order] < last) & (order >= len(silent))
+        inside = (rows[order] >= window.first) & (rows[order] < window.last) & (order >= len(silent))
         peaks = np.zeros(count, dtype=np.int64)
-        held = chosen & (self.blocks.device == device) & self.alive_at(Moment(first - 1, 0, start_ns))
+        held = chosen & (self.blocks.device == device) & self.alive_at(Moment(window.first - 1, 0, window.start_ns))
         np.add.at(peaks, group[held], self.blocks.size[held])  # what each group holds when the window begins
         np.maximum.at(peaks, number[order][inside], level[inside])
         return peaks
@@ -358,9 +350,9 @@ class Ledger:
         return self.periods.steps
 
 
-def _highest(rows: Integers, levels: Integers, window: tuple[int, int], before: Moment) -> Moment:
+def _highest(rows: Integers, levels: Integers, window: Stretch, before: Moment) -> Moment:
     """The first highest moment of a window, given the levels after each of some rows and what was there before."""
-    begin, end = np.searchsorted(rows, window)
+    begin, end = np.searchsorted(rows, (window.first, window.last))
     if begin == end:
         return before
     top = int(begin + np.argmax(levels[begin:end]))

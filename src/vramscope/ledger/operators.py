@@ -6,7 +6,8 @@ import numpy as np
 
 from vramscope.ledger.blocks import BEFORE
 from vramscope.ledger.ledger import Ledger
-from vramscope.ledger.summary import Window, steady_window
+from vramscope.ledger.periods import Window
+from vramscope.ledger.summary import steady_window
 from vramscope.recording.recording import Integers
 
 NO_OPERATOR = "(no operator)"
@@ -35,11 +36,11 @@ def operator_rows(ledger: Ledger, device: int = 0) -> tuple[OperatorRow, ...]:
     where it ran none.
     """
     window, blocks = steady_window(ledger), ledger.blocks
-    top = ledger.peak(window.first, window.last, device, start_ns=window.start_ns)
+    top = ledger.peak(window, device)
     names, group = operator_groups(ledger)
     mine = blocks.device == device
     at_peak = _sums(group, len(names), blocks.size, mine & ledger.alive_at(top))
-    peaks = ledger.peaks_by_group(group, len(names), mine, window.first, window.last, device, start_ns=window.start_ns)
+    peaks = ledger.peaks_by_group(group, len(names), mine, window, device)
     born = mine & _born_within(blocks.birth, window)
     allocated = _sums(group, len(names), blocks.size, born)
     counts = _sums(group, len(names), np.ones_like(blocks.size), born)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, Self
 
 import numpy as np
 
@@ -10,6 +11,26 @@ from vramscope.recording.recording import NO_SCOPE, UNKNOWN, Integers, PhaseName
 NO_PHASE = NO_STEP = -1
 PHASES = tuple(PhaseName)
 PHASE_CODE = {phase: code for code, phase in enumerate(PHASES)}
+
+
+class Stretch(Protocol):
+    """The events with rows in ``[first, last)``; it begins with the state just before the first of them.
+
+    ``start_ns`` is when it begins, `UNKNOWN` where that is not told: what was found gone by then, silently and since
+    the last event, does not count in it.
+    """
+
+    @property
+    def first(self) -> int:
+        """Row of the first event."""
+
+    @property
+    def last(self) -> int:
+        """The row after that of the last one."""
+
+    @property
+    def start_ns(self) -> int:
+        """The time, in ns of the recording's clock."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +45,21 @@ class Period:
     end_ns: int = UNKNOWN
     step: int = NO_STEP
     """For a phase, the row in `Periods.steps` of the step that it is part of."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """Events with rows in ``[first, last)``, and the steps that they are of."""
+
+    first: int
+    last: int
+    start_ns: int = UNKNOWN
+    steps: tuple[Period, ...] = ()
+
+    @classmethod
+    def of_steps(cls, steps: tuple[Period, ...]) -> Self:
+        """From the beginning of the first of some steps to the end of the last."""
+        return cls(steps[0].first, steps[-1].last, steps[0].start_ns, steps)
 
 
 @dataclass(frozen=True)

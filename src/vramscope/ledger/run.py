@@ -11,7 +11,7 @@ from vramscope.ledger.categories import CODE, Category
 from vramscope.ledger.comparison import OF_ONE_PASS
 from vramscope.ledger.growth import Growth, GrowthSum
 from vramscope.ledger.ledger import Ledger
-from vramscope.ledger.periods import Period
+from vramscope.ledger.periods import Period, Window
 from vramscope.ledger.summary import AllocatorCheck, Level, PassSummary, summarize_ledger
 from vramscope.recording.merge import merge
 from vramscope.recording.parts import Part
@@ -193,9 +193,10 @@ class _Carried:
 
 
 def _step_row(ledger: Ledger, step: Period, kind: str) -> StepRow:
-    begin = ledger.beginning(step.first, start_ns=step.start_ns).bytes
-    end = ledger.beginning(step.last, start_ns=step.end_ns).bytes  # in which whatever comes next begins
-    peak = ledger.peak(step.first, step.last, start_ns=step.start_ns)
+    begin = ledger.beginning(step).bytes
+    after = Window(step.last, step.last, step.end_ns)
+    end = ledger.beginning(after).bytes  # in which whatever comes next begins
+    peak = ledger.peak(step)
     return StepRow(step.value, kind, peak.bytes, end - begin)
 
 

@@ -10,12 +10,12 @@ from vramscope.ledger.counters import Fragments, fragments_at, latest_value
 from vramscope.ledger.holders import HeldBlock, held_blocks
 from vramscope.ledger.host import HostSummary, host_summary
 from vramscope.ledger.ledger import Composition, Ledger, Moment
-from vramscope.ledger.periods import Period
+from vramscope.ledger.periods import Period, Window
 from vramscope.ledger.reconciliation import Reconciliation, reconcile
 from vramscope.ledger.sites import Site, sites_of
 from vramscope.recording.collection import RUN
 from vramscope.recording.counters import DeviceCounter
-from vramscope.recording.recording import DEVICE_MEMORY, UNKNOWN, Integers, PhaseName, Recording
+from vramscope.recording.recording import DEVICE_MEMORY, Integers, PhaseName, Recording
 
 _LARGEST = 10
 SUMMARIZED_PHASES = (PhaseName.FORWARD, PhaseName.BACKWARD, PhaseName.OPTIMIZER)
@@ -144,20 +144,6 @@ class PassSummary:
     complete: bool
 
 
-@dataclass(frozen=True)
-class Window:
-    """Events with rows in ``[first, last)``, and the steps that they are of."""
-
-    first: int
-    last: int
-    steps: tuple[Period, ...] = ()
-
-    @property
-    def start_ns(self) -> int:
-        """When the first of its steps begins; `UNKNOWN` for a window without steps."""
-        return self.steps[0].start_ns if self.steps else UNKNOWN
-
-
 def summarize(recording: Recording) -> PassSummary:
     """A recording in figures: its steady steps, or all of it where it has no steps."""
     return summarize_ledger(Ledger(recording))
@@ -166,7 +152,7 @@ def summarize(recording: Recording) -> PassSummary:
 def summarize_ledger(ledger: Ledger) -> PassSummary:
     """The same for a ledger that is there already."""
     window, cold = steady_window(ledger), _cold_step(ledger)
-    top = ledger.peak(window.first, window.last, start_ns=window.start_ns)
+    top = ledger.peak(window)
     recording = ledger.recording
     host = host_summary(ledger, ledger.steps[0].first if ledger.steps else 0, window.last)
     return PassSummary(
@@ -190,7 +176,7 @@ def summarize_ledger(ledger: Ledger) -> PassSummary:
 def steady_window(ledger: Ledger) -> Window:
     """The steps after the cold one; the only step where there is just one; everything where there is none."""
     steps = ledger.steps if _cold_step(ledger) is None else ledger.steps[1:] or ledger.steps
-    return Window(steps[0].first, steps[-1].last, steps) if steps else Window(0, len(ledger))
+    return Window.of_steps(steps) if steps else ledger.whole
 
 
 def _cold_step(ledger: Ledger) -> Period | None:
@@ -204,7 +190,7 @@ def _cold(ledger: Ledger, step: Period | None) -> Level | None:
     """The highest moment of the cold step; of everything where there are no steps."""
     if not ledger.steps:
         return _level(ledger, ledger.peak())
-    return None if step is None else _level(ledger, ledger.peak(step.first, step.last, start_ns=step.start_ns))
+    return None if step is None else _level(ledger, ledger.peak(step))
 
 
 def _peak(ledger: Ledger, moment: Moment, device: int = 0) -> Peak:
@@ -222,7 +208,7 @@ def _peak(ledger: Ledger, moment: Moment, device: int = 0) -> Peak:
 def _check(ledger: Ledger, window: Window, device: int = 0) -> AllocatorCheck:
     rows = ledger.event_rows[device]
     return AllocatorCheck(
-        peak_bytes=ledger.peak(window.first, window.last, device, start_ns=window.start_ns).bytes,
+        peak_bytes=ledger.peak(window, device).bytes,
         events=int(np.sum((rows >= window.first) & (rows < window.last))),
         max_disagreement_bytes=ledger.max_disagreement_bytes(device),
     )
@@ -233,7 +219,7 @@ def _device(ledger: Ledger, window: Window, number: int, host: HostSummary | Non
     check = _check(ledger, window, number)
     reserved = ledger.reserved_totals(number)
     reserved_peak = None if reserved is None else int(reserved.max())
-    moment = ledger.peak(window.first, window.last, number, start_ns=window.start_ns)
+    moment = ledger.peak(window, number)
     found = None if device.is_cpu else reconcile(ledger, window.first, window.last, number)
     on_gpu = found.process_bytes if found is not None else None
     return DeviceSummary(
@@ -266,7 +252,7 @@ def _phases(ledger: Ledger, window: Window) -> dict[str, Level]:
     levels = {}
     for name in SUMMARIZED_PHASES:
         periods = ledger.periods.named(name, window.steps)
-        moments = [ledger.peak(period.first, period.last, start_ns=period.start_ns) for period in periods]
+        moments = [ledger.peak(period) for period in periods]
         if moments:
             levels[str(name)] = _level(ledger, max(moments, key=lambda moment: moment.bytes))
     return levels
@@ -283,10 +269,8 @@ def _activations(ledger: Ledger, window: Window, top: Moment) -> Activations:
         retained_bytes=retained_bytes,
         held_by_autograd_bytes=by_autograd,
         held_by_python_bytes=retained_bytes - by_autograd,
-        transient_peak_bytes=ledger.peak_of(transient, window.first, window.last, start_ns=window.start_ns).bytes,
-        recomputed_peak_bytes=ledger.peak_of(
-            ledger.recomputed, window.first, window.last, start_ns=window.start_ns
-        ).bytes,
+        transient_peak_bytes=ledger.peak_of(transient, window).bytes,
+        recomputed_peak_bytes=ledger.peak_of(ledger.recomputed, window).bytes,
         recomputed_bytes_at_peak=int(size[alive & ledger.recomputed].sum()),
         kv_cache_bytes_at_peak=int(size[alive & ledger.kv_cache].sum()),
     )
@@ -324,7 +308,7 @@ def _modules(ledger: Ledger, window: Window) -> tuple[ModuleRow, ...]:
         ledger, end & (ledger.blocks.device == 0) & ledger.is_category(Category.OPTIMIZER_STATE), size
     )
     transient = ledger.is_category(Category.ACTIVATIONS) & ~ledger.retained
-    peaks = ledger.peaks_by_module(transient, window.first, window.last, start_ns=window.start_ns)
+    peaks = ledger.peaks_by_module(transient, window)
     types = dict(ledger.recording.workload.get("modules", []))
     columns = (parameters, retained, peaks, gradient, state)
     used = {ledger.module_paths[n] for n in range(count) if any(column[n] for column in columns)}
@@ -338,7 +322,7 @@ def _modules(ledger: Ledger, window: Window) -> tuple[ModuleRow, ...]:
 
 
 def _fullest_gradients(ledger: Ledger, window: Window) -> Moment:
-    return ledger.category_peak(Category.GRADIENTS, window.first, window.last, start_ns=window.start_ns)
+    return ledger.category_peak(Category.GRADIENTS, window)
 
 
 def _sum_by_module(ledger: Ledger, chosen: Flags, size: Integers) -> Integers:

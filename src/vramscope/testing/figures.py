@@ -73,10 +73,8 @@ def figures_of(ledger: Ledger, device: str) -> TestFigures:
     names = [known.name for known in ledger.recording.devices]
     number = names.index(device)
     born = (ledger.blocks.birth > BEFORE) & (ledger.blocks.device == number)
-    top = ledger.peak_of(born, 0, len(ledger), number)
-    fullest = {
-        category: ledger.peak_of(born & ledger.is_category(category), 0, len(ledger), number) for category in CATEGORIES
-    }
+    top = ledger.peak_of(born, device=number)
+    fullest = {category: ledger.peak_of(born & ledger.is_category(category), device=number) for category in CATEGORIES}
     at_peak, at_end = born & ledger.blocks.alive_after(top.event), born & ledger.blocks.alive_after(len(ledger) - 1)
     return TestFigures(
         device=device,
@@ -115,5 +113,5 @@ def _module_peaks(ledger: Ledger, born: Flags, device: int) -> Sizes:
     for path in list(paths)[:_MOST_MODULES]:
         inside = [not path or other == path or other.startswith(f"{path}.") for other in ledger.module_paths]
         chosen = born & np.array(inside, dtype=np.bool_)[ledger.module]
-        peaks[path] = ledger.peak_of(chosen, 0, len(ledger), device).bytes
+        peaks[path] = ledger.peak_of(chosen, device=device).bytes
     return peaks

@@ -95,7 +95,7 @@ def _place(file: str, line: int) -> str:
 def _timeline(ledger: Ledger) -> Plain:
     """The main device's composition over the whole recording, and what is needed to explain each moment."""
     window = steady_window(ledger)
-    top = ledger.peak(window.first, window.last, start_ns=window.start_ns)
+    top = ledger.peak(window)
     times, levels = ledger.timeline()
     rows = ledger.event_rows[0]
     reserved = ledger.reserved_totals()

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from vramscope.ledger.ledger import Ledger
-from vramscope.ledger.summary import Window, steady_window
+from vramscope.ledger.periods import Window
+from vramscope.ledger.summary import steady_window
 from vramscope.recording.recording import Integers
 from vramscope.views.sampling import Positions, rows_to_draw
 
@@ -84,7 +85,7 @@ def panel_of(name: str, ledger: Ledger) -> Panel:
     begin, end = np.searchsorted(rows, (window.first, window.last))
     times, composition = (column[begin:end] for column in ledger.timeline())
     positions = np.interp(times, axis.knots, axis.places)
-    before = ledger.composition_at(ledger.beginning(window.first, start_ns=window.start_ns))
+    before = ledger.composition_at(ledger.beginning(window))
     reserved = _reserved_within(ledger, int(begin), int(end))
     chosen = rows_to_draw(positions, composition.sum(axis=1), _COLUMNS)
     if reserved is not None:
@@ -92,7 +93,7 @@ def panel_of(name: str, ledger: Ledger) -> Panel:
     levels = np.concatenate([[list(before.values())], composition[chosen]])
     drawn = np.append(0, chosen + 1)  # of the rows that begin with what was there before
     width = float(axis.places[-1]) or 1.0
-    top = ledger.peak(window.first, window.last, start_ns=window.start_ns)
+    top = ledger.peak(window)
     phases = [phase for phase in ledger.periods.phases if window.first <= phase.first < phase.last <= window.last]
     return Panel(
         name=name,
