@@ -1,5 +1,7 @@
 """Factories of small workloads, each of which lives off operators that fakes describe otherwise than they run."""
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -149,3 +151,133 @@ def lazy_layers() -> Workload:
     images = torch.randn(2, 3, 8, 8)
     model(images)
     return Workload(model, images)
+
+
+def rates_of_stochastic_depth() -> Workload:
+    """The first layer's rate is 0: it drops nothing."""
+    rates = [rate.item() for rate in torch.linspace(0, 0.3, 3)]
+
+    def drop(m, x):
+        for layer, rate in zip(m.layers, rates, strict=True):
+            kept = layer(x)
+            x = x + (kept * x.new_empty(len(x), 1).bernoulli_(1 - rate) if rate > 0 else kept)
+        return x
+
+    return _workload(drop, torch.randn(4, 16), layers=nn.ModuleList(nn.Linear(16, 16) for _ in rates))
+
+
+def widths_made_of_numbers() -> Workload:
+    """16, 24 and 32: what ``unique`` leaves of 1.75, 2.5, 3.25 and 4 eighths, rounded."""
+    multiples = (torch.arange(4) * 6 + 14).div(8).round().mul(8).int()
+    widths, times = multiples.unique(return_counts=True)
+    assert (widths.tolist(), times.tolist()) == ([16, 24, 32], [2, 1, 1])
+    layers = [nn.Linear(before, after) for before, after in pairwise(widths)]
+    return _workload(lambda m, x: m.layers(x), torch.randn(4, 16), layers=nn.Sequential(*layers))
+
+
+def mask_of_known_numbers() -> Workload:
+    """Every third column is chosen, of which there are six."""
+    return _workload(lambda m, x: m.layer(x)[:, torch.arange(16) % 3 == 0], torch.randn(4, 16), layer=nn.Linear(16, 16))
+
+
+def number_that_is_overwritten() -> Workload:
+    """What was known of a tensor is known no longer once data are written to it, be it through a view."""
+
+    def write(m, x):
+        places = torch.arange(4.0)
+        places[1:3].copy_(x[0, :2].detach())
+        return x if places[1] == 1 else m.layer(x) * places[1:2].expand(16)
+
+    return _workload(write, torch.randn(4, 16), layer=nn.Linear(16, 16))
+
+
+def product_of_an_activation_and_a_parameter() -> Workload:
+    """Under autocast the parts of ``einsum`` are cast, each for itself."""
+    layers = {"layer": nn.Linear(16, 12), "other": nn.Linear(12, 8)}
+    return _workload(lambda m, x: torch.einsum("bi,ci->bc", m.layer(x), m.other.weight), torch.randn(4, 16), **layers)
+
+
+def recurrent_layers_after_a_layer() -> Workload:
+    layers = {"layer": nn.Linear(16, 12), "gru": nn.GRU(12, 8), "rnn": nn.RNN(12, 8, bidirectional=True)}
+    return _workload(lambda m, x: m.gru(m.layer(x))[0] + m.rnn(m.layer(x))[0][..., :8], torch.randn(5, 4, 16), **layers)
+
+
+def distances_and_similarities() -> Workload:
+    """Under autocast ``cdist`` and its like are computed in float32, and so are their parts."""
+
+    def compare(m, x):
+        first, second = m.first(x), m.second(x)
+        return torch.cdist(first.float(), second.float()).sum() + F.cosine_similarity(first, second).sum()
+
+    return _workload(compare, torch.randn(6, 16), first=nn.Linear(16, 8), second=nn.Linear(16, 8))
+
+
+def reflected_padding() -> Workload:
+    return _workload(
+        lambda m, x: m.layer(x), torch.randn(2, 3, 8), layer=nn.Conv1d(3, 6, 3, 1, 1, padding_mode="reflect")
+    )
+
+
+def written_result_of_a_layer() -> Workload:
+    """What a layer makes of three dimensions is a view: its gradient goes through a block as large as the base."""
+    layers = {"first": nn.Linear(10, 12), "second": nn.Linear(12, 4)}
+    return _workload(lambda m, x: m.second(F.relu(m.first(x), inplace=True)), torch.randn(4, 5, 10), **layers)
+
+
+def written_flat_image() -> Workload:
+    return _workload(lambda m, x: m.layer(x).flatten(1).relu_(), torch.randn(4, 3, 8, 8), layer=nn.Conv2d(3, 8, 3))
+
+
+def written_parts() -> Workload:
+    """Parts of parts, each reached from the base in one step."""
+
+    def write(m, x):
+        hidden = m.layer(x)
+        hidden[:, 2:6].mul_(2)
+        hidden[0, 3].mul_(x[0].detach().sum())
+        hidden[1:, :8][:, 2:].neg_()
+        return hidden.tanh()
+
+    return _workload(write, torch.randn(4, 16), layer=nn.Linear(16, 16))
+
+
+def written_through_another_view() -> Workload:
+    """A view whose base was written to through another one."""
+
+    def write(m, x):
+        hidden = m.layer(x)
+        hidden += x
+        heads = hidden.view(4, 5, 2, 8)
+        heads *= 2
+        heads.transpose(1, 2)[:, :1].add_(1)
+        return m.layer(heads.reshape(4, 5, 16)) + hidden
+
+    return _workload(write, torch.randn(4, 5, 16), layer=nn.Linear(16, 16))
+
+
+def dropped_in_place() -> Workload:
+    drop = lambda m, x: F.dropout(m.layer(x).transpose(1, 2), 0.5, training=True, inplace=True)  # noqa: E731
+    return _workload(drop, torch.randn(4, 5, 10), layer=nn.Linear(10, 12))
+
+
+def filled_part_by_part() -> Workload:
+    def fill(m, x):
+        result = torch.zeros(4, 5, 12)
+        for place in range(5):
+            result[:, place] = m.layer(x[:, place])
+        result[..., 0].mul_(3)
+        return result
+
+    return _workload(fill, torch.randn(4, 5, 10), layer=nn.Linear(10, 12))
+
+
+def written_heads() -> Workload:
+    def write(m, x):
+        heads = m.layer(x).view(4, 5, 3, 4).transpose(1, 2)
+        heads.masked_fill_(x[:, None, :, :1] > 0, -1.0)
+        heads.div_(2.0)
+        other = heads.clone()
+        other[..., :2].neg_()
+        return heads * other
+
+    return _workload(write, torch.randn(4, 5, 10), layer=nn.Linear(10, 12))

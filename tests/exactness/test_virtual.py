@@ -26,6 +26,12 @@ PASSES = ("inference", "training")
 OPERATORS = [
     name for name, made in vars(operators).items() if getattr(made, "__annotations__", {}) == {"return": Workload}
 ]
+UNDER_AUTOCAST = (
+    "product_of_an_activation_and_a_parameter",
+    "recurrent_layers_after_a_layer",
+    "distances_and_similarities",
+    "reflected_padding",
+)
 
 
 def predict_pass(target: str, name: str, **options) -> Ledger:
@@ -111,7 +117,17 @@ def test_hugging_face(hugging_face, family, name):
 @pytest.mark.parametrize("name", PASSES)
 @pytest.mark.parametrize("case", OPERATORS)
 def test_operators_that_fakes_describe_otherwise(case, name):
-    target, options = f"{operators.__file__}:{case}", {"steps": 1}
+    assert_predicts_without_scratch(case, name)
+
+
+@pytest.mark.parametrize("name", PASSES)
+@pytest.mark.parametrize("case", UNDER_AUTOCAST)
+def test_operators_made_of_others_under_autocast(case, name):
+    assert_predicts_without_scratch(case, name, amp="bfloat16")
+
+
+def assert_predicts_without_scratch(case: str, name: str, **options) -> None:
+    target, options = f"{operators.__file__}:{case}", {"steps": 1, **options}
     measured, predicted = record_pass(target, name, **options), predict_pass(target, name, **options)
     assert_agrees(predicted)
     assert held_before(predicted) == held_before(measured)

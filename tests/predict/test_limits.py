@@ -14,6 +14,8 @@ from vramscope import Workload
 
 torch.library.define("{space}::scale", "(Tensor x) -> Tensor")
 torch.library.define("{space}::unknown", "(Tensor x) -> Tensor")
+torch.library.define("{space}::version", "() -> int")
+torch.library.impl("{space}::version", "default", lambda: 3)
 
 @torch.library.register_fake("{space}::scale")
 def _(x):
@@ -53,6 +55,8 @@ def nonzero(): return Workload(Reads(lambda x: torch.nonzero(x).shape[0]), torch
 def mask(): return Workload(Reads(lambda x: x[x > 0].numel()), torch.ones(3, 4))
 def unique(): return Workload(Reads(lambda x: torch.unique(x).numel()), torch.ones(3, 4))
 def custom(): return Workload(Reads(lambda x: torch.ops.{space}.scale(x)), torch.ones(3, 4))
+def version(x): return torch.ops.{space}.version() + torch.arange(5).sum().item()
+def numbers(): return Workload(Reads(version), torch.ones(3, 4))
 def unknown(): return Workload(Reads(lambda x: torch.ops.{space}.unknown(x)), torch.ones(3, 4))
 def numpy(): return Workload(Reads(lambda x: float(x.numpy().sum())), torch.ones(3, 4))
 def equal(): return Workload(nn.Linear(int(torch.equal(torch.ones(4), torch.ones(4))) + 3, 4), torch.ones(3, 4))
@@ -101,6 +105,10 @@ def notes(tmp_path):
 )
 def test_what_is_assumed_or_left_out_is_said(notes, factory, said):
     assert said in notes(factory)
+
+
+def test_nothing_is_said_where_only_numbers_are_computed(notes):
+    assert notes("numbers") == ""
 
 
 @pytest.mark.parametrize(("gpu", "times"), [("h100-80gb", 1), ("a100-80gb", 0)])

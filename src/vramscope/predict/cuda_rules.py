@@ -22,8 +22,9 @@ from vramscope.predict.losses import cuda_loss_rules
 from vramscope.predict.norms import norm_rules
 from vramscope.predict.reduction_rules import reduction_rules
 from vramscope.predict.sorting import sorting_rules
-from vramscope.recorders.artefacts import ARTEFACTS, fills_its_own, in_engine
+from vramscope.recorders.artefacts import ARTEFACTS, fills_its_own
 from vramscope.recorders.cpu_rules import in_order
+from vramscope.recorders.formulas import in_engine
 from vramscope.recorders.im2col import im2col_rules
 from vramscope.recorders.python_kernels import python_kernels
 from vramscope.recorders.substitutes import SUBSTITUTES

@@ -4,15 +4,14 @@ Autograd avoids in-place operators on tensor subclasses (at::isTensorSubclassLik
 them. Fake tensors are a subclass, so that autograd makes new tensors where a real run reuses the old ones.
 """
 
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
-from torch.autograd import graph
 
+from vramscope.recorders.formulas import in_formula
 from vramscope.recorders.labels import address_of
 from vramscope.recorders.sparse import (
     added,
@@ -29,29 +28,11 @@ from vramscope.recorders.virtual_mode import Rule, VirtualMode, argument
 
 aten = torch.ops.aten
 _NO_TASK = -1
-_ENGINE = graph._engine_run_backward
-_ON_THE_WAY = ("torch._compile", "torch._dynamo.eval_frame", "vramscope.")
-"""Modules whose frames lie between who calls an operator and its rule; a backward of ours stands for one of torch's."""
 _ACCUMULATES = "torch::autograd::AccumulateGrad"
 _LOGITS = "BinaryCrossEntropyWithLogitsBackward0"
 _ONLY_OWNER, _ONLY_STORAGE_OWNER = 4, 2
 """Reference counts of a tensor and its storage inside a dispatch mode where one C++ variable holds the tensor:
 the Python object, the stack of the call and its boxed argument add three and one."""
-
-
-def in_engine() -> bool:
-    """Whether the autograd engine is running on this thread."""
-    return bool(torch._C._current_graph_task_id() != _NO_TASK)
-
-
-def in_formula() -> bool:
-    """Whether the engine is at work on a formula of torch's own: no Python that it calls, as a checkpoint's does."""
-    if not in_engine():
-        return False
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_ON_THE_WAY):
-        frame = frame.f_back
-    return frame.f_code is _ENGINE.__code__
 
 
 def has_one_owner(tensor: Tensor) -> bool:

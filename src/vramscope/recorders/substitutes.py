@@ -8,6 +8,7 @@ from torch import Tensor
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor
 
+from vramscope.recorders.known_numbers import KNOWN_NUMBERS, is_known
 from vramscope.recorders.virtual_mode import Rule, VirtualMode, argument
 
 aten = torch.ops.aten
@@ -37,13 +38,17 @@ def _one(dtype: torch.dtype) -> bool | int | float:
 
 def allclose(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """``torch.allclose``: a condition like any other."""
+    if is_known(*args):
+        return mode.run(func, *args, **kwargs)
     mode.note(_ONE)
     return False
 
 
 def nonzero(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """Every element counts: [elements, dimensions] indices, the most there can be."""
+    """Every element counts: [elements, dimensions] indices, the most there can be; of known numbers those that do."""
     tensor: FakeTensor = args[0]
+    if is_known(tensor):
+        return mode.run(func, *args, **kwargs)
     mode.note(_ALL_CHOSEN)
     return mode.run(aten.new_empty.default, tensor, [tensor.numel(), tensor.dim()], dtype=torch.int64)
 
@@ -64,12 +69,16 @@ def index(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Ma
 
 def masked_select(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """``masked_select``: every element is chosen."""
+    if is_known(*args):
+        return mode.run(func, *args, **kwargs)
     mode.note(_ALL_CHOSEN)
     return mode.run(aten.new_empty.default, args[0], [torch.broadcast_shapes(args[0].shape, args[1].shape).numel()])
 
 
 def unique(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """``torch.unique``: no element occurs twice."""
+    if is_known(*args):
+        return mode.run(func, *args, **kwargs)
     mode.note("unique: no element is taken to occur twice")
     given = args[0]
     inverse, counts = (
@@ -88,6 +97,7 @@ def left_aligned(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwa
 
 
 SUBSTITUTES: Mapping[OpOverload, Rule] = {
+    **KNOWN_NUMBERS,
     aten._local_scalar_dense.default: item,
     aten.allclose.default: allclose,
     aten.nonzero.default: nonzero,

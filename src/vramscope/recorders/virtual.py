@@ -59,6 +59,7 @@ class VirtualRecorder(ProfilerRecorder):
         super().start(seeds)
         self._modes.enter_context(patched_torch(self._memory))
         self._modes.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+        self._modes.enter_context(self._mode.composites.autocast_watched())
         self._modes.enter_context(self._mode)
         self._modes.enter_context(self._kernels)
 

@@ -15,12 +15,13 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from vramscope.recorders.rebased_views import RebasedViews
+from vramscope.recorders.virtual_composites import Composites
 from vramscope.recorders.virtual_memory import VirtualMemory
 
 aten = torch.ops.aten
 Run = Callable[..., Any]
 Rule = Callable[["VirtualMode", OpOverload, tuple[Any, ...], Mapping[str, Any]], Any]
-_COMPOSITE, _CPU = "CompositeImplicitAutograd", "CPU"
 _TORCHS_OWN = frozenset(("aten", "prim", "prims", "c10d", "_c10d_functional", "profiler", "mkldnn", "inductor", "fsdp"))
 
 
@@ -41,7 +42,8 @@ class VirtualMode(TorchDispatchMode):
         super().__init__()
         self.memory = memory
         self._rules = rules
-        self._composite: dict[OpOverload, bool] = {}
+        self.composites = Composites()
+        self._views = RebasedViews(self)
         self._asked = (0, 0)
         """How often in a row a device was asked for, and of which tensor last, by the number of its C++ object."""
         self.notes: dict[str, None] = {}
@@ -54,14 +56,22 @@ class VirtualMode(TorchDispatchMode):
             self._asked = self._asked[0] + 1, args[0]._cdata
             return args[0].fake_device if isinstance(args[0], FakeTensor) else args[0].device
         kwargs = kwargs or {}
+        self._views.called(func, args)
+        result = self._run_seen(func, args, kwargs)
+        self._views.made(func, result)
+        return result
+
+    def _run_seen(self, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        if self._views.are_at_work(args):
+            return self._views.run(func, args, kwargs)
         rule = self._rules.get(func)
         if rule is not None:
             return rule(self, func, args, kwargs)
-        if func.namespace not in _TORCHS_OWN:
+        if func.namespace not in _TORCHS_OWN and "Tensor" in str(func._schema):
             name = func.name().partition(".")[0]
             self.note(f"custom operator {name}: what its kernel takes beside its results counts as 0: a lower bound")
-        if torch.is_inference_mode_enabled() and self._is_composite(func):
-            with self:
+        if torch.is_inference_mode_enabled() and self.composites.is_composite(func):
+            with self, self.composites.taken_apart(func):
                 return func._op_dk(torch._C.DispatchKey.CompositeImplicitAutograd, *args, **kwargs)
         return self.run(func, *args, **kwargs)
 
@@ -105,21 +115,12 @@ class VirtualMode(TorchDispatchMode):
         """Tell the reader of the recording, once."""
         self.notes[remark] = None
 
-    def _is_composite(self, func: OpOverload) -> bool:
-        """Whether an operator is only made of others: inference mode hands it over whole, other modes its parts."""
-        known = self._composite.get(func)
-        if known is None:
-            has = torch._C._dispatch_has_kernel_for_dispatch_key
-            known = has(func.name(), _COMPOSITE) and not has(func.name(), _CPU)
-            self._composite[func] = known
-        return known
-
 
 def made_of_others(compose: Callable[..., Any]) -> Rule:
     """The rule for an operator that is made of others: what ``compose`` calls is seen one by one."""
 
     def rule(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        with mode:
+        with mode, mode.composites.taken_apart(func):
             return compose(*args, **kwargs)
 
     return rule

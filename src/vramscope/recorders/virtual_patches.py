@@ -13,6 +13,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils import _foreach_utils
 from torch.utils._python_dispatch import _disable_current_modes
 
+from vramscope.recorders.known_numbers import numbers_kept
 from vramscope.recorders.stamps import StampKind, label, open_scope
 from vramscope.recorders.virtual_memory import VirtualMemory
 
@@ -22,7 +23,8 @@ _LISTED = [*_foreach_utils._foreach_supported_types, FakeTensor]
 
 @contextmanager
 def patched_torch(memory: VirtualMemory) -> Iterator[None]:
-    """Scopes opened by name stay open, resizing is seen, and fake parameters can be cast, copied and lazy."""
+    """Scopes opened by name stay open, resizing is seen, small numbers are known, and fake parameters can be cast,
+    copied and lazy."""
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(record_function, "__enter__", _enter))
         stack.enter_context(mock.patch.object(record_function, "__exit__", _exit))
@@ -33,6 +35,7 @@ def patched_torch(memory: VirtualMemory) -> Iterator[None]:
             stack.enter_context(mock.patch.object(lazy, "__new__", _without_modes(lazy.__new__)))
             stack.enter_context(mock.patch.object(lazy, "materialize", _materialize))
         stack.enter_context(mock.patch.object(_foreach_utils, "_foreach_supported_types", _LISTED))
+        stack.enter_context(numbers_kept())
         yield
 
 
