@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from helpers import record_pass
-from vramscope.ledger.against import set_against
+from vramscope.ledger.against import Place, set_against
 from vramscope.ledger.categories import Category
 from vramscope.ledger.ledger import Ledger
 from vramscope.recorders.virtual import VirtualRecorder
@@ -37,6 +37,14 @@ def test_alike_where_the_rules_know_everything(measured):
     assert against.reserved is None  # the CPU's allocator reserves nothing
     differing = {name for name, figure in against.by_category.items() if figure.difference_bytes}
     assert differing <= {Category.WORKSPACE}
+
+
+def test_where_the_two_peaks_are(measured):
+    """AdamW's foreach step is at its fullest with the quotients; 3,000 images take more than the weights."""
+    optimizer = Place("optimizer", "", "aten::div")
+    assert set_against(predicted(3), measured).peaks_at == (optimizer, optimizer)
+    many, few = set_against(predicted(3000), measured).peaks_at
+    assert (many.phase, few) == ("backward", optimizer)
 
 
 def asked_for_more(recording, row: int, more_bytes: int):

@@ -54,6 +54,8 @@ TORCHVISION = (
     NET
     + """
 def list_models(module=None):
+    if module is None:
+        return ["resnet50", "googlenet", "inception_v3", "raft_small"]
     assert module.__name__ == __name__  # the classifiers alone
     return ["resnet50", "googlenet", "inception_v3"]
 
@@ -120,6 +122,7 @@ def test_timm_s_own_checkpointing_is_used(stand_ins: Path) -> None:
     [
         ("timm:resnet5", {}, "the library has no such model; did you mean 'resnet50'?"),
         ("torchvision:goglenet", {}, "the library has no such model; did you mean 'googlenet'?"),
+        ("torchvision:raft_small", {}, "torchvision:raft_small is no image classifier, so what it takes"),
         ("timm:broken", {}, "building the model failed: RuntimeError: cannot be built"),
         ("timm:plain", {"checkpoint": True}, "--checkpoint does not apply to timm:plain: AttributeError"),
         ("torchvision:resnet50", {"checkpoint": True}, "torchvision's models have no such option"),

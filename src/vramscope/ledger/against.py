@@ -57,13 +57,23 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where in the step a moment is."""
+
+    phase: str | None
+    module: str
+    operator: str | None
+
+
+@dataclass(frozen=True)
 class Against:
     """A pass predicted and measured.
 
     ``peak`` and ``by_category`` are at each side's own peak; ``categories_known`` tells whether the measurement says
     what its blocks are for. ``reserved`` is None where the measured allocator reserves nothing. ``allocations`` are
     the numbers of predicted and measured ones that were compared, ``matching`` the share of the longer sequence that
-    is common to both in the same order, None for sequences too long to tell.
+    is common to both in the same order, None for sequences too long to tell. ``peaks_at`` are the places of the
+    predicted and the measured peak.
     """
 
     peak: Figure
@@ -73,6 +83,7 @@ class Against:
     allocations: tuple[int, int]
     matching: float | None
     parting: Parting | None
+    peaks_at: tuple[Place, Place]
 
 
 def set_against(predicted: Ledger, measured: Ledger) -> Against:
@@ -97,7 +108,12 @@ def set_against(predicted: Ledger, measured: Ledger) -> Against:
         allocations=(len(left), len(right)),
         matching=_matching(*sizes),
         parting=_parting(predicted, left, measured, right, sizes),
+        peaks_at=(_place(predicted, our_peak.event), _place(measured, their_peak.event)),
     )
+
+
+def _place(ledger: Ledger, event: int) -> Place:
+    return Place(ledger.phase_at(event), ledger.module_at(event), ledger.operator_at(event))
 
 
 def _last_step(ledger: Ledger) -> Window:

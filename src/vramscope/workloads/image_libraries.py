@@ -80,8 +80,13 @@ class TorchvisionSource:
         if options.checkpoint:
             raise UsageError(f"--checkpoint does not apply to {self.target}: torchvision's models have no such option")
         models = import_library(self.target, "torchvision").models
-        # with module= only the classifiers: detection and segmentation take other inputs
-        _check_name(self.target, self.model, models.list_models(module=models))
+        classifiers = models.list_models(module=models)  # detection, segmentation and their like take other inputs
+        if self.model not in classifiers and self.model in models.list_models():
+            raise TargetError(
+                f"{self.target} is no image classifier, so what it takes and what its loss is are not known: "
+                "write a factory for it"
+            )
+        _check_name(self.target, self.model, classifiers)
         model = _build(self.target, lambda: models.get_model(self.model, weights=None))
         size = _TORCHVISION_SIZES.get(self.model, IMAGE_SIZE)
         return _draft_classifier(self.target, model, options, (3, size, size), classes=1000)

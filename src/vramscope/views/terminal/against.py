@@ -7,7 +7,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from vramscope.ledger.against import Against, Allocation, Figure, Parting
+from vramscope.ledger.against import Against, Allocation, Figure, Parting, Place
 from vramscope.names import visible
 from vramscope.units import format_size
 from vramscope.views.text import Scale, category_label
@@ -23,6 +23,10 @@ def _parts(name: str, against: Against, console: Console) -> Iterator[Renderable
     yield Text("")
     yield Text(f"{name}: prediction beside measurement", style="bold cyan")
     yield _table(against, console)
+    predicted, measured = against.peaks_at
+    if against.categories_known and predicted != measured:
+        words = f"each side's own peak: predicted {_place_words(predicted)}, measured {_place_words(measured)}"
+        yield Text(visible(words, console.encoding))
     if not against.categories_known:
         yield Text("a snapshot does not say what its blocks are for: only its library workspaces are told apart")
     yield Text(_sequence_words(against))
@@ -45,6 +49,11 @@ def _table(against: Against, console: Console) -> Table:
     if against.reserved is not None:
         table.add_row("reserved", *_cells(against.reserved, scale))
     return table
+
+
+def _place_words(place: Place) -> str:
+    parts = (place.phase, place.module, place.operator)
+    return f"in {' · '.join(filter(None, parts))}" if any(parts) else "outside every phase"
 
 
 def _cells(figure: Figure, scale: Scale) -> tuple[str, str, str, str]:
