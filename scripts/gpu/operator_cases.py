@@ -475,6 +475,25 @@ def _encoder(**options: Any) -> Callable[[Make], Run]:
 CASES["encoder layer"] = _encoder()
 CASES["encoder layer norm first"] = _encoder(norm_first=True)
 CASES["encoder layer gelu"] = _encoder(activation="gelu")
+
+
+def _parts_written(given: Tensor) -> Tensor:
+    made = given * 2
+    made[:, 2:6].mul_(2)
+    made[1:, :8][:, 2:].neg_()
+    return made.tanh()
+
+
+def _written_through_another(given: Tensor) -> Tensor:
+    image = (given * 2).flatten(2)
+    image.transpose(1, 2)[:, :1].add_(1)
+    return image * image
+
+
+_of_image("view written to", lambda given: (given * 2).flatten(1).relu_())
+_of_image("transposed view written to", lambda given: functional.dropout((given * 2).flatten(2).mT, 0.5, True, True))
+_of_one("parts written to", _parts_written)
+_of_image("view of what another view wrote to", _written_through_another)
 DIFFERS = {
     "chunked_cross_entropy": "a few numbers of eight bytes",
 }

@@ -250,7 +250,7 @@ def written_through_another_view() -> Workload:
         heads = hidden.view(4, 5, 2, 8)
         heads *= 2
         heads.transpose(1, 2)[:, :1].add_(1)
-        return m.layer(heads.reshape(4, 5, 16)) + hidden
+        return m.layer(heads.reshape(4, 5, 16)) + hidden * hidden
 
     return _workload(write, torch.randn(4, 5, 16), layer=nn.Linear(16, 16))
 

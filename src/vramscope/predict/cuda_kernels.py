@@ -85,7 +85,6 @@ def composite_kernels(gpu: Gpu) -> Mapping[OpOverload, Kernel]:
     """By operator, what stands for it while gradients are recorded; inference mode passes autograd by."""
     return {
         aten.dropout.default: dropout,
-        aten.dropout_.default: dropout,
         aten.scaled_dot_product_attention.default: partial(run_attention, gpu),
         aten.rms_norm.default: rms_norm,
         aten.softmax.int: partial(_softmax, aten._softmax.default),

@@ -110,6 +110,8 @@ class RebasedViews:
         base, nodes = tensor._base, list(_history(tensor, first_node))
         if base is None or base.layout is not torch.strided or not nodes or not _is_rebased(nodes[-1]):
             return
+        if _number(nodes[0]) in self._nodes:  # an operator that takes a view twice
+            return
         view = RebasedView(base.shape, base.stride())
         self._nodes |= {_number(node): view for node in nodes}
         if all(node.name().startswith(_VIEW_NODES) for node in nodes):
