@@ -23,6 +23,7 @@ from vramscope.recorders.compiled import Compiled, CompiledStep
 from vramscope.recorders.cycles import OptimizerCycle
 from vramscope.recorders.failures import out_of_memory
 from vramscope.recorders.hooks import SingleHook, hook_module, keywords_of
+from vramscope.recorders.made_optimizers import MadeOptimizers
 from vramscope.recorders.optimizer_hooks import OptimizerHooks
 from vramscope.recorders.roots import plain_model
 from vramscope.recorders.scene import Scene
@@ -64,8 +65,8 @@ class ScriptSession:
 
     A model is a module with parameters that is called from outside any other; where compilation forbids hooks on all
     modules, it is the outermost that holds the parameters of what is called, or that an optimizer steps. A training
-    step ends with the last optimizer step of the optimizers' cycle; as long as no optimizer has stepped, each forward
-    without gradients is an inference step.
+    step ends with the last optimizer step of the optimizers' cycle (see `OptimizerCycle`); as long as no optimizer has
+    stepped, each forward without gradients is an inference step.
     """
 
     def __init__(self, output: Path, plan: WindowPlan) -> None:
@@ -75,7 +76,9 @@ class ScriptSession:
         self._depth = 0
         self._undo = ExitStack()
         self._module_hooks = ExitStack()
-        self._cycle = OptimizerCycle()
+        self._cycle = OptimizerCycle(MadeOptimizers(self._undo).alive)
+        self._irregular_from: int | None = None  # the first training step that any optimizer step ended
+        self._steps_elsewhere = 0  # of optimizers, on threads that are not watched
         self._scene = Scene()
         self._store = PartStore(output)
         self._scopes = OpenScopes(self._undo, self._scopes_closed)
@@ -115,8 +118,19 @@ class ScriptSession:
         found["out_of_memory"] = ran_out
         if not ran_out and out_of_memory(error) is not None:
             found["failed_step"] = max(self._steps.counts.values(), default=0)
+        found["optimizers"] = self._optimizers()
         found["reading_out_seconds"] = self._steps.reading_seconds
         return {**found, "error": self._error, "traceback": self._trace}
+
+    def _optimizers(self) -> dict[str, Any]:
+        """Which optimizers have stepped and which were waited for, should nobody know of a training step that ended."""
+        times = os.times()  # of child processes, those that have ended
+        return {
+            "steps": dict(self._cycle.steps),
+            "awaited": self._cycle.awaited,
+            "steps_elsewhere": self._steps_elsewhere,
+            "children_seconds": times.children_user + times.children_system,
+        }
 
     def _finish(self, remark: str, ran_out: bool) -> None:
         ending = "memory ran out in its last step, which is kept up to there" if ran_out else _LEFT_OUT
@@ -127,7 +141,16 @@ class ScriptSession:
         if self._steps.late:
             notes.append(f"not recorded, because it began within a backward pass: {', '.join(self._steps.late)}")
         self._stop()
-        self._store.seal(notes, complete=not notes)
+        self._store.seal([*notes, *self._irregular()], complete=not notes)
+
+    def _irregular(self) -> list[str]:
+        """What the reader must know of optimizers without a cycle; nothing is missing for that."""
+        if self._irregular_from is None:
+            return []
+        return [
+            f"the optimizers take turns irregularly: from training step {self._irregular_from} on, each step of any of "
+            "them was taken to end a training step"
+        ]
 
     def give_up(self, error: Exception) -> None:
         """Leave the script alone after an error of ours; what is on disk stays there, unsealed."""
@@ -335,7 +358,11 @@ class ScriptSession:
     def _after_optimizer(self, optimizer: Optimizer) -> None:
         if self._compiled_step is not None:
             self._compiled_step.told_of(optimizer)
-        if works_for(self._thread) and self._cycle.stepped(optimizer):
+        if not works_for(self._thread):
+            self._steps_elsewhere += 1
+        elif self._cycle.stepped(optimizer):
+            if self._cycle.is_irregular and self._irregular_from is None:
+                self._irregular_from = self._steps.counts[StepKind.TRAINING]
             self._steps.step_ended(StepKind.TRAINING)
 
     def _scopes_closed(self) -> None:
