@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from vramscope.cli.no_step import why_no_step
 from vramscope.cli.options import Place, common_options
 from vramscope.cli.output import make_folder, prepare_outputs, tell, write_text
 from vramscope.cli.ranks import Rank
@@ -196,18 +197,7 @@ def _nothing(outcome: Outcome, output: Path, first: int) -> str:
         return _defect(outcome)
     if status.get("torch") is False:
         return "nothing was recorded: the script never imported torch"
-    return f"nothing was recorded: {_no_step(sum(dict(status.get('steps', {})).values()), first)}"
-
-
-def _no_step(steps: int, first: int) -> str:
-    """Why no step was recorded of so many that ended, given the first that was wanted."""
-    if not steps:
-        return (
-            "no step ended; what ends one is a step of an optimizer of torch.optim, or a model's forward under "
-            "torch.no_grad() with no backward pass before it"
-        )
-    advice = "; --steps 0:1 records from the start" if first else ""
-    return f"no step ended in the window ({steps} seen in all){advice}"
+    return f"nothing was recorded: {why_no_step(status, first)}"
 
 
 def _missed(outcome: Outcome) -> str:
