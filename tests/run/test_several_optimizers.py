@@ -54,6 +54,24 @@ for _ in range(60):
             model(torch.ones(2)).sum().backward()
             optimizer.step()
 """
+EXPERTS_IN_HOOKS = """
+import random, torch
+from torch import nn
+random.seed(0)
+stem, experts, head = nn.Linear(4, 4), [nn.Linear(4, 4) for _ in range(6)], nn.Linear(4, 1)
+parameters = [parameter for module in [stem, *experts, head] for parameter in module.parameters()]
+optimizers = {parameter: torch.optim.SGD([parameter], 0.1) for parameter in parameters}
+def step(parameter):
+    optimizers[parameter].step()
+    optimizers[parameter].zero_grad()
+for parameter in parameters:
+    parameter.register_post_accumulate_grad_hook(step)
+for _ in range(30):
+    hidden = stem(torch.randn(8, 4))
+    for number in sorted(random.sample(range(6), 2)):
+        hidden = experts[number](hidden)
+    head(hidden).sum().backward()
+"""
 IDLE = """
 import torch
 model, other = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
@@ -106,6 +124,14 @@ def test_optimizers_without_order_are_told_of_and_end_a_step_each(tmp_path: Path
     (note,) = document["notes"]
     assert note.startswith(IRREGULAR)
     assert note.endswith(" on, each step of any of them was taken to end a training step")
+
+
+def test_optimizers_without_order_that_step_in_one_backward_pass_end_one_step(tmp_path: Path) -> None:
+    # eight step in each pass: were every one of them a step, steps 1 to 3 would begin and end within the first pass
+    document = run(tmp_path, EXPERTS_IN_HOOKS, "--no-rearm").document
+    assert [step["index"] for step in document["steps"]] == [1, 2, 3]
+    assert any(note.startswith(IRREGULAR) for note in document["notes"])
+    require_exact(document, "training")
 
 
 def test_who_was_waited_for_is_said(tmp_path: Path) -> None:

@@ -18,6 +18,11 @@ def in_backward() -> bool:
     return torch._C._current_autograd_node() is not None
 
 
+def backward_pass() -> int | None:
+    """The number of the backward pass that this thread works on, which no other one of the process has."""
+    return torch._C._current_graph_task_id() if in_backward() else None
+
+
 def works_for(thread: int) -> bool:
     """Whether what runs now runs on this thread, or on one of autograd's while it waits for a backward pass.
 

@@ -18,7 +18,7 @@ from torch.nn.modules.loss import _Loss
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.optim import Optimizer
 
-from vramscope.recorders.autograd_threads import in_backward, works_for
+from vramscope.recorders.autograd_threads import backward_pass, in_backward, works_for
 from vramscope.recorders.compiled import Compiled, CompiledStep
 from vramscope.recorders.cycles import OptimizerCycle
 from vramscope.recorders.failures import out_of_memory
@@ -77,6 +77,7 @@ class ScriptSession:
         self._undo = ExitStack()
         self._module_hooks = ExitStack()
         self._cycle = OptimizerCycle(MadeOptimizers(self._undo).alive)
+        self._ended_in: int | None = None  # the backward pass in which a training step has ended
         self._irregular_from: int | None = None  # the first training step that any optimizer step ended
         self._steps_elsewhere = 0  # of optimizers, on threads that are not watched
         self._scene = Scene()
@@ -361,9 +362,16 @@ class ScriptSession:
         if not works_for(self._thread):
             self._steps_elsewhere += 1
         elif self._cycle.stepped(optimizer):
-            if self._cycle.is_irregular and self._irregular_from is None:
-                self._irregular_from = self._steps.counts[StepKind.TRAINING]
-            self._steps.step_ended(StepKind.TRAINING)
+            self._training_step_ended()
+
+    def _training_step_ended(self) -> None:
+        """By the optimizers' cycle; those that step in hooks of one backward pass end one step together."""
+        before, self._ended_in = self._ended_in, backward_pass()
+        if self._ended_in is not None and self._ended_in == before:
+            return
+        if self._cycle.is_irregular and self._irregular_from is None:
+            self._irregular_from = self._steps.counts[StepKind.TRAINING]
+        self._steps.step_ended(StepKind.TRAINING)
 
     def _scopes_closed(self) -> None:
         if not self.is_over:
