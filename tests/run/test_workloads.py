@@ -42,6 +42,19 @@ for step in range(6):
     loss.backward()
     optimizer.step()
 """
+EVALUATED_FIRST = """
+import torch
+from torch import nn
+model = nn.Linear(64, 10)
+optimizer = torch.optim.SGD(model.parameters(), 0.1)
+with torch.no_grad():
+    for batch in range(2):
+        model(torch.randn(32, 64))
+for step in range(6):
+    optimizer.zero_grad()
+    model(torch.randn(32, 64)).square().mean().backward()
+    optimizer.step()
+"""
 TAUGHT_IN_PARTS = """
 import torch
 from torch import nn
@@ -528,6 +541,11 @@ def steps_of(document: dict[str, Any]) -> list[int]:
     return [step["index"] for step in document["steps"]]
 
 
+def counted(document: dict[str, Any]) -> list[tuple[str, int, int, int]]:
+    """Of each kind of step that was only counted: the kind, the first, the last, and how many."""
+    return [(row["kind"], row["first_index"], row["last_index"], row["steps"]) for row in document["counted_steps"]]
+
+
 def unattributed(document: dict[str, Any], name: str = "training") -> int:
     return int(document["passes"][name]["peak"]["by_category"]["unattributed"])
 
@@ -554,6 +572,20 @@ def test_a_teacher_that_runs_first_is_a_model_and_no_step(tmp_path) -> None:
     assert training["peak"]["by_category"]["parameters"] == (650 + 19_210) * 4
     assert sum(row["parameter_bytes"] for row in training["modules"]) == (650 + 19_210) * 4
     require_exact(document, "training")
+    assert counted(document) == [("training", 0, 5, 3)]  # 0, 4 and 5
+
+
+def test_a_teacher_is_part_of_the_first_step_where_that_is_recorded(tmp_path) -> None:
+    document = found(tmp_path, TAUGHT, "--all")
+    assert [(row["kind"], row["index"]) for row in document["steps"]] == [("training", n) for n in range(6)]
+
+
+def test_a_step_that_began_as_another_kind_is_counted(tmp_path) -> None:
+    finished = run(tmp_path, EVALUATED_FIRST, "-q")
+    steps = [(row["kind"], row["index"]) for row in finished.document["steps"]]
+    assert steps == [("inference", 1), *(("training", n) for n in (1, 2, 3))]
+    # step 0 of the training was being recorded as the third forward without gradients until it ended
+    assert counted(finished.document) == [("inference", 0, 0, 1), ("training", 0, 5, 3)]
 
 
 def test_a_teacher_makes_no_inference_of_a_step_in_parts(tmp_path) -> None:

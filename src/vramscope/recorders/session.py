@@ -31,6 +31,7 @@ from vramscope.recorders.script import StepRecorder
 from vramscope.recorders.stepping import StepKind, Stepping
 from vramscope.recorders.storing import PartStore
 from vramscope.recorders.surroundings import Loaders, OpenScopes, OtherProfilers
+from vramscope.recorders.teachers import Teachers
 from vramscope.recorders.windows import WindowPlan
 
 _TARGET = "target"
@@ -66,7 +67,8 @@ class ScriptSession:
     A model is a module with parameters that is called from outside any other; where compilation forbids hooks on all
     modules, it is the outermost that holds the parameters of what is called, or that an optimizer steps. A training
     step ends with the last optimizer step of the optimizers' cycle (see `OptimizerCycle`); as long as no optimizer has
-    stepped, each forward without gradients is an inference step.
+    stepped, each forward without gradients is an inference step, but for those of models beside the one that an
+    optimizer is there for.
     """
 
     def __init__(self, output: Path, plan: WindowPlan) -> None:
@@ -90,6 +92,7 @@ class ScriptSession:
         self._compiled_step: CompiledStep | None = None
         self._compiled_depth = 0
         self._gradients = self._scene.gradients()
+        self._teachers = Teachers()
         self._only_infers = False
         self._steps = Stepping(plan, self._store, self._scene, self._scopes, others, self)
         self._undo.callback(OptimizerHooks(self._before_optimizer, self._after_optimizer, compiled=False).remove)
@@ -331,7 +334,7 @@ class ScriptSession:
     def _model_left(self, module: nn.Module, output: Any) -> None:
         if module in self._scene.roots and output is not None:  # None: it raised, and torch walks its hooks meanwhile
             self._steps.model_gave(output)
-            self._count_forward()
+            self._count_forward(module)
 
     @_harmless
     def _batch_loaded(self, batch: Any) -> None:
@@ -339,14 +342,15 @@ class ScriptSession:
             self._steps.inputs_come(batch)
 
     @_harmless
-    def _count_forward(self) -> None:
+    def _count_forward(self, module: nn.Module) -> None:
         if torch.is_grad_enabled() or self._scene.optimizers:
             return
         if self._only_infers:  # it was so for a whole window, and to look at all gradients takes time
             self._steps.step_ended(StepKind.INFERENCE)
             return
         before, self._gradients = self._gradients, self._scene.gradients()
-        if self._gradients == before:  # else a backward pass has been since, of a training whose optimizer is to come
+        # else a backward pass has been since, of a training whose optimizer is to come
+        if self._gradients == before and not self._teachers.teaches(module):
             self._steps.step_ended(StepKind.INFERENCE)
 
     @_harmless

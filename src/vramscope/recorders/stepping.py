@@ -215,7 +215,10 @@ class Stepping:
             self._growth[kind].add(index, live_bytes)
 
     def _finish(self, kind: StepKind, recorder: StepRecorder) -> None:
-        """Put on disk what was recorded; a step that turned out to be of another kind began as something else."""
+        """Put on disk what was recorded; a step that turned out to be of another kind began as something else.
+
+        It is only counted where it was not to be recorded as what it is.
+        """
         recorder.end_step()
         self._scopes.are_seen = False
         self.recorder = None
@@ -224,6 +227,7 @@ class Stepping:
         if is_other and not self._wants(kind, index):
             recorder.abandon()
             self._carried = None
+            self._count(kind, index)
             return
         facts = {**self._scene.facts(), "pass": str(kind), **self._method()}
         recording, self._carried = recorder.close(facts, self._scene.device, self._notes)
