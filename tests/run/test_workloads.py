@@ -710,14 +710,44 @@ for step in range(6):
 """
 
 
-def test_a_model_that_is_never_run_takes_memory_too(tmp_path) -> None:
-    document = found(tmp_path, AVERAGED)
+@pytest.mark.parametrize("option", [[], ["--all"]], ids=["default", "all"])
+def test_a_model_that_is_never_run_takes_memory_too(tmp_path, option: list[str]) -> None:
+    document = found(tmp_path, AVERAGED, *option)
+    if option:  # in the first step too, that began before there was any model
+        cold = document["passes"]["training"]["cold"]["by_category"]
+        assert cold["parameters"] == 2 * (64 * 64 + 64) * 4
+        assert cold["unattributed"] == 0
     peak = document["passes"]["training"]["peak"]["by_category"]
     assert peak["parameters"] == 2 * (64 * 64 + 64) * 4
     assert peak["buffers"] == 8  # how many models are in the average
     assert unattributed(document) == 0
     assert document["workload"]["name"] == "Linear"
     assert document["workload"]["parameter_count"] == 64 * 64 + 64
+
+
+STACKED = """
+import torch
+from torch import nn
+from torch.func import functional_call, stack_module_state, vmap
+models = [nn.Linear(16, 4) for _ in range(3)]
+parameters, buffers = stack_module_state(models)
+optimizer = torch.optim.SGD(parameters.values(), 0.1)
+base = nn.Linear(16, 4, device="meta")
+for step in range(6):
+    outputs = vmap(lambda p, b, x: functional_call(base, (p, b), (x,)), (0, 0, None))(
+        parameters, buffers, torch.randn(8, 16)
+    )
+    outputs.square().mean().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+"""
+
+
+@pytest.mark.parametrize("option", [[], ["--all"]], ids=["default", "all"])
+def test_models_whose_parameters_were_stacked_are_still_there(tmp_path, option: list[str]) -> None:
+    peak = found(tmp_path, STACKED, *option)["passes"]["training"]["peak"]["by_category"]
+    # 16 * 4 + 4 numbers of 4 bytes, thrice: in the models, and in what was made of them
+    assert peak["parameters"] == 2 * 3 * (16 * 4 + 4) * 4
 
 
 def test_a_training_on_another_thread_is_left_out_though_its_optimizer_steps_in_hooks(tmp_path) -> None:

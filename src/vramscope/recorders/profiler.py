@@ -249,13 +249,13 @@ class ProfilerRecorder:
         """
         root = self._module_hooks.watch(model, root)
         self._watched.watch(model, root)
-        self._mark_found(self._watched.fresh_labels())
+        self.mark_found(self._watched.fresh_labels())
 
     def watch_optimizer(self, optimizer: Optimizer) -> None:
         """Label the parameters that an optimizer holds beside the watched models, now and from now on."""
-        self._mark_found(self._watched.watch_optimizer(optimizer))
+        self.mark_found(self._watched.watch_optimizer(optimizer))
 
-    def _mark_found(self, labels: Iterable[Label]) -> None:
+    def mark_found(self, labels: Iterable[Label]) -> None:
         """Record labels of what may be older than the recording."""
         found = self._looked_at(labels)
         self._seeded.suspect(found)

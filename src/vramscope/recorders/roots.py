@@ -21,6 +21,8 @@ class Roots:
         self._given: set[str] = set()
         self._idle: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
         self._parameters: set[int] = set()
+        self.found = 0
+        """How many there ever were."""
 
     def __iter__(self) -> Iterator[tuple[nn.Module, str]]:
         return iter(list(self._prefixes.items()))
@@ -35,11 +37,12 @@ class Roots:
         """Models that nobody was seen to run or to train: they were only found to be there."""
         return list(self._idle.items())
 
-    def add_idle(self, module: nn.Module) -> None:
-        """Take note of a model that is there, and that nobody has run."""
+    def add_idle(self, module: nn.Module) -> str:
+        """Take note of a model that is there, and that nobody has run; gives its prefix."""
         prefix = self._free_prefix(type(module).__name__, bare=False)
         self._given.add(prefix)
         self._idle[module] = prefix
+        return prefix
 
     def add(self, module: nn.Module) -> str | None:
         """The prefix of a model that is new and has parameters, None for any other module."""
@@ -49,6 +52,7 @@ class Roots:
         prefix = self._idle.pop(model, None) or self._free_prefix(type(model).__name__)
         self._given.add(prefix)
         self._prefixes[model] = prefix
+        self.found += 1
         self._parameters.update(map(id, model.parameters()))
         return prefix
 

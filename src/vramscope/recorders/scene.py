@@ -15,6 +15,10 @@ from vramscope.recorders.labels import Label, label_gradients, label_model
 from vramscope.recorders.optimizer_names import OptimizerNames
 from vramscope.recorders.roots import Roots
 
+_MOST_VAIN_LOOKS = 16
+"""How often in a row a look may find nothing, until none is taken within a window any more: it takes a tenth of a second,
+and a script may make a model in every step."""
+
 
 class Scene:
     """Models and optimizers, found one after another and kept alive by nobody."""
@@ -23,6 +27,9 @@ class Scene:
         self.roots = Roots()
         self.optimizer_names = OptimizerNames()
         self._optimizers: WeakKeyDictionary[Optimizer, None] = WeakKeyDictionary()
+        self._found_optimizers = 0
+        self._looked_at = self._found
+        self._vain_looks = 0
 
     @property
     def optimizers(self) -> list[Optimizer]:
@@ -34,15 +41,29 @@ class Scene:
         if optimizer in self._optimizers:
             return []
         self._optimizers[optimizer] = None
+        self._found_optimizers += 1
         parameters = [p for group in optimizer.param_groups for p in group["params"] if isinstance(p, Tensor)]
         if not self.roots.lacks(parameters):
             return []
         return self.roots.owners(parameters)
 
-    def find_idle_models(self) -> None:
+    @property
+    def _found(self) -> tuple[int, int]:
+        """How many models and optimizers were ever found, those included that are gone."""
+        return self.roots.found, self._found_optimizers
+
+    def find_idle_models(self) -> list[tuple[nn.Module, str]]:
         """Take note of live models that nobody has run: moving averages, models of later turns, replaced ones."""
-        for model in self.roots.unknown():
-            self.roots.add_idle(model)
+        self._looked_at = self._found
+        return [(model, self.roots.add_idle(model)) for model in self.roots.unknown()]
+
+    def label_more_idle_models(self) -> list[Label]:
+        """Look again where something has come into play since the last look; labels of what was found."""
+        if self._found == self._looked_at or self._vain_looks >= _MOST_VAIN_LOOKS:
+            return []
+        more = self.find_idle_models()
+        self._vain_looks = 0 if more else self._vain_looks + 1
+        return [label for model, prefix in more for label in _quietly_labelled(model, prefix)]
 
     def labels(self) -> Iterator[Label]:
         """What models and optimizers hold now: parameters, buffers, gradients and states."""
@@ -53,8 +74,7 @@ class Scene:
             yield from label_model(model, prefix)
             yield from label_gradients(named)
         for model, prefix in self.roots.idle():  # not its gradients, which may come and go on another thread
-            with suppress(Exception):  # of objects that have no memory, as the compiler's
-                yield from list(label_model(model, prefix))
+            yield from _quietly_labelled(model, prefix)
         yield from self.optimizer_names.label(self.optimizers, names)
 
     def gradients(self) -> tuple[int, int]:
@@ -89,6 +109,13 @@ class Scene:
         if found is not None:
             return found
         return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_initialized() else torch.device("cpu")
+
+
+def _quietly_labelled(model: nn.Module, prefix: str) -> list[Label]:
+    """Labels of what a model holds; none of one that has no memory, as the compiler's."""
+    with suppress(Exception):
+        return list(label_model(model, prefix))
+    return []
 
 
 def place_of_process() -> dict[str, int]:

@@ -190,6 +190,7 @@ class Stepping:
         index = self._take(kind)
         self._forget_tensors(kind)
         if self._wants(kind, index + 1) and kind == self._expected:
+            recorder.mark_found(self._scene.label_more_idle_models())
             recorder.end_step()
             self._complete += 1
             recorder.begin_step(index + 1)
@@ -219,6 +220,7 @@ class Stepping:
 
         It is only counted where it was not to be recorded as what it is.
         """
+        recorder.mark_found(self._scene.label_more_idle_models())
         recorder.end_step()
         self._scopes.are_seen = False
         self.recorder = None
