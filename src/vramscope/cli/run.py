@@ -162,7 +162,7 @@ def _report(
     reason = _nothing(outcome, output, first)
     missed = _missed(outcome)
     if reason:
-        reason = missed or reason
+        reason = missed or _not_recorded(outcome) or reason
         if not quiet or "not_started" in outcome.status:
             tell(f"vramscope: {reason}")
         return
@@ -209,6 +209,12 @@ def _missed(outcome: Outcome) -> str:
         f"memory ran out in step {step}, which was not recorded: run again with --steps {step}:{step + 1} to see what "
         "filled it"
     )
+
+
+def _not_recorded(outcome: Outcome) -> str:
+    """Which steps could not be recorded, and why, where those were all that were wanted; empty otherwise."""
+    notes = "; ".join(outcome.status.get("not_recorded", ()))
+    return f"nothing was recorded: {notes}" if notes else ""
 
 
 def _defect(outcome: Outcome) -> str:

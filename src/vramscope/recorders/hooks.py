@@ -138,6 +138,8 @@ class ModuleHooks:
         self._roots: dict[str, ref[nn.Module]] = {}
         self._opened: dict[int, list[_Opened]] = {}  # thread -> its open forwards
         self._may_hook: Callable[[nn.Module], bool] | None = None
+        self.calls_seen = 0
+        """Forwards that have begun, watched or not, on all threads."""
         self._handles = [
             register_module_forward_pre_hook(self.before),
             register_module_forward_hook(self.after, always_call=True),
@@ -195,6 +197,7 @@ class ModuleHooks:
         """A module's forward begins; torch's hooks for all modules are not handed the keyword arguments."""
         if is_dynamo_compiling():
             return  # a constant to the compiler, which then drops the hook instead of breaking the graph
+        self.calls_seen += 1
         opened = self._opened.setdefault(get_ident(), [])
         if not opened and is_compiling():
             return  # exported without hooks; inside an open forward each end needs its beginning

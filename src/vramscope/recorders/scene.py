@@ -16,8 +16,8 @@ from vramscope.recorders.optimizer_names import OptimizerNames
 from vramscope.recorders.roots import Roots
 
 _MOST_VAIN_LOOKS = 16
-"""How often in a row a look may find nothing, until none is taken within a window any more: it takes a tenth of a second,
-and a script may make a model in every step."""
+"""How often in a row a look may find nothing, until none is taken within a window any more: it takes a tenth of a
+second, and a script may make a model in every step."""
 
 
 class Scene:

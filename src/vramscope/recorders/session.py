@@ -28,7 +28,7 @@ from vramscope.recorders.optimizer_hooks import OptimizerHooks
 from vramscope.recorders.roots import plain_model
 from vramscope.recorders.scene import Scene
 from vramscope.recorders.script import StepRecorder
-from vramscope.recorders.stepping import StepKind, Stepping
+from vramscope.recorders.stepping import Obstacle, StepKind, Stepping
 from vramscope.recorders.storing import PartStore
 from vramscope.recorders.surroundings import Loaders, OpenScopes, OtherProfilers
 from vramscope.recorders.teachers import Teachers
@@ -37,6 +37,7 @@ from vramscope.recorders.windows import WindowPlan
 _TARGET = "target"
 """What the second argument of torch's losses is called."""
 _LEFT_OUT = "the step it was in is left out"
+_OTHER_STEPS = "; --steps A:B records others, such as some without a rollout or an evaluation"
 Arguments = ParamSpec("Arguments")
 
 
@@ -120,6 +121,7 @@ class ScriptSession:
         steps = {str(kind): count for kind, count in self._steps.counts.items()}
         found: dict[str, Any] = {"steps": steps, "parts": self._store.parts, "sealed": self._store.is_sealed}
         found["out_of_memory"] = ran_out
+        found["not_recorded"] = self._not_recorded()
         if not ran_out and out_of_memory(error) is not None:
             found["failed_step"] = max(self._steps.counts.values(), default=0)
         found["optimizers"] = self._optimizers()
@@ -139,11 +141,7 @@ class ScriptSession:
     def _finish(self, remark: str, ran_out: bool) -> None:
         ending = "memory ran out in its last step, which is kept up to there" if ran_out else _LEFT_OUT
         notes = [f"{remark}; {ending}"] if remark else []
-        missing = self._steps.missing
-        if missing:
-            notes.append(f"not recorded, because the script's own torch.profiler was running: {', '.join(missing)}")
-        if self._steps.late:
-            notes.append(f"not recorded, because it began within a backward pass: {', '.join(self._steps.late)}")
+        notes += self._not_recorded()
         self._stop()
         self._store.seal([*notes, *self._irregular()], complete=not notes)
 
@@ -155,6 +153,14 @@ class ScriptSession:
             f"the optimizers take turns irregularly: from training step {self._irregular_from} on, each step of any of "
             "them was taken to end a training step"
         ]
+
+    def _not_recorded(self) -> list[str]:
+        """Which steps that were planned could not be recorded, why, and what to do."""
+        missing = self._steps.missing
+        notes = {why: f"not recorded, {why}: {', '.join(steps)}" for why, steps in missing.items() if steps}
+        if Obstacle.OVERFULL in notes:
+            notes[Obstacle.OVERFULL] += _OTHER_STEPS
+        return list(notes.values())
 
     def give_up(self, error: Exception) -> None:
         """Leave the script alone after an error of ours; what is on disk stays there, unsealed."""
@@ -332,9 +338,12 @@ class ScriptSession:
 
     @_harmless
     def _model_left(self, module: nn.Module, output: Any) -> None:
-        if module in self._scene.roots and output is not None:  # None: it raised, and torch walks its hooks meanwhile
+        # None: it raised, and torch walks its hooks meanwhile
+        if module in self._scene.roots and output is not None:
             self._steps.model_gave(output)
             self._count_forward(module)
+        if output is not None and not self._compiled_depth:
+            self._steps.call_is_over()
 
     @_harmless
     def _batch_loaded(self, batch: Any) -> None:

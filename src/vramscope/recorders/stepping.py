@@ -23,7 +23,7 @@ from vramscope.recorders.labels import Label, kv_cache, label_kv_cache, label_te
 from vramscope.recorders.live import LiveBytes
 from vramscope.recorders.rehearsal import Rehearsal
 from vramscope.recorders.scene import Scene
-from vramscope.recorders.script import Carried, StepRecorder
+from vramscope.recorders.script import MOST_CALLS, Carried, StepRecorder
 from vramscope.recorders.storing import PartStore
 from vramscope.recorders.surroundings import OpenScopes, OtherProfilers
 from vramscope.recorders.windows import GrowthWatch, WindowPlan
@@ -37,6 +37,15 @@ class StepKind(StrEnum):
 
     TRAINING = "training"
     INFERENCE = "inference"
+
+
+class Obstacle(StrEnum):
+    """Why a step that was planned could not be recorded, in words."""
+
+    PROFILER = "because the script's own torch.profiler was running"
+    SCOPE = "because a record_function scope was open that began in a step before"
+    BACKWARD = "because it began within a backward pass"
+    OVERFULL = f"because it held more than {MOST_CALLS:,} calls of modules, whose events would take gigabytes of memory"
 
 
 class WindowObserver(CallObserver, Protocol):
@@ -95,10 +104,8 @@ class Stepping:
         self.counts: Counter[StepKind] = Counter()
         self.reading_seconds = 0.0
         """What exchanging profilers and storing steps has taken."""
-        self.missing: list[str] = []
+        self.missing: dict[Obstacle, list[str]] = {obstacle: [] for obstacle in Obstacle}
         """Steps that were planned and could not be recorded, in words."""
-        self.late: list[str] = []
-        """Steps that were planned and had begun within a backward pass."""
 
     def begin_at_once(self) -> None:
         """Record from now on, before any step has shown itself."""
@@ -134,9 +141,20 @@ class Stepping:
     def make_way(self) -> None:
         """The script starts a profiler of its own: the step that is being recorded cannot be finished."""
         if self.recorder is not None:
-            self.missing.append(f"{self._expected} step {self.counts[self._expected]}")
-            self.drop()
-            self._observer.window_pauses()
+            self._lose(Obstacle.PROFILER)
+
+    def call_is_over(self) -> None:
+        """A call from outside any module has ended well: where steps that hold too many are given up.
+
+        There no hook of ours, nor torch's loop over hooks, waits for a recorder that would be gone.
+        """
+        recorder = self.recorder
+        if recorder is None or not recorder.is_overfull or recorder.is_inside:
+            return
+        if self._waiting is None and not self._scopes.are_in_optimizer:
+            begin = time.perf_counter()
+            self._lose(Obstacle.OVERFULL)
+            self.reading_seconds += time.perf_counter() - begin
 
     def rehearse_no_more(self) -> None:
         """Something is compiled, which must not see hooks that are gone in the next step."""
@@ -158,7 +176,7 @@ class Stepping:
         self._no_longer_due()
         self._end_rehearsal()
         if recorder is not None:
-            recorder.abandon()
+            recorder.discard()
 
     # -- from one step to the next ----------------------------------------------------------------------------------
 
@@ -184,6 +202,17 @@ class Stepping:
             if self._plan.wants(index + 2):
                 self._rehearse()
         self._forget_tensors(kind)
+
+    def _lose(self, obstacle: Obstacle) -> None:
+        """Keep nothing of the step that is running, nor of those before it in the same profiler."""
+        running = self.counts[self._expected]
+        for index in range(running - self._complete, running + 1):
+            self._misses(obstacle, self._expected, index)
+        self.drop()
+        self._observer.window_pauses()
+
+    def _misses(self, obstacle: Obstacle, kind: StepKind, index: int) -> None:
+        self.missing[obstacle].append(f"{kind} step {index}")
 
     def _pass(self, kind: StepKind, recorder: StepRecorder) -> None:
         """A step ended inside a scope of the script's: go on in the same profiler, or stop, which is always safe."""
@@ -227,7 +256,7 @@ class Stepping:
         index = self.counts[kind] - 1
         is_other = kind != self._expected and not self._complete
         if is_other and not self._wants(kind, index):
-            recorder.abandon()
+            recorder.discard()
             self._carried = None
             self._count(kind, index)
             return
@@ -247,7 +276,7 @@ class Stepping:
         if self._growth[kind].wants(index):
             self._growth[kind].put_off()
         else:
-            self.late.append(f"{kind} step {index}")
+            self._misses(Obstacle.BACKWARD, kind, index)
 
     @contextmanager
     def _around_backward(self, backward: BackwardPass) -> Iterator[None]:
@@ -273,7 +302,7 @@ class Stepping:
 
     def _start_unless_busy(self, kind: StepKind, index: int, rehearsed: GradientLives | None) -> None:
         if self._others.are_running or self._scopes.hold_profiler:
-            self.missing.append(f"{kind} step {index}")
+            self._misses(Obstacle.PROFILER if self._others.are_running else Obstacle.SCOPE, kind, index)
             self._carried = None
             self._observer.window_pauses()
         else:

@@ -109,6 +109,10 @@ class ProfilerWindow:
             self._quiet.end()
             self._held.release()
 
+    def forget(self) -> None:
+        """Let go of what was recorded: whoever still holds the window does not hold its events."""
+        self._profile.kineto_results = None
+
     def take_roots(self) -> list[Any]:
         """The top-level nodes of the event tree, once: the window keeps no events, which are many."""
         results, self._profile.kineto_results = self._profile.kineto_results, None

@@ -20,10 +20,18 @@ def print_run(summary: RunSummary, console: Console, *, top: int = 10, verbose: 
     comparison = Comparison(summary.workload, summary.environment, summary.passes, {})
     print_comparison(comparison, console, top=top, verbose=verbose)
     page = Page(comparison, console, top, verbose)
-    for part in (_steps(page, summary), _growth(page, summary), _counted(page, summary), _children(page, summary)):
+    for make in (_steps, _growth, _counted, _children, _notes):
+        part = make(page, summary)
         if part is not None:
             page.print(part)
     page.print("")
+
+
+def _notes(page: Page, summary: RunSummary) -> Group | None:
+    """Remarks on the run as a whole; those on a pass stand with it."""
+    told = {note for found in summary.passes.values() for note in found.notes}
+    lines = [page.remark(note) for note in summary.notes if note not in told]
+    return page.section("Notes on the run", *lines) if lines else None
 
 
 def _steps(page: Page, summary: RunSummary) -> Group:
