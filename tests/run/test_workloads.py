@@ -725,6 +725,80 @@ def test_a_model_that_is_never_run_takes_memory_too(tmp_path, option: list[str])
     assert document["workload"]["parameter_count"] == 64 * 64 + 64
 
 
+NORMED = """
+import torch
+from torch import nn
+normed = nn.utils.parametrizations.spectral_norm(nn.Linear(8, 8))
+model = nn.Sequential(normed, nn.ReLU(), nn.Linear(8, 2))
+optimizer = torch.optim.SGD(model.parameters(), 0.1)
+for step in range(6):
+    model(torch.randn(16, 8)).square().mean().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+"""
+WRAPPED = """
+import torch
+from torch import nn
+from torch.distributed import HashStore, destroy_process_group, init_process_group
+init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
+model = nn.parallel.DistributedDataParallel(nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2)))
+optimizer = torch.optim.SGD(model.parameters(), 0.1)
+for step in range(6):
+    model(torch.randn(16, 8)).square().mean().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    with torch.no_grad():
+        model.module(torch.randn(4, 8))
+destroy_process_group()
+"""
+PARTS_CALLED = """
+import torch
+from torch import nn
+class Coder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.decoder = nn.Linear(16, 64), nn.Linear(64, 16)
+    def forward(self, x):
+        return self.decoder(self.encoder(x))
+coder = Coder().eval()
+with torch.no_grad():
+    coder(torch.randn(8, 16))
+    for turn in range(7):
+        coder.encoder(torch.randn(8, 16))
+"""
+
+
+@pytest.mark.parametrize("option", [[], ["--all"]], ids=["default", "all"])
+@pytest.mark.parametrize(
+    ("text", "name", "holder", "path"),
+    [
+        (NORMED, "Sequential", "0.parametrizations.weight", "0.parametrizations.weight.0"),
+        (WRAPPED, "DistributedDataParallel", "module.0", "module.1"),
+    ],
+    ids=["called while it is built", "a part that is called by itself"],
+)
+def test_a_part_of_a_model_is_no_model(tmp_path, text: str, name: str, holder: str, path: str, option) -> None:
+    document = found(tmp_path, text, *option)
+    assert document["workload"]["name"] == name
+    rows = {row["path"]: row["parameter_bytes"] for row in document["passes"]["training"]["modules"]}
+    assert rows.keys() >= {holder, path}
+    assert not [row for row in rows if row.startswith(("Sequential", "ParametrizationList"))]
+    # the weight, which is 8 x 8; beside it the wrapped one has its bias
+    assert rows[holder] == 8 * 8 * 4 + (8 * 4 if text is WRAPPED else 0)
+    assert unattributed(document) == 0
+
+
+def test_a_part_that_is_called_by_itself_makes_inference_steps(tmp_path) -> None:
+    finished = run(tmp_path, PARTS_CALLED, "-q")
+    assert finished.document["workload"]["name"] == "Coder"
+    assert steps_of(finished.document) == [1, 2, 3]
+    assert counted(finished.document) == [("inference", 0, 7, 5)]  # 0, and 4 to 7
+    peak = finished.document["passes"]["inference"]["peak"]["by_category"]
+    assert peak["inputs"] == 8 * 16 * 4
+    assert peak["activations"] == 8 * 64 * 4
+    assert peak["unattributed"] == 0
+
+
 STACKED = """
 import torch
 from torch import nn

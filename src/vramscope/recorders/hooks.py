@@ -149,10 +149,11 @@ class ModuleHooks:
         """Report the modules of ``model`` from now on; a module with several paths goes by its first.
 
         Returns:
-            the path of the model itself: ``root`` where given, else empty for the first model, and made of the class's
-            name for one beside it.
+            the path of the model itself: ``root`` where given and free, else empty for the first model, and made of the
+            class's name for one beside it.
         """
-        root = self._free_root(type(model).__name__) if root is None else root
+        if root is None or self._is_taken(root, model):
+            root = self._free_root(type(model).__name__)
         self._roots[root] = ref(model)
         callable_ones = set(_outermost_callable(model))
         new = [(path, module) for path, module in model.named_modules(prefix=root) if self._known(module) is None]
@@ -160,6 +161,24 @@ class ModuleHooks:
             self._names[id(module)] = (ref(module), self._prefix + path, module in callable_ones)
         self._hook_singly(module for _, module in new if module in callable_ones)
         return root
+
+    def take_back(self, outer: nn.Module) -> list[tuple[str, nn.Module]]:
+        """Forget the watched models that turn out to be parts of another one, and give their paths with them."""
+        parts = {id(part) for part in outer.modules() if part is not outer}
+        known = [(root, model) for root, weak in self._roots.items() if (model := weak()) is not None]
+        inside = [(root, model) for root, model in known if id(model) in parts]
+        for root, model in inside:
+            del self._roots[root]
+            for module in model.modules():
+                self._names.pop(id(module), None)
+        return inside
+
+    def watch_call(self, part: nn.Module) -> None:
+        """Tell of a module inside a watched model as of a model: it is called by itself too."""
+        known = self._known(part)
+        if known is not None and not known[2]:
+            self._names[id(part)] = (*known[:2], True)
+            self._hook_singly([part])
 
     def hook_singly(self, may_hook: Callable[[nn.Module], bool]) -> None:
         """Hook watched models alone from now on, each by itself; forwards that are running are no longer followed.
@@ -180,7 +199,12 @@ class ModuleHooks:
 
     def _free_root(self, name: str) -> str:
         candidates = chain(("", name), (f"{name}_{number}" for number in count(2)))
-        return next(root for root in candidates if self._roots.get(root, _gone)() is None)
+        return next(root for root in candidates if not self._is_taken(root, None))
+
+    def _is_taken(self, root: str, model: nn.Module | None) -> bool:
+        """Whether a root is another model's, which lives."""
+        known = self._roots.get(root, _gone)()
+        return known is not None and known is not model
 
     def remove(self) -> None:
         """Take the hooks away and forget the modules."""

@@ -4,20 +4,28 @@ import gc
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, count
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor, nn
+
+_FIRST = ""
+"""The prefix of the first model."""
 
 
 class Roots:
     """The outermost models of a script, with the prefix of their paths; kept alive by nobody.
 
-    The first has none; a further one goes by its class, with an ordinal where several share one.
+    The first has none; a further one goes by its class, with an ordinal where several share one. What is called and
+    lies inside a known model is no model of its own, as long as that lives; one that was called before what holds it
+    gives way, and leaves it its place where that was the first.
     """
 
     def __init__(self) -> None:
-        self._prefixes: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
+        self._prefixes: WeakKeyDictionary[nn.Module, str | None] = WeakKeyDictionary()
+        """Of all that were called from outside any other; None for a part, which needs none while its model lives."""
+        self._holders: WeakKeyDictionary[nn.Module, ref[nn.Module]] = WeakKeyDictionary()
+        """Of parts, the models that they were found inside."""
         self._given: set[str] = set()
         self._idle: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
         self._parameters: set[int] = set()
@@ -25,13 +33,29 @@ class Roots:
         """How many there ever were."""
 
     def __iter__(self) -> Iterator[tuple[nn.Module, str]]:
-        return iter(list(self._prefixes.items()))
-
-    def __len__(self) -> int:
-        return len(self._prefixes)
+        called = [model for model in list(self._prefixes) if self._holder(model) is None]
+        named = [(model, self._prefix(model)) for model in called]
+        return iter(sorted(named, key=lambda item: item[1] != _FIRST))
 
     def __contains__(self, module: nn.Module) -> bool:
+        """Whether it was called from outside any other, be it a model or a part of one."""
         return plain_model(module) in self._prefixes
+
+    def called(self) -> list[nn.Module]:
+        """Models, and those of their parts that were called from outside any other."""
+        return list(self._prefixes)
+
+    def _holder(self, model: nn.Module) -> nn.Module | None:
+        weak = self._holders.get(model)
+        return None if weak is None else weak()
+
+    def _prefix(self, model: nn.Module) -> str:
+        """That of a model; one that was a part until its model was gone gets its own now."""
+        prefix = self._prefixes[model]
+        if prefix is None:
+            prefix = self._prefixes[model] = self._free_prefix(type(model).__name__)
+            self._given.add(prefix)
+        return prefix
 
     def idle(self) -> list[tuple[nn.Module, str]]:
         """Models that nobody was seen to run or to train: they were only found to be there."""
@@ -49,12 +73,33 @@ class Roots:
         model = plain_model(module)
         if model in self._prefixes or next(model.parameters(), None) is None:
             return None
-        prefix = self._idle.pop(model, None) or self._free_prefix(type(model).__name__)
+        holder = self._around(model)
+        if holder is not None:
+            self._prefixes[model], self._holders[model] = None, ref(holder)
+            return None
+        left = self._left_by_parts(model)
+        prefix = self._idle.pop(model, None) or (_FIRST if left else self._free_prefix(type(model).__name__))
         self._given.add(prefix)
         self._prefixes[model] = prefix
         self.found += 1
         self._parameters.update(map(id, model.parameters()))
         return prefix
+
+    def _around(self, model: nn.Module) -> nn.Module | None:
+        """The known model that a module is inside of."""
+        if self.lacks(model.parameters()):
+            return None
+        return next((root for root, _ in self if any(part is model for part in _parts(root))), None)
+
+    def _left_by_parts(self, model: nn.Module) -> bool:
+        """Have models that turn out to be parts of a new one give way to it; whether the first is among them."""
+        parts = {id(part) for part in _parts(model)}
+        inside = [(root, prefix) for root, prefix in self if id(root) in parts]
+        self._holders.update((root, ref(model)) for root, _ in inside)
+        for idle, _ in self.idle():
+            if id(idle) in parts and idle is not model:
+                del self._idle[idle]
+        return any(prefix == _FIRST for _, prefix in inside)
 
     def lacks(self, parameters: Iterable[Tensor]) -> bool:
         """Whether some of the parameters belong to no model found so far."""
@@ -82,7 +127,7 @@ class Roots:
         return next((device for device in devices if device.type != "meta"), None)
 
     def _free_prefix(self, name: str, bare: bool = True) -> str:
-        candidates = chain(("", name) if bare else (name,), (f"{name}_{number}" for number in count(2)))
+        candidates = chain((_FIRST, name) if bare else (name,), (f"{name}_{number}" for number in count(2)))
         return next(prefix for prefix in candidates if prefix not in self._given)
 
 

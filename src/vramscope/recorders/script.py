@@ -72,8 +72,18 @@ class StepRecorder(ProfilerRecorder):
         self.start()
         for model, prefix in scene.roots:
             self.watch(model, prefix)
+        for part in scene.roots.called():
+            self._module_hooks.watch_call(part)
         for optimizer in scene.optimizers:
             self.watch_optimizer(optimizer)
+
+    def watch(self, model: nn.Module, root: str | None = None) -> None:
+        """As any recorder; watched models that turn out to be parts of this one give way, under its names all along."""
+        for path, part in self._module_hooks.take_back(model):
+            names = _new_names(part, path, model, root or "")
+            self._batches = [[item.renamed(names) for item in batch] for batch in self._batches]
+            self._watched.forget(part, names)
+        super().watch(model, root)
 
     def hook_singly(self, may_hook: Callable[[nn.Module], bool]) -> None:
         """Hook watched models alone, each by itself, as far as ``may_hook`` allows."""
@@ -208,6 +218,19 @@ class StepRecorder(ProfilerRecorder):
                 self._optimizers_begin()
             if own and not ran_out:  # else the recording is to end with the failure in it
                 self._on_left()
+
+
+def _new_names(part: nn.Module, path: str, model: nn.Module, root: str) -> dict[str, str]:
+    """What the parameters and buffers of a model will be called as a part of another, by their names so far."""
+    new: dict[int, str] = {}
+    for name, tensor in _named_tensors(model, root):
+        new.setdefault(id(tensor), name)
+    return {name: new[id(tensor)] for name, tensor in _named_tensors(part, path) if id(tensor) in new}
+
+
+def _named_tensors(model: nn.Module, path: str) -> Iterator[tuple[str, torch.Tensor]]:
+    yield from model.named_parameters(prefix=path)
+    yield from model.named_buffers(prefix=path)
 
 
 class Carried:

@@ -219,7 +219,7 @@ class ScriptSession:
     def _hook_models(self) -> None:
         """Hook the models that are called from outside, where they are not compiled themselves."""
         self._depth = 0
-        for model, _ in self._scene.roots:
+        for model in self._scene.roots.called():
             self._hook_model(model)
 
     def _hook_model(self, model: nn.Module) -> None:

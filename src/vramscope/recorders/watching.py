@@ -1,6 +1,6 @@
 """Watched models and optimizers: what they hold, looked at again whenever it may have changed; it keeps none alive."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from weakref import WeakKeyDictionary, ref
 
 from torch import Tensor, nn
@@ -49,6 +49,14 @@ class WatchedModels:
         for path, module in model.named_modules(prefix=root):
             self._modules.append((ref(module), path, {}))
             self.module_types.append([path, type(module).__name__])
+
+    def forget(self, model: nn.Module, names: Mapping[str, str]) -> None:
+        """Look at a model no longer, which another one holds that is watched next, and gives these new ``names``."""
+        modules = {id(module) for module in model.modules()}
+        self._modules = [row for row in self._modules if (module := row[0]()) is not None and id(module) not in modules]
+        for parameter in model.parameters():
+            self._parameters.pop(id(parameter), None)
+        self.renamed = {earlier: names.get(name, name) for earlier, name in self.renamed.items()}
 
     def watch_optimizer(self, optimizer: Optimizer) -> Iterator[Label]:
         """Look from now on at what an optimizer holds beside the watched models; labels for it, as `fresh_labels`."""
