@@ -79,7 +79,8 @@ class ScriptSession:
         self._depth = 0
         self._undo = ExitStack()
         self._module_hooks = ExitStack()
-        self._cycle = OptimizerCycle(MadeOptimizers(self._undo).alive)
+        made = MadeOptimizers(self._undo)
+        self._cycle = OptimizerCycle(made.alive)
         self._ended_in: int | None = None  # the backward pass in which a training step has ended
         self._irregular_from: int | None = None  # the first training step that any optimizer step ended
         self._steps_elsewhere = 0  # of optimizers, on threads that are not watched
@@ -93,7 +94,7 @@ class ScriptSession:
         self._compiled_step: CompiledStep | None = None
         self._compiled_depth = 0
         self._gradients = self._scene.gradients()
-        self._teachers = Teachers()
+        self._teachers = Teachers(made.alive)
         self._only_infers = False
         self._steps = Stepping(plan, self._store, self._scene, self._scopes, others, self)
         self._undo.callback(OptimizerHooks(self._before_optimizer, self._after_optimizer, compiled=False).remove)

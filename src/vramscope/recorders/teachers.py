@@ -1,6 +1,6 @@
 """Models that run beside the one that is about to be trained, told from those that are evaluated."""
 
-import gc
+from collections.abc import Callable, Iterable
 from weakref import WeakKeyDictionary
 
 from torch import nn
@@ -11,8 +11,6 @@ from vramscope.recorders.roots import plain_model
 _PATIENCE = 8
 """Forwards of such a model after which no training is waited for any longer: a script may only draw samples from the
 average of the weights that its trainer holds."""
-_LOOKS = 16
-"""At most so many models are looked at: to look takes a tenth of a second."""
 
 
 class Teachers:
@@ -20,26 +18,28 @@ class Teachers:
 
     An optimizer that waits for other parameters than the model's says so: it runs as a teacher or a reference does. One
     that waits for the model's own says that the model is evaluated, and where there is none nothing is trained.
+
+    Args:
+        optimizers: gives those that exist.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, optimizers: Callable[[], Iterable[Optimizer]]) -> None:
+        self._optimizers = optimizers
         self._left: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
-        self._looks = _LOOKS
 
     def teaches(self, module: nn.Module) -> bool:
         """Whether a forward that has just ended is to be part of a training step; looks once for every model."""
         model = plain_model(module)
         left = self._left.get(model)
         if left is None:
-            left = _PATIENCE if self._looks and _another_is_trained(model) else 0
-            self._looks -= bool(self._looks)
+            left = _PATIENCE if _another_is_trained(model, self._optimizers()) else 0
         self._left[model] = max(left - 1, 0)
         return left > 0
 
 
-def _another_is_trained(model: nn.Module) -> bool:
+def _another_is_trained(model: nn.Module, optimizers: Iterable[Optimizer]) -> bool:
     """Whether optimizers are there, and none for a parameter of the model."""
-    stepped = [_parameters(found) for found in gc.get_objects() if issubclass(type(found), Optimizer)]
+    stepped = [_parameters(found) for found in optimizers]
     own = {id(parameter) for parameter in model.parameters()}
     return any(stepped) and all(own.isdisjoint(parameters) for parameters in stepped)
 
