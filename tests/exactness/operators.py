@@ -87,6 +87,13 @@ def scatter_in_a_checkpoint() -> Workload:
     return _workload(again, torch.randn(64, 8), layer=nn.Linear(8, 64))
 
 
+def scattered_zeros() -> Workload:
+    """Its backward scatters zeros over a gradient that the node before it has made as its last act."""
+    places = torch.randint(64, (8, 4))
+    zeros = lambda m, x, i: m.layer(x).exp().scatter(1, i, 0.0).exp()  # noqa: E731
+    return _workload(zeros, torch.randn(8, 8), places, layer=nn.Linear(8, 64))
+
+
 def taken() -> Workload:
     places = torch.randint(64, (4,))
     return _workload(lambda m, x, i: m.layer(x).take(i), torch.randn(64, 8), places, layer=nn.Linear(8, 64))

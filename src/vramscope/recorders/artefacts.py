@@ -29,6 +29,7 @@ from vramscope.recorders.virtual_mode import Rule, VirtualMode, argument
 aten = torch.ops.aten
 _NO_TASK = -1
 _ACCUMULATES = "torch::autograd::AccumulateGrad"
+_SCATTER = "ScatterBackward"
 _LOGITS = "BinaryCrossEntropyWithLogitsBackward0"
 _ONLY_OWNER, _ONLY_STORAGE_OWNER = 4, 2
 """Reference counts of a tensor and its storage inside a dispatch mode where one C++ variable holds the tensor:
@@ -83,6 +84,22 @@ def in_place(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs:
     return mode.run(func, *args, **kwargs)
 
 
+def scatter(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """As `in_place`, but for the backward of ``scatter`` itself, which starts from the gradient that it is given.
+
+    Source: ``grad.scatter(dim, index, 0)`` in tools/autograd/derivatives.yaml. The node before may just have made it.
+    """
+    if _works_for(_SCATTER):
+        return mode.run(func, *args, **kwargs)
+    return in_place(mode, func, args, kwargs)
+
+
+def _works_for(name: str) -> bool:
+    """Whether the engine is at a node whose name begins like this."""
+    node = torch._C._current_autograd_node()
+    return node is not None and node.name().startswith(name)
+
+
 def scattered(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """A copy with a part replaced: of all the memory that the tensor lies in, so that it keeps its strides.
 
@@ -108,8 +125,7 @@ def clone(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Ma
     given = args[0]
     if not is_sparse(given):
         return mode.run(func, *args, **kwargs)
-    node = torch._C._current_autograd_node()
-    if node is not None and node.name() == _ACCUMULATES and in_formula():
+    if _works_for(_ACCUMULATES) and in_formula():
         return made_of(mode, given, *parts(mode, given), given.is_coalesced())
     return copied(mode, given)
 
@@ -175,8 +191,8 @@ ARTEFACTS: Mapping[OpOverload, Rule] = {
     aten.add_.Tensor: added_in_place,
     aten.index_put.default: in_place,
     aten.index_add.default: in_place,
-    aten.scatter.src: in_place,
-    aten.scatter.value: in_place,
+    aten.scatter.src: scatter,
+    aten.scatter.value: scatter,
     aten.scatter_add.default: in_place,
     aten.masked_scatter.default: in_place,
     aten.put.default: in_place,
