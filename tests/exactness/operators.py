@@ -109,6 +109,18 @@ def scattered_diagonal() -> Workload:
     return _workload(part, torch.randn(64, 8), layer=nn.Linear(8, 64))
 
 
+def losses_against_wider_targets() -> Workload:
+    """Gradients have the type of what they are gradients of, in which the formulas of losses work."""
+
+    def losses(m, x, target):
+        given = m.layer(x)
+        narrow = F.binary_cross_entropy_with_logits(given.bfloat16(), target.float())
+        return sum(loss(given, target) for loss in (F.mse_loss, F.smooth_l1_loss, F.soft_margin_loss)) + narrow
+
+    target = torch.rand(64, 8, dtype=torch.float64)
+    return _workload(losses, torch.randn(64, 8), target, layer=nn.Linear(8, 8))
+
+
 def folded() -> Workload:
     return _workload(lambda m, x: F.fold(m.layer(x), (8, 8), (3, 3)), torch.randn(2, 36, 8), layer=nn.Linear(8, 36))
 

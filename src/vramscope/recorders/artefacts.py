@@ -163,10 +163,11 @@ class LogitsBackward:
 
 
 def _keeps_form(first: Tensor, second: Any) -> bool:
+    """Whether the first operand can take in the second: in its shape, and in its type, however wide the other's is."""
     if not isinstance(second, Tensor):
         return True
-    same_type = torch.promote_types(first.dtype, second.dtype) == first.dtype
-    return same_type and torch.broadcast_shapes(first.shape, second.shape) == first.shape
+    fits = torch.can_cast(torch.result_type(first, second), first.dtype)
+    return fits and torch.broadcast_shapes(first.shape, second.shape) == first.shape
 
 
 def grouped_mm(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

@@ -14,6 +14,11 @@ from torch._ops import OpOverload
 from vramscope.recorders.virtual_mode import Rule, VirtualMode, argument
 
 aten = torch.ops.aten
+_BACKWARDS = (
+    aten.mse_loss_backward.default,
+    aten.smooth_l1_loss_backward.default,
+    aten.huber_loss_backward.default,
+)
 Scratch = Callable[[VirtualMode, Tensor], None]
 NONE, MEAN = 0, 1
 """``Reduction`` in aten/src/ATen/core/Reduction.h."""
@@ -27,6 +32,7 @@ def loss_rules(scratch: Scratch = no_scratch) -> Mapping[OpOverload, Rule]:
     """Rules for losses, by operator; ``scratch`` notes what the sum of all elements takes on the way to one number."""
     return {
         **dict.fromkeys((aten.mse_loss.default, aten.smooth_l1_loss.default), _of_structured_kernel(scratch)),
+        **dict.fromkeys(_BACKWARDS, gradient_of_its_input),
         aten.huber_loss.default: huber_loss,
         aten.soft_margin_loss.default: soft_margin_loss,
         aten.soft_margin_loss_backward.default: soft_margin_loss_backward,
@@ -62,6 +68,15 @@ def _of_structured_kernel(scratch: Scratch) -> Rule:
     return rule
 
 
+def gradient_of_its_input(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Zeros like the input, in its type, which are then filled: a target of another type changes nothing.
+
+    Source: ``mse_loss_backward``, ``smooth_l1_loss_backward`` and ``huber_loss_backward`` in
+    aten/src/ATen/native/Loss.cpp.
+    """
+    return mode.run(aten.empty_like.default, args[1], memory_format=torch.contiguous_format)
+
+
 def huber_loss(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """Every element's loss, and the sum of them. Source: ``huber_loss`` in aten/src/ATen/native/Loss.cpp."""
     elements = mode.run(aten.sub.Tensor, *args[:2])
@@ -83,7 +98,7 @@ def soft_margin_loss_backward(
     product = mode.run(aten.mul.Tensor, negative, given)
     exponential = mode.run(aten.exp.default, product)
     del negative, product
-    return mode.run(aten.mul.Tensor, target, exponential)
+    return mode.run(aten.new_empty.default, given, exponential.shape)
 
 
 def binary_cross_entropy(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
