@@ -109,6 +109,13 @@ def scattered_diagonal() -> Workload:
     return _workload(part, torch.randn(64, 8), layer=nn.Linear(8, 64))
 
 
+def groups_of_narrow_numbers() -> Workload:
+    """Statistics have the type of the weights, the input's gradient that of the input, as under autocast."""
+    layers = {"layer": nn.Conv2d(3, 8, 3).bfloat16(), "norm": nn.GroupNorm(4, 8)}
+    images = torch.randn(2, 3, 8, 8, dtype=torch.bfloat16)
+    return _workload(lambda m, x: m.norm(m.layer(x)).relu(), images, **layers)
+
+
 def losses_against_wider_targets() -> Workload:
     """Gradients have the type of what they are gradients of, in which the formulas of losses work."""
 

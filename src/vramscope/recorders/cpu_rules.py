@@ -16,6 +16,7 @@ from vramscope.recorders.substitutes import SUBSTITUTES
 from vramscope.recorders.virtual_mode import Rule, VirtualMode
 
 aten = torch.ops.aten
+_NORMS = (aten.native_batch_norm.default, aten.native_layer_norm.default, aten.native_group_norm.default)
 
 
 def in_order(*order: int) -> Rule:
@@ -44,13 +45,32 @@ def float_statistics(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...],
     return (result, *(mode.run(empty, given, list(one.shape), dtype=torch.float32) for one in statistics))
 
 
+def group_norm_backward(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """The gradients of input, weight and bias, each in its own type; two float32 sums for every channel meanwhile.
+
+    With [batch, channels] two blocks of 4 · batch · channels bytes, or twice that for float64.
+
+    Source: ``native_group_norm_backward`` in aten/src/ATen/native/group_norm.cpp and ``GroupNormBackwardKernelImpl`` in
+    aten/src/ATen/native/cpu/group_norm_kernel.cpp. Where channels lie together, threads have sums of their own besides.
+    """
+    given, weight, batch, channels, mask = args[1], *args[4:7], args[9]
+    like = aten.empty_like.default
+    gradients = [
+        mode.run(like, of) if wanted else None for of, wanted in zip((given, weight, weight), mask, strict=True)
+    ]
+    wide = torch.promote_types(given.dtype, torch.float32)
+    mode.memory.pass_through((batch * channels * wide.itemsize,) * 2)
+    return tuple(gradients)
+
+
 CPU_RULES: Mapping[OpOverload, Rule] = {
     **ARTEFACTS,
     **SUBSTITUTES,
     **loss_rules(),
     **python_kernels(),
     **im2col_rules(),
-    **dict.fromkeys((aten.native_batch_norm.default, aten.native_layer_norm.default), float_statistics),
+    **dict.fromkeys(_NORMS, float_statistics),
+    aten.native_group_norm_backward.default: group_norm_backward,
     # batch_norm_backward_cpu_template, aten/src/ATen/native/Normalization.cpp: weight, bias, input
     aten.native_batch_norm_backward.default: in_order(1, 2, 0),
     # mkldnn_convolution_backward, aten/src/ATen/native/mkldnn/Conv.cpp: input, bias, weight
