@@ -128,6 +128,56 @@ def losses_against_wider_targets() -> Workload:
     return _workload(losses, torch.randn(64, 8), target, layer=nn.Linear(8, 8))
 
 
+def clamped_between_tensors() -> Workload:
+    """The backward of limits combines its masks in place, of which one is smaller than what it is combined with."""
+    limits = {"low": nn.Linear(8, 64), "high": nn.Linear(64, 64)}
+    both = lambda m, x: m.layer(x).exp().clamp(m.low(x), m.high.bias)  # noqa: E731
+    return _workload(both, torch.randn(8, 8), layer=nn.Linear(8, 64), **limits)
+
+
+def smallest_and_largest() -> Workload:
+    return _workload(lambda m, x: sum(m.layer(x).aminmax(dim=1)), torch.randn(64, 8), layer=nn.Linear(8, 64))
+
+
+def unpooled_with_channels_together() -> Workload:
+    """The gradient of unpooling needs no copy: what is unpooled lies as it did."""
+
+    def there_and_back(m, x):
+        return F.max_unpool2d(*F.max_pool2d(m.layer(x), 2, return_indices=True), 2)
+
+    images = torch.randn(2, 3, 8, 8).contiguous(memory_format=torch.channels_last)
+    return _workload(there_and_back, images, layer=nn.Conv2d(3, 4, 1))
+
+
+def _bags(**options) -> Workload:
+    places, offsets = torch.randint(1, 50, (9,)), torch.tensor([0, 3, 5, 9])
+    return _workload(lambda m, i, o: m.bags(i, o), places, offsets, bags=nn.EmbeddingBag(50, 16, **options))
+
+
+def bags_of_maxima() -> Workload:
+    return _bags(mode="max")
+
+
+def bags_of_means_with_an_end() -> Workload:
+    return _bags(mode="mean", include_last_offset=True)
+
+
+def bags_of_sums_with_an_end() -> Workload:
+    return _bags(mode="sum", include_last_offset=True)
+
+
+def bags_of_sums_in_16_bits() -> Workload:
+    return _bags(mode="sum", dtype=torch.bfloat16)
+
+
+def bags_of_sums_in_64_bits() -> Workload:
+    return _bags(mode="sum", dtype=torch.float64)
+
+
+def bags_of_sums_without_one_index() -> Workload:
+    return _bags(mode="sum", padding_idx=0)
+
+
 def folded() -> Workload:
     return _workload(lambda m, x: F.fold(m.layer(x), (8, 8), (3, 3)), torch.randn(2, 36, 8), layer=nn.Linear(8, 36))
 

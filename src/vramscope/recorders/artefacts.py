@@ -29,6 +29,7 @@ from vramscope.recorders.virtual_mode import Rule, VirtualMode, argument
 aten = torch.ops.aten
 _NO_TASK = -1
 _ACCUMULATES = "torch::autograd::AccumulateGrad"
+_AMINMAX, _CLAMP = "AminmaxBackward", "ClampBackward"
 _SCATTER = "ScatterBackward"
 _LOGITS = "BinaryCrossEntropyWithLogitsBackward0"
 _ONLY_OWNER, _ONLY_STORAGE_OWNER = 4, 2
@@ -50,10 +51,14 @@ def add(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapp
 
     Source: ``accumulate`` in torch/csrc/autograd/input_buffer.cpp. A node's own formula adds too; but before the engine
     adds a result to what is there, it has asked for the result's device twice: when it checked it, and for its stream.
+    The formula of ``aminmax`` adds the gradient of the largest numbers into that of the smallest (``aminmax_backward``
+    in torch/csrc/autograd/FunctionsManual.cpp).
     """
     first, second = args[:2]
     if is_sparse(first) and is_sparse(second):
         return added(mode, first, second)
+    if _works_for(_AMINMAX) and _is_taken_in(first, second):
+        return first
     if kwargs or not isinstance(second, Tensor) or mode.asked_for_device(second) < 2 or not in_formula():
         return mode.run(func, *args, **kwargs)
     result = first if _may_take_in(first, second) else mode.run(func, *args)
@@ -98,6 +103,21 @@ def _works_for(name: str) -> bool:
     """Whether the engine is at a node whose name begins like this."""
     node = torch._C._current_autograd_node()
     return node is not None and node.name().startswith(name)
+
+
+def combined(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Which numbers were within both limits, told in the mask of those within the first one.
+
+    Source: ``clamp_backward`` and ``clamp_backward_min_max`` in torch/csrc/autograd/FunctionsManual.cpp.
+    """
+    if _works_for(_CLAMP) and _is_taken_in(*args[:2]):
+        return args[0]
+    return mode.run(func, *args, **kwargs)
+
+
+def _is_taken_in(first: Any, second: Any) -> bool:
+    """Whether a formula, whose gradient is not wanted, works in the first of two, where the other fits into it."""
+    return not torch.is_grad_enabled() and isinstance(first, Tensor) and _keeps_form(first, second) and in_formula()
 
 
 def scattered(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -197,6 +217,7 @@ ARTEFACTS: Mapping[OpOverload, Rule] = {
     aten.scatter_add.default: in_place,
     aten.masked_scatter.default: in_place,
     aten.put.default: in_place,
+    **dict.fromkeys((aten.logical_and.default, aten.logical_or.default), combined),
     aten.select_scatter.default: scattered,
     aten.slice_scatter.default: scattered,
     aten.diagonal_scatter.default: scattered,

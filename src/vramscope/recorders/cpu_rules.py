@@ -8,6 +8,7 @@ from torch import Tensor
 from torch._ops import OpOverload
 
 from vramscope.recorders.artefacts import ARTEFACTS
+from vramscope.recorders.bags import embedding_bag
 from vramscope.recorders.im2col import im2col_rules
 from vramscope.recorders.losses import loss_rules
 from vramscope.recorders.onednn import lstm_layer, lstm_layer_backward
@@ -63,6 +64,19 @@ def group_norm_backward(mode: VirtualMode, func: OpOverload, args: tuple[Any, ..
     return tuple(gradients)
 
 
+def max_unpool(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Channels lie together in the result where they do in the input.
+
+    Source: ``max_unpooling2d_forward_out_cpu`` in aten/src/ATen/native/MaxUnpooling.cpp.
+    """
+    result = mode.describe(func, *args, **kwargs)
+    given: Tensor = args[0]
+    if given.dim() == 4 and not given.is_contiguous() and given.is_contiguous(memory_format=torch.channels_last):
+        return mode.run(aten.empty_like.default, result, memory_format=torch.channels_last)
+    mode.memory.see(result)
+    return result
+
+
 CPU_RULES: Mapping[OpOverload, Rule] = {
     **ARTEFACTS,
     **SUBSTITUTES,
@@ -71,6 +85,8 @@ CPU_RULES: Mapping[OpOverload, Rule] = {
     **im2col_rules(),
     **dict.fromkeys(_NORMS, float_statistics),
     aten.native_group_norm_backward.default: group_norm_backward,
+    aten.max_unpool2d.default: max_unpool,
+    **dict.fromkeys((aten._embedding_bag.default, aten._embedding_bag_forward_only.default), embedding_bag),
     # batch_norm_backward_cpu_template, aten/src/ATen/native/Normalization.cpp: weight, bias, input
     aten.native_batch_norm_backward.default: in_order(1, 2, 0),
     # mkldnn_convolution_backward, aten/src/ATen/native/mkldnn/Conv.cpp: input, bias, weight
