@@ -22,7 +22,7 @@ KERNEL_SCRATCH = {
     "aten::mkldnn_rnn_layer_backward": "native/mkldnn/RNN.cpp: as in lstm, and missing gradients as zeros",
     "aten::embedding": "native/Embedding.cpp, embedding_symint: indices.reshape(-1) copies expanded ones",
     "aten::embedding_backward": "native/Embedding.cpp, embedding_dense_backward_cpu: indices.contiguous()",
-    "aten::_embedding_bag_backward": "native/EmbeddingBag.cpp: the bag of every index, sorted indices, and their counts",
+    "aten::_embedding_bag_backward": "native/EmbeddingBag.cpp: the bag of every index, sorted indices, their counts",
     "aten::scaled_dot_product_attention": "native/cpu/FlashAttentionKernel.cpp: blocks of scores, [threads, …]; "
     "and native/transformers/attention.cpp: numbers that scale become tensors",
     "aten::_scaled_dot_product_flash_attention_for_cpu_backward": "native/cpu/FlashAttentionKernel.cpp: as above",

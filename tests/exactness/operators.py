@@ -178,6 +178,22 @@ def bags_of_sums_without_one_index() -> Workload:
     return _bags(mode="sum", padding_idx=0)
 
 
+def _alignments(m, x, target, *lengths) -> Tensor:
+    return F.ctc_loss(m.layer(x).log_softmax(-1), target, *lengths, reduction="sum", zero_infinity=True)
+
+
+def alignments_of_known_lengths() -> Workload:
+    """Of three sequences of twelve places: the longest target is shorter than what holds it."""
+    loss = lambda m, x, target: _alignments(m, x, target, [12, 12, 12], [3, 2, 3])  # noqa: E731
+    return _workload(loss, torch.randn(12, 3, 8), torch.randint(1, 8, (3, 4)), layer=nn.Linear(8, 8))
+
+
+def alignments_of_lengths_that_are_data() -> Workload:
+    """The longest target fills what holds it."""
+    lengths = torch.tensor([12, 12, 12]), torch.tensor([4, 2, 3])
+    return _workload(_alignments, torch.randn(12, 3, 8), torch.randint(1, 8, (3, 4)), *lengths, layer=nn.Linear(8, 8))
+
+
 def folded() -> Workload:
     return _workload(lambda m, x: F.fold(m.layer(x), (8, 8), (3, 3)), torch.randn(2, 36, 8), layer=nn.Linear(8, 36))
 

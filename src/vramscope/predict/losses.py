@@ -10,7 +10,7 @@ from torch._ops import OpOverload
 from vramscope.predict.gpus import Gpu
 from vramscope.predict.reduction_rules import sums_to_one
 from vramscope.recorders.cpu_rules import in_order
-from vramscope.recorders.losses import MEAN, NONE, loss_rules
+from vramscope.recorders.losses import MEAN, NONE, loss_rules, target_length
 from vramscope.recorders.virtual_mode import Rule, VirtualMode, argument
 
 aten = torch.ops.aten
@@ -86,7 +86,7 @@ def ctc_loss(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs:
     logarithms, targets, _, lengths = args[:4]
     batch = logarithms.shape[1]
     held = _lengths(mode, batch)
-    shape = [batch, logarithms.shape[0], 2 * _target_length(mode, targets, lengths, batch) + 1]
+    shape = [batch, logarithms.shape[0], 2 * target_length(mode, targets, lengths, batch) + 1]
     alignments = mode.run(aten.new_empty.default, logarithms, shape)
     losses = mode.run(aten.new_empty.default, logarithms, [batch])
     del held
@@ -119,10 +119,3 @@ def _sum_blanks(mode: VirtualMode, logarithms: Tensor, alignments: Tensor) -> No
         both = mode.run(aten.new_empty.default, alignments, [batch, length, alignments.shape[2] // 2 + 1])
         total = mode.run_rule(aten.logsumexp.default, both, [2], True)
         del total, both
-
-
-def _target_length(mode: VirtualMode, targets: Tensor, lengths: Any, batch: int) -> int:
-    if not isinstance(lengths, Tensor):
-        return max(lengths, default=0)
-    mode.note("ctc_loss: targets are taken to be as long as what holds them has room for")
-    return int(targets.shape[1]) if targets.dim() == 2 else -(-targets.numel() // max(batch, 1))

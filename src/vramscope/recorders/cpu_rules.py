@@ -10,7 +10,7 @@ from torch._ops import OpOverload
 from vramscope.recorders.artefacts import ARTEFACTS
 from vramscope.recorders.bags import embedding_bag
 from vramscope.recorders.im2col import im2col_rules
-from vramscope.recorders.losses import loss_rules
+from vramscope.recorders.losses import ctc_loss, ctc_loss_backward, loss_rules
 from vramscope.recorders.onednn import lstm_layer, lstm_layer_backward
 from vramscope.recorders.python_kernels import python_kernels
 from vramscope.recorders.substitutes import SUBSTITUTES
@@ -81,6 +81,8 @@ CPU_RULES: Mapping[OpOverload, Rule] = {
     **ARTEFACTS,
     **SUBSTITUTES,
     **loss_rules(),
+    **dict.fromkeys((aten._ctc_loss.default, aten._ctc_loss.Tensor), ctc_loss),
+    **dict.fromkeys((aten._ctc_loss_backward.default, aten._ctc_loss_backward.Tensor), ctc_loss_backward),
     **python_kernels(),
     **im2col_rules(),
     **dict.fromkeys(_NORMS, float_statistics),

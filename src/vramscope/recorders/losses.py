@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
+from torch._subclasses.fake_tensor import FakeTensor
 
 from vramscope.recorders.virtual_mode import Rule, VirtualMode, argument
 
@@ -142,3 +143,38 @@ def binary_cross_entropy_with_logits(
     result = reduced(mode, elements, argument(args, kwargs, 4, "reduction", MEAN))
     del elements, logarithm
     return result
+
+
+def target_length(mode: VirtualMode, targets: Tensor, lengths: Any, batch: int) -> int:
+    """The longest target of a batch for ``ctc_loss``.
+
+    Where that is data, targets are taken to fill what holds them, equally long where they lie end to end.
+    """
+    known = lengths.constant if isinstance(lengths, FakeTensor) else lengths
+    if known is not None:
+        return max(map(int, known), default=0)
+    mode.note("ctc_loss: targets are taken to be as long as what holds them has room for")
+    return int(targets.shape[1]) if targets.dim() == 2 else -(-targets.numel() // max(batch, 1))
+
+
+def ctc_loss(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """The logarithms of all partial alignments, [batch, length, 2 · longest target + 1], and a loss for each sequence.
+
+    Source: ``ctc_loss_allocate_outputs`` in aten/src/ATen/native/LossCTC.cpp.
+    """
+    logarithms, targets, _, lengths = args[:4]
+    length, batch, _ = logarithms.shape
+    states = 2 * target_length(mode, targets, lengths, batch) + 1
+    alignments = mode.run(aten.new_empty.default, logarithms, [batch, length, states])
+    return mode.run(aten.new_empty.default, logarithms, [batch]), alignments
+
+
+def ctc_loss_backward(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """The gradient of the logarithms, and meanwhile the same alignments from their ends.
+
+    Source: ``ctc_loss_backward_cpu_template`` in aten/src/ATen/native/LossCTC.cpp.
+    """
+    logarithms, alignments = args[1], args[6]
+    gradient = mode.run(aten.empty_like.default, logarithms, memory_format=torch.contiguous_format)
+    mode.memory.pass_through((alignments.numel() * alignments.element_size(),))
+    return gradient
