@@ -194,6 +194,19 @@ def alignments_of_lengths_that_are_data() -> Workload:
     return _workload(_alignments, torch.randn(12, 3, 8), torch.randint(1, 8, (3, 4)), *lengths, layer=nn.Linear(8, 8))
 
 
+def products_of_all() -> Workload:
+    """Of numbers without zeros, as those of the next two."""
+    return _workload(lambda m, x: m.layer(x).exp().prod(), torch.randn(8, 8), layer=nn.Linear(8, 8))
+
+
+def products_of_rows() -> Workload:
+    return _workload(lambda m, x: m.layer(x).exp().prod(1), torch.randn(8, 8), layer=nn.Linear(8, 64))
+
+
+def cumulative_products() -> Workload:
+    return _workload(lambda m, x: m.layer(x).exp().cumprod(1), torch.randn(8, 8), layer=nn.Linear(8, 64))
+
+
 def folded() -> Workload:
     return _workload(lambda m, x: F.fold(m.layer(x), (8, 8), (3, 3)), torch.randn(2, 36, 8), layer=nn.Linear(8, 36))
 

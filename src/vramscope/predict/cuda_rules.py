@@ -27,6 +27,7 @@ from vramscope.recorders.cpu_rules import in_order
 from vramscope.recorders.formulas import in_engine
 from vramscope.recorders.im2col import im2col_rules
 from vramscope.recorders.python_kernels import python_kernels
+from vramscope.recorders.shortcuts import with_shortcuts
 from vramscope.recorders.substitutes import SUBSTITUTES
 from vramscope.recorders.torch_version import TORCH
 from vramscope.recorders.virtual_mode import Rule, VirtualMode, argument
@@ -47,32 +48,34 @@ _MATRIX_PRODUCTS = (
 def cuda_rules(gpu: Gpu) -> Mapping[OpOverload, Rule]:
     """The rules of a GPU, by operator."""
     products = CublasWorkspaces(gpu.cublas_workspace_bytes)
-    return {
-        **ARTEFACTS,
-        **SUBSTITUTES,
-        **python_kernels(),
-        **composite_rules(gpu),
-        **dict.fromkeys(_MATRIX_PRODUCTS, products.rule),
-        **dict.fromkeys(_in_place_foreach(), nothing_new),
-        # native_dropout_cuda, aten/src/ATen/native/cuda/Dropout.cu: the mask before the result
-        aten.native_dropout.default: in_order(1, 0),
-        **reduction_rules(gpu),
-        **cuda_loss_rules(gpu),
-        **norm_rules(gpu),
-        **dict.fromkeys((aten._softmax.default, aten._log_softmax.default), softmax),
-        aten._safe_softmax.default: safe_softmax,
-        **dict.fromkeys((aten.cumsum.default, aten.cumprod.default), cumulative),
-        aten._softmax_backward_data.default: softmax_backward,
-        aten.index_put.default: index_put,
-        aten._index_put_impl_.default: index_put,
-        **embedding_rules(gpu),
-        **sorting_rules(gpu),
-        **cell_rules(),
-        **im2col_rules(),
-        **attention_rules(gpu),
-        **fused_rules(gpu),
-        aten.lift_fresh.default: on_the_host,
-    }
+    return with_shortcuts(
+        {
+            **ARTEFACTS,
+            **SUBSTITUTES,
+            **python_kernels(),
+            **composite_rules(gpu),
+            **dict.fromkeys(_MATRIX_PRODUCTS, products.rule),
+            **dict.fromkeys(_in_place_foreach(), nothing_new),
+            # native_dropout_cuda, aten/src/ATen/native/cuda/Dropout.cu: the mask before the result
+            aten.native_dropout.default: in_order(1, 0),
+            **reduction_rules(gpu),
+            **cuda_loss_rules(gpu),
+            **norm_rules(gpu),
+            **dict.fromkeys((aten._softmax.default, aten._log_softmax.default), softmax),
+            aten._safe_softmax.default: safe_softmax,
+            **dict.fromkeys((aten.cumsum.default, aten.cumprod.default), cumulative),
+            aten._softmax_backward_data.default: softmax_backward,
+            aten.index_put.default: index_put,
+            aten._index_put_impl_.default: index_put,
+            **embedding_rules(gpu),
+            **sorting_rules(gpu),
+            **cell_rules(),
+            **im2col_rules(),
+            **attention_rules(gpu),
+            **fused_rules(gpu),
+            aten.lift_fresh.default: on_the_host,
+        }
+    )
 
 
 def _in_place_foreach() -> list[OpOverload]:

@@ -13,6 +13,7 @@ from vramscope.recorders.im2col import im2col_rules
 from vramscope.recorders.losses import ctc_loss, ctc_loss_backward, loss_rules
 from vramscope.recorders.onednn import lstm_layer, lstm_layer_backward
 from vramscope.recorders.python_kernels import python_kernels
+from vramscope.recorders.shortcuts import with_shortcuts
 from vramscope.recorders.substitutes import SUBSTITUTES
 from vramscope.recorders.virtual_mode import Rule, VirtualMode
 
@@ -77,22 +78,24 @@ def max_unpool(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwarg
     return result
 
 
-CPU_RULES: Mapping[OpOverload, Rule] = {
-    **ARTEFACTS,
-    **SUBSTITUTES,
-    **loss_rules(),
-    **dict.fromkeys((aten._ctc_loss.default, aten._ctc_loss.Tensor), ctc_loss),
-    **dict.fromkeys((aten._ctc_loss_backward.default, aten._ctc_loss_backward.Tensor), ctc_loss_backward),
-    **python_kernels(),
-    **im2col_rules(),
-    **dict.fromkeys(_NORMS, float_statistics),
-    aten.native_group_norm_backward.default: group_norm_backward,
-    aten.max_unpool2d.default: max_unpool,
-    **dict.fromkeys((aten._embedding_bag.default, aten._embedding_bag_forward_only.default), embedding_bag),
-    # batch_norm_backward_cpu_template, aten/src/ATen/native/Normalization.cpp: weight, bias, input
-    aten.native_batch_norm_backward.default: in_order(1, 2, 0),
-    # mkldnn_convolution_backward, aten/src/ATen/native/mkldnn/Conv.cpp: input, bias, weight
-    aten.convolution_backward.default: in_order(0, 2, 1),
-    aten.mkldnn_rnn_layer.default: lstm_layer,
-    aten.mkldnn_rnn_layer_backward.default: lstm_layer_backward,
-}
+CPU_RULES: Mapping[OpOverload, Rule] = with_shortcuts(
+    {
+        **ARTEFACTS,
+        **SUBSTITUTES,
+        **loss_rules(),
+        **dict.fromkeys((aten._ctc_loss.default, aten._ctc_loss.Tensor), ctc_loss),
+        **dict.fromkeys((aten._ctc_loss_backward.default, aten._ctc_loss_backward.Tensor), ctc_loss_backward),
+        **python_kernels(),
+        **im2col_rules(),
+        **dict.fromkeys(_NORMS, float_statistics),
+        aten.native_group_norm_backward.default: group_norm_backward,
+        aten.max_unpool2d.default: max_unpool,
+        **dict.fromkeys((aten._embedding_bag.default, aten._embedding_bag_forward_only.default), embedding_bag),
+        # batch_norm_backward_cpu_template, aten/src/ATen/native/Normalization.cpp: weight, bias, input
+        aten.native_batch_norm_backward.default: in_order(1, 2, 0),
+        # mkldnn_convolution_backward, aten/src/ATen/native/mkldnn/Conv.cpp: input, bias, weight
+        aten.convolution_backward.default: in_order(0, 2, 1),
+        aten.mkldnn_rnn_layer.default: lstm_layer,
+        aten.mkldnn_rnn_layer_backward.default: lstm_layer_backward,
+    }
+)

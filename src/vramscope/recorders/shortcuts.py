@@ -1,0 +1,195 @@
+"""Backward formulas that take a long way for tensor subclasses, without a look at the data: the short way of a run.
+
+What is short is decided by zeros in the data. There are taken to be none.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+
+from vramscope.recorders.artefacts import in_formula
+from vramscope.recorders.virtual_mode import Rule, VirtualMode
+
+aten = torch.ops.aten
+_NO_TASK = -1
+_LONG_WAY_OF_PRODUCTS = (aten.ones.default, aten.cat.default, aten.cumprod.default, aten.flip.default)
+_LONG_WAY_OF_CUMULATIVE_PRODUCTS = (
+    aten.bitwise_and_.Tensor,
+    aten.bitwise_not.default,
+    aten.cumprod.default,
+    aten.cumsum.default,
+    aten.div.Tensor,
+    aten.eq.Scalar,
+    aten.flip.default,
+    aten.gather.default,
+    aten.logical_and_.default,
+    aten.masked_fill.Scalar,
+    aten.masked_fill_.Scalar,
+    aten.max.dim,
+    aten.mul.Tensor,
+    aten.ne.Scalar,
+    aten.relu_.default,
+    aten.scatter_.value,
+    aten.sub.Scalar,
+    aten.sum.dim_IntList,
+    aten.where.self,
+    aten.zeros.default,
+    aten.zeros_like.default,
+)
+
+
+@dataclass(frozen=True)
+class Use:
+    """An operator of the long way, when it is used.
+
+    Attributes:
+        mode: that sees it.
+        func: the operator.
+        args: its arguments by place.
+        kwargs: its arguments by name.
+        rules: the device's own.
+        held: what the short way holds, perhaps until its end.
+    """
+
+    mode: VirtualMode
+    func: OpOverload
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    rules: Mapping[OpOverload, Rule]
+    held: list[Tensor]
+
+    def run(self) -> Any:
+        """Run the operator by the device's own rule."""
+        return self.by_rule(self.func, *self.args, **self.kwargs)
+
+    def by_rule(self, func: OpOverload, *args: Any, **kwargs: Any) -> Any:
+        """Run another operator by the device's own rule."""
+        rule = self.rules.get(func)
+        return self.mode.run(func, *args, **kwargs) if rule is None else rule(self.mode, func, args, kwargs)
+
+
+_NO_ZEROS = "gradients of prod and cumprod: no number is taken to be zero, where they would take a longer way"
+Step = Callable[[Use], Any]
+Way = Mapping[tuple[OpOverload, int], Step]
+"""What an operator of the long way stands for, by operator and how often the node has used it."""
+
+
+def _looks_for_zeros(use: Use) -> Tensor:
+    """Which numbers are zero, [elements], until their indices are found, of which there are none."""
+    use.mode.note(_NO_ZEROS)
+    numbers: Tensor = use.mode.describe(use.func, *use.args)
+    use.held.append(use.mode.run(aten.new_empty.default, numbers, numbers.shape, dtype=torch.bool))
+    return numbers
+
+
+def _knows(use: Use) -> Any:
+    """The indices, or the sum, have told that there are none."""
+    use.held.pop()
+    return use.mode.describe(use.func, *use.args)
+
+
+def _counts_zeros(use: Use) -> Tensor:
+    """Which numbers are zero and how many in each row, until the end; and the sum of all."""
+    use.mode.note(_NO_ZEROS)
+    (_, *dims), numbers = use.args, use.mode.describe(use.func, *use.args)
+    mask = use.mode.run(aten.new_empty.default, numbers, numbers.shape, dtype=torch.bool)
+    counts = use.by_rule(aten.sum.dim_IntList, mask, dims or [0], True)
+    use.held.extend((mask, counts, use.by_rule(aten.sum.default, counts)))
+    return numbers  # type: ignore[no-any-return]  # of an operator
+
+
+def _goes(use: Use) -> Any:
+    return use.run()
+
+
+def _ends(use: Use) -> Any:
+    result = use.run()
+    use.held.clear()
+    return result
+
+
+def _asks_for_any(use: Use) -> Any:
+    """Which numbers are zero, and whether any is."""
+    use.mode.note(_NO_ZEROS)
+    mask = use.run()
+    use.by_rule(aten.any.default, mask)
+    return mask
+
+
+def _is_the_gradient(use: Use) -> Any:
+    quotient = use.run()
+    use.held.append(quotient)
+    return quotient
+
+
+def _returns_the_gradient(use: Use) -> Any:
+    return use.held.pop()
+
+
+_WAYS: Mapping[str, Way] = {
+    # prod_backward: grad * (result / input)
+    "ProdBackward0": {
+        (aten.cat.default, 1): _looks_for_zeros,
+        (aten.cumprod.default, 1): _knows,
+        (aten.mul.Tensor, 1): _goes,
+        (aten.mul.Tensor, 2): _goes,
+    },
+    "ProdBackward1": {
+        (aten.cat.default, 1): _counts_zeros,
+        (aten.cumprod.default, 1): _knows,
+        (aten.mul.Tensor, 1): _goes,
+        (aten.mul.Tensor, 2): _ends,
+    },
+    # cumprod_backward: reversed_cumsum(grad * output) / input
+    "CumprodBackward0": {
+        (aten.mul.Tensor, 1): _goes,
+        (aten.eq.Scalar, 1): _asks_for_any,
+        (aten.flip.default, 1): _goes,
+        (aten.cumsum.default, 2): _goes,
+        (aten.flip.default, 2): _goes,
+        (aten.div.Tensor, 1): _is_the_gradient,
+        (aten.where.self, 2): _returns_the_gradient,
+    },
+}
+"""By node, from torch/csrc/autograd/FunctionsManual.cpp: the first operator of the long way to the last."""
+
+
+def with_shortcuts(rules: Mapping[OpOverload, Rule]) -> Mapping[OpOverload, Rule]:
+    """The rules of a device, and on top of them those for the formulas of products."""
+    listed = {*_LONG_WAY_OF_PRODUCTS, *_LONG_WAY_OF_CUMULATIVE_PRODUCTS}
+    return {**rules, **dict.fromkeys(listed, _Formulas(rules).rule)}
+
+
+class _Formulas:
+    """Follows the formula of the node that the engine is at."""
+
+    def __init__(self, rules: Mapping[OpOverload, Rule]) -> None:
+        self._rules = rules
+        self._node = (_NO_TASK, 0)
+        self._used: Counter[OpOverload] = Counter()
+        self._held: list[Tensor] = []
+
+    def rule(self, mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """An operator by the device's own rule, or a step of a formula, of which the long way leaves no trace."""
+        use = Use(mode, func, args, kwargs, self._rules, self._held)
+        way = self._way()
+        if way is None:
+            return use.run()
+        self._used[func] += 1
+        step = way.get((func, self._used[func]))
+        return mode.describe(func, *args, **kwargs) if step is None else step(replace(use, held=self._held))
+
+    def _way(self) -> Way | None:
+        node = torch._C._current_autograd_node()
+        way = None if node is None or torch.is_grad_enabled() else _WAYS.get(node.name())
+        if node is None or way is None or not in_formula():
+            return None
+        key = torch._C._current_graph_task_id(), node._sequence_nr()
+        if key != self._node:
+            self._node, self._used, self._held = key, Counter(), []
+        return way
