@@ -50,7 +50,9 @@ class Pads(nn.Module):
         return self.encoder(x, src_key_padding_mask=torch.zeros(x.shape[:2], dtype=torch.bool))
 
 def item(): return Workload(Reads(lambda x: x.sum().item()), torch.ones(3, 4))
+def linear(): return Workload(nn.Linear(4, 4), torch.ones(3, 4))
 def condition(): return Workload(Reads(lambda x: 2 if x.sum() > 0 else 1), torch.ones(3, 4))
+def one_hot(): return Workload(Reads(lambda x: nn.functional.one_hot(x.argmax(1)).sum()), torch.ones(3, 4))
 def nonzero(): return Workload(Reads(lambda x: torch.nonzero(x).shape[0]), torch.ones(3, 4))
 def mask(): return Workload(Reads(lambda x: x[x > 0].numel()), torch.ones(3, 4))
 def unique(): return Workload(Reads(lambda x: torch.unique(x).numel()), torch.ones(3, 4))
@@ -73,14 +75,14 @@ def attention(): return Workload(Attends(), torch.ones(1, 2, 16, 64, dtype=torch
 
 @pytest.fixture
 def notes(tmp_path):
-    """Predicts a factory's inference and gives what the reader is told."""
+    """Predicts a pass of a factory, inference unless told otherwise, and gives what the reader is told."""
     space = f"vramscope_test_{abs(hash(tmp_path))}"
     path = tmp_path / "models.py"
     path.write_text(MODELS.replace("{space}", space), encoding="utf-8")
 
-    def predict(factory: str, gpu: str = "t4-16gb") -> str:
-        options = WorkloadOptions(steps=1)
-        recording = predict_passes(f"{path}:{factory}", options, find_gpu(gpu), ("inference",))["inference"]
+    def predict(factory: str, gpu: str = "t4-16gb", name: str = "inference", **options) -> str:
+        chosen = WorkloadOptions(steps=1, **options)
+        recording = predict_passes(f"{path}:{factory}", chosen, find_gpu(gpu), (name,))[name]
         return " ".join(recording.notes)
 
     return predict
@@ -91,6 +93,7 @@ def notes(tmp_path):
     [
         ("item", "a value read from a tensor"),
         ("condition", "a condition not to hold"),
+        ("one_hot", "one_hot without num_classes, is a lower bound"),
         ("nonzero", "every element is taken to be nonzero"),
         ("mask", "every element is taken to be nonzero or chosen"),
         ("unique", "no element is taken to occur twice"),
@@ -109,6 +112,17 @@ def test_what_is_assumed_or_left_out_is_said(notes, factory, said):
 
 def test_nothing_is_said_where_only_numbers_are_computed(notes):
     assert notes("numbers") == ""
+
+
+@pytest.mark.parametrize(("optimizer", "is_less"), [("LBFGS", True), ("SGD", False)])
+def test_an_optimizer_that_looks_at_the_loss_is_a_lower_bound(notes, optimizer, is_less):
+    said = notes("linear", name="training", optimizer=optimizer)
+    assert ("LBFGS: its loss is taken not to change" in said) == is_less
+
+
+@pytest.mark.parametrize("factory", ["item", "condition"])
+def test_only_an_integer_may_be_a_size(notes, factory):
+    assert "integer read from a tensor" not in notes(factory)
 
 
 @pytest.mark.parametrize(("gpu", "times"), [("h100-80gb", 1), ("a100-80gb", 0)])

@@ -13,6 +13,7 @@ from vramscope.recorders.virtual_mode import Rule, VirtualMode, argument
 
 aten = torch.ops.aten
 _ONE = "a value read from a tensor (.item() or a test of it) is taken to be 1, a condition not to hold"
+_SIZE = "what is as large as an integer read from a tensor says, as one_hot without num_classes, is a lower bound"
 _ALL_CHOSEN = "nonzero, masks: every element is taken to be nonzero or chosen, the most there can be"
 
 
@@ -27,7 +28,14 @@ def item(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Map
             return func(*args, **kwargs)
     except DataDependentOutputException:
         mode.note(_ONE)
+        if _is_integer(tensor.dtype):
+            mode.note(_SIZE)
         return _one(tensor.dtype)
+
+
+def _is_integer(dtype: torch.dtype) -> bool:
+    """Whether numbers of this type may be sizes."""
+    return not (dtype.is_floating_point or dtype.is_complex or dtype == torch.bool)
 
 
 def _one(dtype: torch.dtype) -> bool | int | float:

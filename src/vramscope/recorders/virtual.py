@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.optim import Optimizer
+from torch.optim import LBFGS, Optimizer
 
 from vramscope.recorders.conversion import StringTable, Tables, convert
 from vramscope.recorders.cpu_rules import CPU_RULES
@@ -25,6 +25,8 @@ from vramscope.recorders.virtual_mode import Rule, VirtualMode, WithoutDevice
 from vramscope.recorders.virtual_patches import patched_torch
 from vramscope.recorders.virtual_reader import VirtualReader, with_totals
 from vramscope.recording.recording import MarkKind, PhaseName, Recording, Source
+
+_LBFGS = "LBFGS: its loss is taken not to change, so that it ends early and keeps no directions: a lower bound"
 
 
 class VirtualRecorder(ProfilerRecorder):
@@ -101,6 +103,8 @@ class VirtualRecorder(ProfilerRecorder):
     def _before_optimizer(self, optimizer: Optimizer, caller: FrameType) -> None:
         super()._before_optimizer(optimizer, caller)
         self._optimizer.close()
+        if isinstance(optimizer, LBFGS):
+            self._mode.note(_LBFGS)
         if not self._keep_real:
             self._optimizer.enter_context(WithoutDevice(self._memory))
 
