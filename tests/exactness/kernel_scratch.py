@@ -1,6 +1,9 @@
 """Operators whose CPU kernels take scratch that the prediction leaves out, and the source that takes it.
 
-Paths are PyTorch's, under aten/src/ATen. Every operator not named here must be predicted with all that it takes.
+Paths are PyTorch's, under aten/src/ATen. Of what the models and operators compared here use, all that is not named must
+be predicted with all that it takes. Two things are left out wherever they happen: operands of several types are cast
+one by one (TensorIterator.cpp, compute_types), and a copy that transposes goes by a block of 60 x 60 numbers
+(native/Copy.cpp, copy_transpose_valid).
 """
 
 _NUMBER = "TensorIterator.cpp, compute_types: a number given from Python is cast to the other operand's type"
@@ -15,6 +18,13 @@ KERNEL_SCRATCH = {
     "aten::native_batch_norm_backward": "native/Normalization.cpp, batch_norm_backward_cpu_template: by threads",
     "aten::native_layer_norm_backward": "native/cpu/layer_norm_kernel.cpp: sums over rows, [2, threads, width]",
     "aten::conv2d": "native/mkldnn/Conv.cpp: input, weight and output in oneDNN's own layouts, and its scratchpad",
+    **dict.fromkeys(("aten::conv1d", "aten::conv3d", "aten::conv_transpose2d"), "native/mkldnn/Conv.cpp: as in conv2d"),
+    **dict.fromkeys(
+        ("aten::upsample_nearest2d", "aten::upsample_bilinear2d"),
+        "native/cpu/UpSampleKernel.cpp, cpu_upsample_linear_channels_last and its like: input and output in order",
+    ),
+    "aten::gelu_backward": "native/Activation.cpp: gradients that do not lie as their inputs do, in oneDNN's layout",
+    "aten::group_norm": "native/cpu/group_norm_kernel.cpp: sums of threads where channels lie together",
     "aten::convolution_backward": "native/mkldnn/Conv.cpp: as in conv2d",
     "aten::linear": "native/mkldnn/Matmul.cpp, mkldnn_matmul: 16-bit operands in oneDNN's own layout",
     "aten::mm": "native/mkldnn/Matmul.cpp, mkldnn_matmul: as in linear",

@@ -207,6 +207,49 @@ def cumulative_products() -> Workload:
     return _workload(lambda m, x: m.layer(x).exp().cumprod(1), torch.randn(8, 8), layer=nn.Linear(8, 64))
 
 
+def largest_of_all() -> Workload:
+    """Its gradient is made of zeros in place, where no number is taken to be none."""
+    return _workload(lambda m, x: m.layer(x).exp().max(), torch.randn(64, 8), layer=nn.Linear(8, 64))
+
+
+def median_of_all() -> Workload:
+    return _workload(lambda m, x: m.layer(x).exp().median(), torch.randn(64, 8), layer=nn.Linear(8, 64))
+
+
+def chances_turned_round() -> Workload:
+    """The gradient of chances lies in order, whatever the order of the gradient that flows in."""
+    turned = lambda m, x: m.layer(x).exp().log_softmax(0).t().contiguous()  # noqa: E731
+    return _workload(turned, torch.randn(64, 8), layer=nn.Linear(8, 64))
+
+
+def counted_truths() -> Workload:
+    """What a reduction to another type takes of its own, here and in the next ones."""
+    return _workload(lambda m, x: m.layer(x) * (x > 0).sum(), torch.randn(64, 8), layer=nn.Linear(8, 64))
+
+
+def wide_sums() -> Workload:
+    wide = lambda m, x: m.layer(x).cumsum(1, dtype=torch.float64).float()  # noqa: E731
+    return _workload(wide, torch.randn(64, 8), layer=nn.Linear(8, 64))
+
+
+def ranked() -> Workload:
+    return _workload(lambda m, x: m.layer(x).kthvalue(2, 1)[0], torch.randn(64, 8), layer=nn.Linear(8, 64))
+
+
+def means_of_16_bits() -> Workload:
+    given = torch.randn(64, 8, dtype=torch.bfloat16)
+    return _workload(lambda m, x: m.layer(x).mean(1), given, layer=nn.Linear(8, 64, dtype=torch.bfloat16))
+
+
+def logarithms_of_sums() -> Workload:
+    return _workload(lambda m, x: m.layer(x).logsumexp(1), torch.randn(64, 8), layer=nn.Linear(8, 64))
+
+
+def chances_of_columns() -> Workload:
+    """An input that does not lie in order is copied, and so is a gradient that is one number for all."""
+    return _workload(lambda m, x: m.layer(x).t().softmax(1).sum(), torch.randn(16, 8), layer=nn.Linear(8, 32))
+
+
 def folded() -> Workload:
     return _workload(lambda m, x: F.fold(m.layer(x), (8, 8), (3, 3)), torch.randn(2, 36, 8), layer=nn.Linear(8, 36))
 

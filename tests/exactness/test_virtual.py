@@ -22,6 +22,7 @@ from vramscope.workloads.targets import resolve
 from vramscope.workloads.workload import Workload, WorkloadOptions
 
 __all__ = ["SMALL_GPT2", "hugging_face", "hugging_face_configs", "small_gpt2"]
+_NUMBER_BYTES = 8
 PASSES = ("inference", "training")
 OPERATORS = [
     name for name, made in vars(operators).items() if getattr(made, "__annotations__", {}) == {"return": Workload}
@@ -132,3 +133,37 @@ def assert_predicts_without_scratch(case: str, name: str, **options) -> None:
     assert_agrees(predicted)
     assert held_before(predicted) == held_before(measured)
     assert without_scratch(predicted) == without_scratch(measured)
+
+
+def blocks_within(ledger: Ledger, operators: set[str]) -> list[tuple[int, str | None]]:
+    """Bytes and operator of every block larger than a number that operators take for themselves in the steps."""
+    scratch = ledger.category == CODE[Category.WORKSPACE]
+    births = ledger.blocks.birth[scratch]
+    found = zip(ledger.blocks.size[scratch].tolist(), births.tolist(), strict=True)
+    first = ledger.steps[0].first
+    named = ((size, ledger.operator_at(birth)) for size, birth in found if birth >= first and size > _NUMBER_BYTES)
+    return sorted((size, operator) for size, operator in named if operator in operators)
+
+
+@pytest.mark.parametrize("name", PASSES)
+@pytest.mark.parametrize(
+    ("case", "used"),
+    [
+        ("counted_truths", {"aten::sum"}),
+        ("wide_sums", {"aten::cumsum"}),
+        ("ranked", {"aten::kthvalue"}),
+        ("means_of_16_bits", {"aten::mean"}),
+        ("logarithms_of_sums", {"aten::logsumexp"}),
+        ("median_of_all", {"aten::median"}),
+        ("chances_of_columns", {"aten::softmax", "aten::_softmax_backward_data"}),
+        ("groups_of_narrow_numbers", {"aten::native_group_norm_backward"}),
+        ("alignments_of_known_lengths", {"aten::_ctc_loss_backward"}),
+        ("bags_of_means_with_an_end", {"aten::embedding_bag"}),
+    ],
+)
+def test_what_operators_take_for_themselves(case, used, name):
+    target, options = f"{operators.__file__}:{case}", {"steps": 1}
+    measured, predicted = record_pass(target, name, **options), predict_pass(target, name, **options)
+    expected = blocks_within(measured, used)
+    assert expected or name == "inference"
+    assert blocks_within(predicted, used) == expected

@@ -10,6 +10,7 @@ from torch._ops import OpOverload
 
 from vramscope.predict.gpus import Gpu
 from vramscope.predict.reductions import Reduction, reduction_scratch
+from vramscope.recorders.reductions import logsumexp
 from vramscope.recorders.torch_version import TORCH
 from vramscope.recorders.virtual_mode import Rule, VirtualMode
 
@@ -119,26 +120,6 @@ def sums_to_one(gpu: Gpu) -> Callable[[VirtualMode, Tensor], None]:
     """What the sum of all elements of a tensor takes besides its result."""
     reduces = _Reduces(gpu, wide)
     return lambda mode, elements: reduces.partial_results(mode, elements, None, 1)
-
-
-def logsumexp(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """The largest numbers, those of them that are infinite, every difference to them, and the sum of these.
-
-    Source: ``logsumexp_out_impl`` in aten/src/ATen/native/ReduceOps.cpp.
-    """
-    given, dimensions, *keep = args
-    if not given.numel():
-        return mode.run(func, *args, **kwargs)
-    if not (given.is_floating_point() or given.is_complex()):
-        given = mode.run(aten._to_copy.default, given, dtype=torch.get_default_dtype())
-    largest = mode.run_rule(aten.amax.default, given, dimensions, True)
-    absolute = mode.run(aten.abs.default, largest)
-    infinite = mode.run(aten.isinf.default, largest)
-    del infinite, absolute
-    differences = mode.run(aten.sub.Tensor, given, largest)
-    result = mode.run_rule(aten.sum.dim_IntList, differences, dimensions, *keep)
-    del differences, largest
-    return result
 
 
 def foreach_norm(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

@@ -29,7 +29,8 @@ from vramscope.recorders.virtual_mode import Rule, VirtualMode, argument
 aten = torch.ops.aten
 _NO_TASK = -1
 _ACCUMULATES = "torch::autograd::AccumulateGrad"
-_AMINMAX, _CLAMP = "AminmaxBackward", "ClampBackward"
+_AMINMAX = "AminmaxBackward"
+_COMBINE = ("ClampBackward", "MaxBackward", "MinBackward", "MedianBackward", "NanmedianBackward")
 _SCATTER = "ScatterBackward"
 _LOGITS = "BinaryCrossEntropyWithLogitsBackward0"
 _ONLY_OWNER, _ONLY_STORAGE_OWNER = 4, 2
@@ -99,18 +100,19 @@ def scatter(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: 
     return in_place(mode, func, args, kwargs)
 
 
-def _works_for(name: str) -> bool:
-    """Whether the engine is at a node whose name begins like this."""
+def _works_for(names: str | tuple[str, ...]) -> bool:
+    """Whether the engine is at a node whose name begins like this, or like one of these."""
     node = torch._C._current_autograd_node()
-    return node is not None and node.name().startswith(name)
+    return node is not None and node.name().startswith(names)
 
 
 def combined(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """Which numbers were within both limits, told in the mask of those within the first one.
+    """Which numbers were within both limits, or chosen, told in the first of two masks.
 
-    Source: ``clamp_backward`` and ``clamp_backward_min_max`` in torch/csrc/autograd/FunctionsManual.cpp.
+    Source: ``clamp_backward``, ``clamp_backward_min_max`` and ``evenly_distribute_backward`` in
+    torch/csrc/autograd/FunctionsManual.cpp.
     """
-    if _works_for(_CLAMP) and _is_taken_in(*args[:2]):
+    if _works_for(_COMBINE) and _is_taken_in(*args[:2]):
         return args[0]
     return mode.run(func, *args, **kwargs)
 

@@ -13,7 +13,8 @@ from vramscope.recorders.im2col import im2col_rules
 from vramscope.recorders.losses import ctc_loss, ctc_loss_backward, loss_rules
 from vramscope.recorders.onednn import lstm_layer, lstm_layer_backward
 from vramscope.recorders.python_kernels import python_kernels
-from vramscope.recorders.shortcuts import with_shortcuts
+from vramscope.recorders.reductions import reduction_rules
+from vramscope.recorders.shortcuts import CPU_WAYS, WAYS, with_shortcuts
 from vramscope.recorders.substitutes import SUBSTITUTES
 from vramscope.recorders.virtual_mode import Rule, VirtualMode
 
@@ -87,6 +88,7 @@ CPU_RULES: Mapping[OpOverload, Rule] = with_shortcuts(
         **dict.fromkeys((aten._ctc_loss_backward.default, aten._ctc_loss_backward.Tensor), ctc_loss_backward),
         **python_kernels(),
         **im2col_rules(),
+        **reduction_rules(),
         **dict.fromkeys(_NORMS, float_statistics),
         aten.native_group_norm_backward.default: group_norm_backward,
         aten.max_unpool2d.default: max_unpool,
@@ -97,5 +99,6 @@ CPU_RULES: Mapping[OpOverload, Rule] = with_shortcuts(
         aten.convolution_backward.default: in_order(0, 2, 1),
         aten.mkldnn_rnn_layer.default: lstm_layer,
         aten.mkldnn_rnn_layer_backward.default: lstm_layer_backward,
-    }
+    },
+    {**WAYS, **CPU_WAYS},
 )

@@ -41,6 +41,14 @@ _LONG_WAY_OF_CUMULATIVE_PRODUCTS = (
     aten.zeros.default,
     aten.zeros_like.default,
 )
+_LONG_WAY_OF_THE_CHOSEN = (
+    aten.div.Tensor,
+    aten.eq.Tensor,
+    aten.isnan.default,
+    aten.logical_and.default,
+    aten.mul.Tensor,
+    aten.sum.default,
+)
 
 
 @dataclass(frozen=True)
@@ -131,7 +139,21 @@ def _returns_the_gradient(use: Use) -> Any:
     return use.held.pop()
 
 
-_WAYS: Mapping[str, Way] = {
+def _asks_for_nan(use: Use) -> Any:
+    """Whether what was chosen is a number."""
+    use.held.append(use.run())
+    return use.mode.describe(use.func, *use.args)
+
+
+def _begins_the_gradient(use: Use) -> Any:
+    """Which numbers were chosen, then zeros of the gradient's shape, which get their share in place."""
+    mask = use.run()
+    use.held.clear()
+    use.held.append(use.mode.run(aten.new_zeros.default, use.args[0], use.args[0].shape))
+    return mask
+
+
+WAYS: Mapping[str, Way] = {
     # prod_backward: grad * (result / input)
     "ProdBackward0": {
         (aten.cat.default, 1): _looks_for_zeros,
@@ -159,17 +181,30 @@ _WAYS: Mapping[str, Way] = {
 """By node, from torch/csrc/autograd/FunctionsManual.cpp: the first operator of the long way to the last."""
 
 
-def with_shortcuts(rules: Mapping[OpOverload, Rule]) -> Mapping[OpOverload, Rule]:
-    """The rules of a device, and on top of them those for the formulas of products."""
-    listed = {*_LONG_WAY_OF_PRODUCTS, *_LONG_WAY_OF_CUMULATIVE_PRODUCTS}
-    return {**rules, **dict.fromkeys(listed, _Formulas(rules).rule)}
+_OF_THE_CHOSEN: Way = {
+    (aten.isnan.default, 2): _asks_for_nan,
+    (aten.eq.Tensor, 1): _begins_the_gradient,
+    (aten.sum.default, 1): _goes,
+    (aten.div.Tensor, 1): _goes,
+    (aten.mul.Tensor, 1): _returns_the_gradient,
+}
+CPU_WAYS: Mapping[str, Way] = dict.fromkeys(
+    ("MaxBackward1", "MinBackward1", "MedianBackward0", "NanmedianBackward0"), _OF_THE_CHOSEN
+)
+"""``evenly_distribute_backward`` there, which takes the long way on a GPU: zeros.masked_fill_(input == value, grad)."""
+
+
+def with_shortcuts(rules: Mapping[OpOverload, Rule], ways: Mapping[str, Way] = WAYS) -> Mapping[OpOverload, Rule]:
+    """The rules of a device, and on top of them those for formulas that go another way there, by node."""
+    listed = {*_LONG_WAY_OF_PRODUCTS, *_LONG_WAY_OF_CUMULATIVE_PRODUCTS, *_LONG_WAY_OF_THE_CHOSEN}
+    return {**rules, **dict.fromkeys(listed, _Formulas(rules, ways).rule)}
 
 
 class _Formulas:
     """Follows the formula of the node that the engine is at."""
 
-    def __init__(self, rules: Mapping[OpOverload, Rule]) -> None:
-        self._rules = rules
+    def __init__(self, rules: Mapping[OpOverload, Rule], ways: Mapping[str, Way]) -> None:
+        self._rules, self._ways = rules, ways
         self._node = (_NO_TASK, 0)
         self._used: Counter[OpOverload] = Counter()
         self._held: list[Tensor] = []
@@ -186,7 +221,7 @@ class _Formulas:
 
     def _way(self) -> Way | None:
         node = torch._C._current_autograd_node()
-        way = None if node is None or torch.is_grad_enabled() else _WAYS.get(node.name())
+        way = None if node is None or torch.is_grad_enabled() else self._ways.get(node.name())
         if node is None or way is None or not in_formula():
             return None
         key = torch._C._current_graph_task_id(), node._sequence_nr()
