@@ -194,6 +194,35 @@ def alignments_of_lengths_that_are_data() -> Workload:
     return _workload(_alignments, torch.randn(12, 3, 8), torch.randint(1, 8, (3, 4)), *lengths, layer=nn.Linear(8, 8))
 
 
+def _packed(layer: nn.Module, lengths, **options) -> Workload:
+    """Three sequences of at most seven steps, whose lengths are made in the model."""
+
+    def run(m, x):
+        packed = nn.utils.rnn.pack_padded_sequence(m.layer(x), lengths(), **options)
+        return nn.utils.rnn.pad_packed_sequence(m.recurrent(packed)[0])[0]
+
+    return _workload(run, torch.randn(7, 3, 8), layer=nn.Linear(8, 8), recurrent=layer)
+
+
+def packed_lstm() -> Workload:
+    return _packed(nn.LSTM(8, 16, 2, bidirectional=True), lambda: [7, 5, 2])
+
+
+def packed_gru_of_sequences_in_any_order() -> Workload:
+    return _packed(nn.GRU(8, 16), lambda: torch.tensor([2, 7, 5]), enforce_sorted=False)
+
+
+def packed_sequences_of_lengths_that_are_data() -> Workload:
+    """Each is as long as what holds it, which is what they are taken for."""
+
+    def run(m, x, lengths):
+        packed = nn.utils.rnn.pack_padded_sequence(m.layer(x), lengths, batch_first=True)
+        return nn.utils.rnn.pad_packed_sequence(m.recurrent(packed)[0], batch_first=True)[0]
+
+    inputs = torch.randn(3, 7, 8), torch.tensor([7, 7, 7])
+    return _workload(run, *inputs, layer=nn.Linear(8, 8), recurrent=nn.RNN(8, 16, batch_first=True))
+
+
 def products_of_all() -> Workload:
     """Of numbers without zeros, as those of the next two."""
     return _workload(lambda m, x: m.layer(x).exp().prod(), torch.randn(8, 8), layer=nn.Linear(8, 8))

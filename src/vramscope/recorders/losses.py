@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
-from torch._subclasses.fake_tensor import FakeTensor
 
+from vramscope.recorders.packing import numbers_of
 from vramscope.recorders.virtual_mode import Rule, VirtualMode, argument
 
 aten = torch.ops.aten
@@ -150,7 +150,7 @@ def target_length(mode: VirtualMode, targets: Tensor, lengths: Any, batch: int) 
 
     Where that is data, targets are taken to fill what holds them, equally long where they lie end to end.
     """
-    known = lengths.constant if isinstance(lengths, FakeTensor) else lengths
+    known = numbers_of(lengths) if isinstance(lengths, Tensor) else lengths
     if known is not None:
         return max(map(int, known), default=0)
     mode.note("ctc_loss: targets are taken to be as long as what holds them has room for")

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 from vramscope.recorders.known_numbers import KNOWN_NUMBERS, is_known
 from vramscope.recorders.virtual_mode import Rule, VirtualMode, argument
@@ -23,6 +24,9 @@ def item(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Map
     False, because loops such as the one in ``torch.nn.init.trunc_normal_`` run for as long as anything is still wrong.
     """
     tensor = args[0]
+    if not isinstance(tensor, FakeTensor):
+        with mode.memory.hide(), _disable_current_modes():
+            return func(*args, **kwargs)
     try:
         with mode.memory.hide():
             return func(*args, **kwargs)

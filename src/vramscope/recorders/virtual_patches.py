@@ -6,7 +6,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-from torch import Tensor, nn
+from torch import _VF, Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.autograd.profiler import record_function
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
@@ -14,6 +14,7 @@ from torch.utils import _foreach_utils
 from torch.utils._python_dispatch import _disable_current_modes
 
 from vramscope.recorders.known_numbers import numbers_kept
+from vramscope.recorders.packing import padding
 from vramscope.recorders.stamps import StampKind, label, open_scope
 from vramscope.recorders.virtual_memory import VirtualMemory
 
@@ -34,6 +35,7 @@ def patched_torch(memory: VirtualMemory) -> Iterator[None]:
         for lazy in (UninitializedParameter, UninitializedBuffer):
             stack.enter_context(mock.patch.object(lazy, "__new__", _without_modes(lazy.__new__)))
             stack.enter_context(mock.patch.object(lazy, "materialize", _materialize))
+        stack.enter_context(mock.patch.object(_VF, "_pad_packed_sequence", padding(_VF._pad_packed_sequence)))
         stack.enter_context(mock.patch.object(_foreach_utils, "_foreach_supported_types", _LISTED))
         stack.enter_context(numbers_kept())
         yield

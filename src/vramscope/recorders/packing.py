@@ -1,0 +1,137 @@
+"""Sequences of several lengths, packed: how many of them are still there at each step is known in numbers.
+
+The kernels that work on packed sequences are loops over these numbers, which no fake tensor has: the tensor that holds
+them is a real one.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils._python_dispatch import _disable_current_modes
+
+from vramscope.recorders.virtual_mode import VirtualMode, argument
+
+aten = torch.ops.aten
+_INTEGERS, _FEW = (torch.int64, torch.int32), 10_000
+_NUMBERS = "_vramscope_numbers"
+
+
+def known_numbers(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """A tensor made from Python's numbers, which it remembers where they may be lengths: few integers in a row."""
+    result, given = mode.run(func, *args, **kwargs), args[0]
+    if not isinstance(given, FakeTensor) and given.dim() == 1 and given.dtype in _INTEGERS and len(given) <= _FEW:
+        with _disable_current_modes():
+            setattr(result, _NUMBERS, (_version(result), given.tolist()))
+    return result
+
+
+def sort(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Sorted numbers remember what they were made of, as lengths do that are sorted to be packed."""
+    results = mode.run(func, *args, **kwargs)
+    numbers = numbers_of(args[0])
+    if numbers is not None:
+        order = sorted(numbers, reverse=bool(argument(args, kwargs, 2, "descending", False)))
+        setattr(results[0], _NUMBERS, (_version(results[0]), order))
+    return results
+
+
+def numbers_of(tensor: Tensor) -> list[int] | None:
+    """The numbers in a real tensor, or those that a fake one was made from if it remembers them and has not changed."""
+    if not isinstance(tensor, FakeTensor):
+        with _disable_current_modes():
+            return [int(number) for number in tensor.tolist()]
+    version, numbers = getattr(tensor, _NUMBERS, (None, None))
+    return numbers if version == _version(tensor) else None
+
+
+def _version(tensor: Tensor) -> int:
+    """How often a tensor was changed in place, which inference mode does not count."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
+def sequence_lengths(mode: VirtualMode, lengths: Tensor, longest: int) -> list[int]:
+    """The lengths of sequences; where they are data, each is as long as the tensor that holds them all."""
+    numbers = numbers_of(lengths)
+    if numbers is None:
+        mode.note("packed sequences: each is taken to be as long as what holds them, the most it can be")
+    return [longest] * lengths.numel() if numbers is None else numbers
+
+
+def pack(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """How many sequences are there at each step, int64, then parts of the steps, and all parts, [Σ lengths, ...].
+
+    A part is of steps that equally many sequences have; those that do not lie together are copied on the way.
+
+    Source: ``_pack_padded_sequence`` in aten/src/ATen/native/PackedSequence.cpp.
+    """
+    given, lengths, batch_first = args
+    steps: Tensor = mode.describe(aten.transpose.int, given, 0, 1) if batch_first else given
+    parts = _parts(sequence_lengths(mode, lengths, steps.shape[0]))
+    with _disable_current_modes():
+        counts = torch.tensor([count for begin, end, count in parts for _ in range(begin, end)], dtype=torch.int64)
+    copies = deque(
+        mode.run(aten.new_empty.default, steps, [(end - begin) * count, *steps.shape[2:]])
+        for begin, end, count in parts
+        if not _lies_together(mode, steps, begin, end, count)
+    )
+    total = sum((end - begin) * count for begin, end, count in parts)
+    data = mode.run(aten.new_empty.default, steps, [total, *steps.shape[2:]])
+    while copies:
+        copies.popleft()
+    return data, counts
+
+
+def _lies_together(mode: VirtualMode, steps: Tensor, begin: int, end: int, count: int) -> bool:
+    part = mode.describe(aten.slice.Tensor, steps, 0, begin, end)
+    return bool(mode.describe(aten.slice.Tensor, part, 1, 0, count).is_contiguous())
+
+
+def _parts(lengths: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Steps from, steps to, and how many sequences have them, where that number changes."""
+    ends = sorted(set(lengths))
+    return [
+        (begin, end, sum(length >= end for length in lengths)) for begin, end in zip([0, *ends], ends, strict=False)
+    ]
+
+
+def real_numbers(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """One of several real numbers, or each of them, as recurrent layers read them."""
+    if isinstance(args[0], FakeTensor):
+        return mode.run(func, *args, **kwargs)
+    with mode.memory.hide(), _disable_current_modes():
+        return func(*args, **kwargs)
+
+
+def padding(original: Callable[..., Any]) -> Callable[..., tuple[Tensor, Tensor]]:
+    """``torch._VF._pad_packed_sequence``, which writes lengths into memory, for fake data.
+
+    Source: ``_pad_packed_sequence`` in aten/src/ATen/native/PackedSequence.cpp.
+    """
+
+    def pad(data: Tensor, counts: Tensor, batch_first: bool, value: float, total: int) -> tuple[Tensor, Tensor]:
+        if isinstance(counts, FakeTensor) or not isinstance(data, FakeTensor):
+            return original(data, counts, batch_first, value, total)  # type: ignore[no-any-return]  # torch's own
+        with _disable_current_modes():
+            there = counts.tolist()
+        shape = [total if total > 0 else len(there), there[0], *data.shape[1:]]
+        padded = torch.full(shape, value, dtype=data.dtype, device=data.device)
+        with _disable_current_modes():
+            lengths = torch.tensor(_lengths(there))
+        done = 0
+        for begin, end, count in _parts(_lengths(there)):
+            part = data[done : done + (end - begin) * count].view(end - begin, count, *data.shape[1:])
+            padded[begin:end, :count].copy_(part)
+            done += (end - begin) * count
+        return padded.transpose(0, 1) if batch_first else padded, lengths
+
+    return pad
+
+
+def _lengths(there: Sequence[int]) -> list[int]:
+    """How long each sequence is, by how many are still there at each step."""
+    return [sum(count > place for count in there) for place in range(there[0])]
