@@ -12,7 +12,7 @@ from vramscope.recorders.bags import embedding_bag
 from vramscope.recorders.im2col import im2col_rules
 from vramscope.recorders.losses import ctc_loss, ctc_loss_backward, loss_rules
 from vramscope.recorders.onednn import lstm_layer, lstm_layer_backward
-from vramscope.recorders.packing import known_numbers, pack, real_numbers, sort
+from vramscope.recorders.packing import pack, real_numbers
 from vramscope.recorders.python_kernels import python_kernels
 from vramscope.recorders.reductions import reduction_rules
 from vramscope.recorders.shortcuts import CPU_WAYS, WAYS, with_shortcuts
@@ -90,8 +90,6 @@ CPU_RULES: Mapping[OpOverload, Rule] = with_shortcuts(
         **python_kernels(),
         **im2col_rules(),
         aten._pack_padded_sequence.default: pack,
-        aten.lift_fresh.default: known_numbers,
-        aten.sort.default: sort,
         **dict.fromkeys((aten.select.int, aten.unbind.int), real_numbers),
         **reduction_rules(),
         **dict.fromkeys(_NORMS, float_statistics),

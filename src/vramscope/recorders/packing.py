@@ -14,44 +14,18 @@ from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import _disable_current_modes
 
-from vramscope.recorders.virtual_mode import VirtualMode, argument
+from vramscope.recorders.virtual_mode import VirtualMode
 
 aten = torch.ops.aten
-_INTEGERS, _FEW = (torch.int64, torch.int32), 10_000
-_NUMBERS = "_vramscope_numbers"
-
-
-def known_numbers(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """A tensor made from Python's numbers, which it remembers where they may be lengths: few integers in a row."""
-    result, given = mode.run(func, *args, **kwargs), args[0]
-    if not isinstance(given, FakeTensor) and given.dim() == 1 and given.dtype in _INTEGERS and len(given) <= _FEW:
-        with _disable_current_modes():
-            setattr(result, _NUMBERS, (_version(result), given.tolist()))
-    return result
-
-
-def sort(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """Sorted numbers remember what they were made of, as lengths do that are sorted to be packed."""
-    results = mode.run(func, *args, **kwargs)
-    numbers = numbers_of(args[0])
-    if numbers is not None:
-        order = sorted(numbers, reverse=bool(argument(args, kwargs, 2, "descending", False)))
-        setattr(results[0], _NUMBERS, (_version(results[0]), order))
-    return results
 
 
 def numbers_of(tensor: Tensor) -> list[int] | None:
-    """The numbers in a real tensor, or those that a fake one was made from if it remembers them and has not changed."""
-    if not isinstance(tensor, FakeTensor):
-        with _disable_current_modes():
-            return [int(number) for number in tensor.tolist()]
-    version, numbers = getattr(tensor, _NUMBERS, (None, None))
-    return numbers if version == _version(tensor) else None
-
-
-def _version(tensor: Tensor) -> int:
-    """How often a tensor was changed in place, which inference mode does not count."""
-    return 0 if tensor.is_inference() else tensor._version
+    """The numbers in a real tensor, or in a fake one where they are known."""
+    real = tensor.constant if isinstance(tensor, FakeTensor) else tensor
+    if real is None:
+        return None
+    with _disable_current_modes():
+        return [int(number) for number in real.tolist()]
 
 
 def sequence_lengths(mode: VirtualMode, lengths: Tensor, longest: int) -> list[int]:
