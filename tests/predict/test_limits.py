@@ -59,6 +59,7 @@ def unique(): return Workload(Reads(lambda x: torch.unique(x).numel()), torch.on
 def custom(): return Workload(Reads(lambda x: torch.ops.{space}.scale(x)), torch.ones(3, 4))
 def version(x): return torch.ops.{space}.version() + torch.arange(5).sum().item()
 def numbers(): return Workload(Reads(version), torch.ones(3, 4))
+def chosen(): return Workload(Reads(lambda x: (2.0, 3.0)[int(x.sum().item()) + 1]), torch.zeros(3, 4))
 def unknown(): return Workload(Reads(lambda x: torch.ops.{space}.unknown(x)), torch.ones(3, 4))
 def numpy(): return Workload(Reads(lambda x: float(x.numpy().sum())), torch.ones(3, 4))
 def equal(): return Workload(nn.Linear(int(torch.equal(torch.ones(4), torch.ones(4))) + 3, 4), torch.ones(3, 4))
@@ -138,3 +139,9 @@ def test_what_does_not_run_without_data_names_operator_and_line(notes, factory, 
     with pytest.raises(WorkloadError, match=r"does not run without data.*models\.py:\d+.*vramscope compare") as caught:
         notes(factory)
     assert operator in str(caught.value)
+
+
+def test_a_failure_after_a_value_was_taken_for_data_says_so(notes):
+    """The third of two numbers is asked for, where data would ask for the second."""
+    with pytest.raises(WorkloadError, match=r"IndexError.*predicted without data.*a value read from a tensor"):
+        notes("chosen")

@@ -117,7 +117,7 @@ def _run(
 ) -> Recording:
     """One pass on fake tensors; the setup is training's alone."""
     chosen = setup if name == PassName.TRAINING else ONE_GPU
-    with arranged(chosen) as arrangement, _fake_failures_explained(), _quiet_fakes():
+    with arranged(chosen) as arrangement, _fake_failures_explained(recorder), _quiet_fakes():
         recording = run_pass(
             resolve(target),
             options,
@@ -138,11 +138,11 @@ def _quiet_fakes() -> Iterator[None]:
 
 
 @contextmanager
-def _fake_failures_explained() -> Iterator[None]:
+def _fake_failures_explained(recorder: VirtualRecorder) -> Iterator[None]:
     try:
         yield
     except (TargetError, WorkloadError, NotImplementedError, RuntimeError) as error:
-        explained = explain(error)
+        explained = explain(error, recorder.notes)
         if explained is not None:
             raise explained from error
         raise

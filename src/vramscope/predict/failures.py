@@ -1,5 +1,7 @@
 """Why a model could not be predicted: the operator, the line, and what to try."""
 
+from collections.abc import Collection
+
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
@@ -7,6 +9,7 @@ from torch._subclasses.fake_tensor import (
 )
 
 from vramscope.errors import VramscopeError, WorkloadError
+from vramscope.recorders.substitutes import TAKEN_FOR_DATA
 from vramscope.workloads.messages import raised_at, summarize_error
 
 _BY_DATA = (DataDependentOutputException, DynamicOutputShapeException)
@@ -17,8 +20,13 @@ _TRY = (
 )
 
 
-def explain(error: BaseException) -> WorkloadError | None:
-    """What to say where fake tensors are to blame, None where something else is."""
+def explain(error: BaseException, notes: Collection[str] = ()) -> WorkloadError | None:
+    """What to say where fake tensors are to blame, None where something else is.
+
+    Args:
+        error: what ended the run.
+        notes: what was told of it before.
+    """
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, UnsupportedOperatorException):
@@ -28,7 +36,10 @@ def explain(error: BaseException) -> WorkloadError | None:
         if any(word in str(cause) for word in _NO_FAKE) and not isinstance(cause, VramscopeError):
             return _explained(summarize_error(cause).rstrip("."), cause)
         cause = cause.__cause__
-    return None
+    taken = next((note for note in TAKEN_FOR_DATA if note in notes), None)
+    if taken is None or not isinstance(error, WorkloadError):
+        return None
+    return WorkloadError(f"{error}; this was predicted without data, which may be why it failed: {taken}")
 
 
 def _explained(why: str, cause: BaseException) -> WorkloadError:

@@ -17,6 +17,9 @@ _ONE = "a value read from a tensor (.item() or a test of it) is taken to be 1, a
 _SIZE = "what is as large as an integer read from a tensor says, as one_hot without num_classes, is a lower bound"
 _ALL_CHOSEN = "nonzero, masks: every element is taken to be nonzero or chosen, the most there can be"
 
+TAKEN_FOR_DATA = (_ONE, _ALL_CHOSEN)
+"""What is told where values that data decide were substituted, which a program may not bear."""
+
 
 def item(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """``tensor.item()``: the value where it is known (a constant), else False, 1 or 1.0.

@@ -76,6 +76,11 @@ class VirtualRecorder(ProfilerRecorder):
         super().mark_inputs(tensors)
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What the reader should know so far."""
+        return tuple(self._mode.notes)
+
+    @property
     def moment(self) -> int:
         """How much was born and went so far: where `sizes_since` may begin."""
         return len(self._memory.events)
