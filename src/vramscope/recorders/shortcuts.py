@@ -5,7 +5,7 @@ What is short is decided by zeros in the data. There are taken to be none.
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -97,7 +97,7 @@ def _looks_for_zeros(use: Use) -> Tensor:
 
 def _knows(use: Use) -> Any:
     """The indices, or the sum, have told that there are none."""
-    use.held.pop()
+    del use.held[-1:]
     return use.mode.describe(use.func, *use.args)
 
 
@@ -136,7 +136,7 @@ def _is_the_gradient(use: Use) -> Any:
 
 
 def _returns_the_gradient(use: Use) -> Any:
-    return use.held.pop()
+    return use.held.pop() if use.held else use.run()
 
 
 def _asks_for_nan(use: Use) -> Any:
@@ -211,13 +211,13 @@ class _Formulas:
 
     def rule(self, mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """An operator by the device's own rule, or a step of a formula, of which the long way leaves no trace."""
-        use = Use(mode, func, args, kwargs, self._rules, self._held)
         way = self._way()
+        use = Use(mode, func, args, kwargs, self._rules, self._held)
         if way is None:
             return use.run()
         self._used[func] += 1
         step = way.get((func, self._used[func]))
-        return mode.describe(func, *args, **kwargs) if step is None else step(replace(use, held=self._held))
+        return mode.describe(func, *args, **kwargs) if step is None else step(use)
 
     def _way(self) -> Way | None:
         node = torch._C._current_autograd_node()
