@@ -50,6 +50,9 @@ class Pads(nn.Module):
         return self.encoder(x, src_key_padding_mask=torch.zeros(x.shape[:2], dtype=torch.bool))
 
 def item(): return Workload(Reads(lambda x: x.sum().item()), torch.ones(3, 4))
+def alignments():
+    lengths = lambda x: nn.functional.ctc_loss(x.log_softmax(-1)[:, None], torch.ones(1, 2), [3], [2])
+    return Workload(Reads(lengths), torch.ones(3, 4))
 def linear(): return Workload(nn.Linear(4, 4), torch.ones(3, 4))
 def condition(): return Workload(Reads(lambda x: 2 if x.sum() > 0 else 1), torch.ones(3, 4))
 def one_hot(): return Workload(Reads(lambda x: nn.functional.one_hot(x.argmax(1)).sum()), torch.ones(3, 4))
@@ -119,6 +122,10 @@ def test_nothing_is_said_where_only_numbers_are_computed(notes):
 def test_an_optimizer_that_looks_at_the_loss_is_a_lower_bound(notes, optimizer, is_less):
     said = notes("linear", name="training", optimizer=optimizer)
     assert ("LBFGS: its loss is taken not to change" in said) == is_less
+
+
+def test_a_mean_of_alignments_of_listed_lengths_runs_without_data(notes):
+    assert notes("alignments", name="training")
 
 
 @pytest.mark.parametrize("factory", ["item", "condition"])

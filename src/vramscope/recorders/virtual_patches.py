@@ -36,6 +36,7 @@ def patched_torch(memory: VirtualMemory) -> Iterator[None]:
             stack.enter_context(mock.patch.object(lazy, "__new__", _without_modes(lazy.__new__)))
             stack.enter_context(mock.patch.object(lazy, "materialize", _materialize))
         stack.enter_context(mock.patch.object(_VF, "_pad_packed_sequence", padding(_VF._pad_packed_sequence)))
+        stack.enter_context(mock.patch.object(torch, "ctc_loss", _of_tensors(torch.ctc_loss)))
         stack.enter_context(mock.patch.object(_foreach_utils, "_foreach_supported_types", _LISTED))
         stack.enter_context(numbers_kept())
         yield
@@ -98,3 +99,16 @@ def _materialize(self: Any, shape: Any, device: Any = None, dtype: Any = None) -
     self.__class__ = type(made)
     vars(self).update(vars(made))
     torch._C._swap_tensor_impl(self, made)
+
+
+def _of_tensors(original: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """``torch.ctc_loss``, which for a mean writes lengths that are numbers into memory: as tensors they need none."""
+
+    def loss(
+        given: Tensor, targets: Tensor, lengths: Any, of_targets: Any, blank: int = 0, reduction: int = 1, *rest: bool
+    ) -> Tensor:
+        if reduction == 1 and not isinstance(lengths, Tensor):
+            lengths, of_targets = torch.tensor(lengths), torch.tensor(of_targets)
+        return original(given, targets, lengths, of_targets, blank, reduction, *rest)
+
+    return loss
