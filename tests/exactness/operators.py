@@ -1,5 +1,6 @@
 """Factories of small workloads, each of which lives off operators that fakes describe otherwise than they run."""
 
+from copy import deepcopy
 from itertools import pairwise
 
 import torch
@@ -458,3 +459,83 @@ def written_heads() -> Workload:
         return heads * other
 
     return _workload(write, torch.randn(4, 5, 10), layer=nn.Linear(10, 12))
+
+
+def copied_layers_with_known_buffers() -> Workload:
+    """The copy has values of its own: 16 rates, of which 15 are positive, then none."""
+
+    class Rated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(16, 16)
+            self.register_buffer("rates", torch.linspace(0, 1, 16))
+
+        def forward(self, x):
+            return self.layer(x)[:, self.rates > 0].sum(1, keepdim=True) + x
+
+    first = Rated()
+    second = deepcopy(first)
+    second.rates.mul_(0)
+    return _workload(lambda m, x: m.second(m.first(x)), torch.randn(4, 16), first=first, second=second)
+
+
+def numbers_overwritten_in_lists() -> Workload:
+    """Four times 3 are 12; once data are added nobody knows, so that a condition is taken not to hold."""
+
+    def write(m, x):
+        numbers = torch.full((4,), 3.0)
+        torch._foreach_add_([numbers], [x[0, :4].detach()])
+        return x if numbers.sum() == 12 else m.layer(x)
+
+    return _workload(write, torch.randn(4, 16), layer=nn.Linear(16, 16))
+
+
+def numbers_replaced_through_data() -> Workload:
+    def replace(m, x):
+        numbers = torch.full((4,), 3.0)
+        numbers.data = x[0, :4].detach()
+        return x if numbers.sum() == 12 else m.layer(x)
+
+    return _workload(replace, torch.randn(4, 16), layer=nn.Linear(16, 16))
+
+
+def written_view_whose_gradients_meet() -> Workload:
+    """Both gradients are added up while the view's node is the last that ran."""
+
+    def write(m, x):
+        hidden = m.layer(x)
+        part = hidden[:, :12]
+        part.sigmoid_()
+        return m.other(hidden) + part.sum()
+
+    return _workload(write, torch.randn(4, 16), layer=nn.Linear(16, 16), other=nn.Linear(16, 16))
+
+
+def views_written_in_a_loop() -> Workload:
+    def write(m, x):
+        views = m.first(x).flatten(1), m.second(x).flatten(1)
+        for view in views:
+            view.tanh_()
+        return views[0] * views[1]
+
+    return _workload(write, torch.randn(4, 5, 10), first=nn.Linear(10, 12), second=nn.Linear(10, 12))
+
+
+def view_of_a_base_that_is_written_to() -> Workload:
+    def write(m, x):
+        image = m.layer(x)
+        flat = image.flatten(1)
+        image.relu_()
+        return flat * 2
+
+    return _workload(write, torch.randn(4, 3, 8, 8), layer=nn.Conv2d(3, 8, 3))
+
+
+def alignments_asked_of_torch_itself() -> Workload:
+    """Sequences of 12, 4 labels in each target; by the names of torch's own function."""
+
+    def loss(m, x):
+        labels = torch.ones(3, 4, dtype=torch.int64)
+        return torch.ctc_loss(m.layer(x).log_softmax(2), labels, [12] * 3, [4] * 3, reduction=2, zero_infinity=True)
+
+    return _workload(loss, torch.randn(12, 3, 8), layer=nn.Linear(8, 6))

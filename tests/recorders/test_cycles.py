@@ -240,3 +240,17 @@ def test_it_is_known_who_stepped_and_who_is_waited_for(cycle: OptimizerCycle) ->
     assert (dict(cycle.steps), cycle.awaited) == ({"SGD": 3}, ["Adam"])
     assert ends(cycle, second, first) == [False, False]
     assert cycle.awaited == []
+
+
+@pytest.mark.parametrize(("round_", "lost"), [("abcab", 2), ("aabac", 3), ("abac", 3)])
+def test_a_round_in_which_the_first_one_recurs_is_found(cycle: OptimizerCycle, round_: str, lost: int) -> None:
+    said = word(cycle, round_ * 60)
+    assert not cycle.is_irregular
+    assert 60 - lost <= sum(letter.isupper() for letter in said) <= 60 + lost
+    assert [letter.isupper() for letter in said[-2 * len(round_) :]].count(True) == 2
+
+
+def test_one_that_steps_on_another_thread_is_not_waited_for(cycle: OptimizerCycle) -> None:
+    ours, another = optimizer(), optimizer()
+    cycle.stepped_elsewhere(another)
+    assert ends(cycle, ours, ours) == [True, True]

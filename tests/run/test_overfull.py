@@ -75,7 +75,7 @@ def test_an_overfull_step_is_given_up_and_the_next_ones_are_recorded(tmp_path, f
 def test_where_no_other_step_was_wanted_the_reason_is_all_there_is(tmp_path) -> None:
     finished = run(tmp_path, SCRIPT.format(prepare="", more="rollout()"), "--steps", "1:2")
     assert finished.code == 0
-    assert finished.stderr.startswith("vramscope: nothing was recorded: not recorded, because it held more than")
+    assert finished.stderr.startswith("vramscope: nothing was recorded: because it held more than")
     assert "training step 1; --steps A:B" in finished.stderr
 
 

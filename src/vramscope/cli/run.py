@@ -213,7 +213,7 @@ def _missed(outcome: Outcome) -> str:
 
 def _not_recorded(outcome: Outcome) -> str:
     """Which steps could not be recorded, and why, where those were all that were wanted; empty otherwise."""
-    notes = "; ".join(outcome.status.get("not_recorded", ()))
+    notes = "; ".join(note.removeprefix("not recorded, ") for note in outcome.status.get("not_recorded", ()))
     return f"nothing was recorded: {notes}" if notes else ""
 
 

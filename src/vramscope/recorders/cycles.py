@@ -46,6 +46,7 @@ class OptimizerCycle:
         self._collections = 0
         self._last: _Member | None = None
         self._run = 0  # steps of the last one in a row
+        self._latest: deque[_Member] = deque(maxlen=_LONGEST)
         self._alone: deque[_Member] = deque(maxlen=_LONGEST)  # the latest steps that each ended a training step
         # while a cycle is learnt
         self._seen: list[_Member] = []
@@ -74,12 +75,17 @@ class OptimizerCycle:
         if is_new and name in self.awaited:
             self.awaited.remove(name)
         member = ref(optimizer)
+        self._latest.append(member)
         ends = self._ends(member, is_new)
         self._run = self._run + 1 if member == self._last else 1
         self._last = member
         if len(self._cycle) == 1:
             self._alone.append(member)
         return ends
+
+    def stepped_elsewhere(self, optimizer: Optimizer) -> None:
+        """Take note of a step on a thread that is not recorded: this optimizer is not waited for."""
+        self._stepped.add(optimizer)
 
     def _ends(self, member: _Member, is_new: bool) -> bool:
         if self.is_irregular:
@@ -181,7 +187,8 @@ class OptimizerCycle:
         """Learn another cycle, from where the next optimizer's turn begins; the second time there is none."""
         self._tries += 1
         if self._tries >= _TRIES:
-            return self._step_singly()
+            period = _period(tuple(self._latest))  # as where the first one steps twice in every round
+            return self._know(period) if len(period) > 1 else self._step_singly()
         self._cycle, self._seen, self._watched = (), [member], 1
         self._begins_within_run = member == self._last
         return False

@@ -8,7 +8,7 @@ from torch.autograd import graph
 
 _NO_TASK = -1
 _ENGINE = graph._engine_run_backward
-_ON_THE_WAY = ("torch._compile", "torch._dynamo.eval_frame", "vramscope.")
+_ON_THE_WAY = ("torch._compile", "torch._dynamo.eval_frame", "vramscope.recorders.", "vramscope.predict.")
 """Modules whose frames lie between who calls an operator and its rule; a backward of ours stands for one of torch's."""
 
 

@@ -25,7 +25,7 @@ def numbers_of(tensor: Tensor) -> list[int] | None:
     if real is None:
         return None
     with _disable_current_modes():
-        return [int(number) for number in real.tolist()]
+        return [int(number) for number in real.flatten().tolist()]
 
 
 def sequence_lengths(mode: VirtualMode, lengths: Tensor, longest: int) -> list[int]:

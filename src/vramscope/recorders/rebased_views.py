@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,20 +19,20 @@ from torch import Tensor
 from torch._ops import OpOverload
 from torch._prims_common import make_contiguous_strides_for
 from torch.autograd.graph import Node
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from vramscope.recorders.formulas import calling_frame, in_formula
-from vramscope.recorders.labels import address_of
 
 if TYPE_CHECKING:
     from vramscope.recorders.virtual_mode import VirtualMode
 
 aten = torch.ops.aten
-_DETACH = aten.detach.default
+_ADD, _DETACH = aten.add.Tensor, aten.detach.default
 """How autograd saves an operator's result; no part of a view's history."""
 _MAKE_VIEWS = ("View", "UnsafeView", "ReshapeAlias", "Transpose", "T", "Permute", "Squeeze", "Unsqueeze", "Alias")
 _VIEW_NODES = tuple(f"{operator}Backward" for operator in _MAKE_VIEWS)
 """How the names of nodes begin that give a view of the gradient."""
-_ACCUMULATES, _BASE_NODE = "torch::autograd::AccumulateGrad", "torch::autograd::CopySlices"
+_ACCUMULATES = "torch::autograd::AccumulateGrad"
 Site = tuple[int, int]
 Gradients = tuple[Any, ...]
 
@@ -42,8 +43,12 @@ class RebasedView:
 
     shape: torch.Size
     strides: tuple[int, ...]
-    block: tuple[int, int] = (0, 0)
-    """The block of the gradient: in which run of backward it was made, and its address."""
+    block: StorageWeakRef | None = None
+    """The block of the gradient that was made last."""
+
+    def holds(self, tensor: Tensor) -> bool:
+        """Whether a tensor lies in the block."""
+        return self.block is not None and self.block == _storage(tensor)
 
     @property
     def elements(self) -> int:
@@ -87,11 +92,14 @@ class RebasedViews:
                 self._take_note(written, call.first_node)
             self._call = call = None
         elif call is not None and call.written is None:
-            for tensor in (part for part in args if isinstance(part, Tensor) and part._is_view()):
-                if id(tensor) not in self._fresh:
+            for tensor in _tensors(args):
+                if tensor._is_view() and id(tensor) not in self._fresh:
                     self._take_note(tensor, call.first_node)
         given = args[0] if args and isinstance(args[0], Tensor) else None
         if given is not None and func._schema.is_mutable and given._is_view():
+            before = None if call is None or call.written is None else call.written()
+            if call is not None and before is not None and before is not given:  # a loop over several views
+                self._take_note(before, call.first_node)
             self._call = _Call(_site(), newest + 2, weakref.ref(given))  # the next node is of the base's new history
         elif given is not None and func.is_view and call is None and not given._is_view() and newest > self._newest:
             self._call = _Call(_site(), newest)
@@ -108,7 +116,7 @@ class RebasedViews:
     def _take_note(self, tensor: Tensor, first_node: int) -> None:
         """A view's history, if it was made anew by nodes that begin with this one."""
         base, nodes = tensor._base, list(_history(tensor, first_node))
-        if base is None or base.layout is not torch.strided or not nodes or not _is_rebased(nodes[-1]):
+        if base is None or base.layout is not torch.strided or not nodes or not _follows(nodes[-1], base):
             return
         if _number(nodes[0]) in self._nodes:  # an operator that takes a view twice
             return
@@ -129,24 +137,40 @@ class RebasedViews:
     def run(self, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """What a node of a view's history makes lies in the block that the first of them takes."""
         view, mode, given = self._nodes[_running_node()], self._mode, args[0]
+        if func is _ADD:
+            return mode.run(func, *args, **kwargs)
         result = mode.describe(func, *args, **kwargs)
         if not isinstance(result, Tensor) or result.numel() > view.elements or _share_memory(result, given):
             mode.memory.see(result)
             return result
-        if view.block != _place(given):
+        if not view.holds(given):
             given = self._block(view, given)
         strides = view.strides if result.shape == view.shape else result.stride()
         return mode.describe(aten.as_strided.default, given, result.shape, strides, 0)
 
     def _block(self, view: RebasedView, like: Tensor) -> Tensor:
         block: Tensor = self._mode.run(aten.new_empty.default, like, [view.elements])
-        view.block = _place(block)
+        view.block = _storage(block)
         return block
 
-    def are_at_work(self, args: tuple[Any, ...]) -> bool:
-        """Whether a node of such a view's history runs, and calls an operator with a gradient."""
-        has_gradient = bool(self._nodes and args) and isinstance(args[0], Tensor)
-        return has_gradient and _running_node() in self._nodes and in_formula()
+    def are_at_work(self, func: OpOverload, args: tuple[Any, ...]) -> bool:
+        """Whether a node of such a view's history runs, and calls an operator with a gradient.
+
+        Gradients that flow together are added while the node before is still the one that runs; only to such a block
+        nothing is added in place, for what the node has given is a view of it.
+        """
+        if not self._nodes or not args or not isinstance(args[0], Tensor):
+            return False
+        view = self._nodes.get(_running_node())
+        if view is None or not in_formula():
+            return False
+        return func is not _ADD or any(other.holds(args[0]) for other in self._nodes.values())
+
+
+def _tensors(args: tuple[Any, ...]) -> list[Tensor]:
+    """The tensors among an operator's arguments, those in lists too."""
+    flat = chain.from_iterable(part if isinstance(part, list | tuple) else (part,) for part in args)
+    return [part for part in flat if isinstance(part, Tensor)]
 
 
 def _history(tensor: Tensor, first_node: int) -> Iterator[Node]:
@@ -157,10 +181,10 @@ def _history(tensor: Tensor, first_node: int) -> Iterator[Node]:
         node = node.next_functions[0][0] if node.next_functions else None
 
 
-def _is_rebased(node: Node) -> bool:
-    """Whether a view's history goes on with that of a base that was written to."""
+def _follows(node: Node, base: Tensor) -> bool:
+    """Whether a view's history goes on with that of its base."""
     before = node.next_functions[0][0] if node.next_functions else None
-    return before is not None and before.name() == _BASE_NODE
+    return base.grad_fn is not None and _number(before) == _number(base.grad_fn)
 
 
 def _number(node: Node | None) -> int:
@@ -175,13 +199,13 @@ def _running_node() -> int:
     return _number(torch._C._current_autograd_node())
 
 
-def _place(tensor: Tensor) -> tuple[int, int]:
-    """In which run of backward a tensor is looked at, and where it lies."""
-    return torch._C._current_graph_task_id(), address_of(tensor.untyped_storage())
+def _storage(tensor: Tensor) -> StorageWeakRef:
+    """What is equal for tensors in the same memory, and for no later one, as the reference keeps the place."""
+    return StorageWeakRef(tensor.untyped_storage())
 
 
 def _share_memory(first: Tensor, second: Any) -> bool:
-    return isinstance(second, Tensor) and _place(first) == _place(second)
+    return isinstance(second, Tensor) and _storage(first) == _storage(second)
 
 
 def _site() -> Site:

@@ -375,6 +375,7 @@ class ScriptSession:
             self._compiled_step.told_of(optimizer)
         if not works_for(self._thread):
             self._steps_elsewhere += 1
+            self._cycle.stepped_elsewhere(optimizer)
         elif self._cycle.stepped(optimizer):
             self._training_step_ended()
 

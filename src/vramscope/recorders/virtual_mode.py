@@ -62,7 +62,7 @@ class VirtualMode(TorchDispatchMode):
         return result
 
     def _run_seen(self, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        if self._views.are_at_work(args):
+        if self._views.are_at_work(func, args):
             return self._views.run(func, args, kwargs)
         rule = self._rules.get(func)
         if rule is not None:

@@ -38,7 +38,7 @@ def patched_torch(memory: VirtualMemory) -> Iterator[None]:
         stack.enter_context(mock.patch.object(_VF, "_pad_packed_sequence", padding(_VF._pad_packed_sequence)))
         stack.enter_context(mock.patch.object(torch, "ctc_loss", _of_tensors(torch.ctc_loss)))
         stack.enter_context(mock.patch.object(_foreach_utils, "_foreach_supported_types", _LISTED))
-        stack.enter_context(numbers_kept())
+        stack.enter_context(numbers_kept(memory))
         yield
 
 
@@ -105,10 +105,16 @@ def _of_tensors(original: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """``torch.ctc_loss``, which for a mean writes lengths that are numbers into memory: as tensors they need none."""
 
     def loss(
-        given: Tensor, targets: Tensor, lengths: Any, of_targets: Any, blank: int = 0, reduction: int = 1, *rest: bool
+        log_probs: Tensor,
+        targets: Tensor,
+        input_lengths: Any,
+        target_lengths: Any,
+        blank: int = 0,
+        reduction: int = 1,
+        zero_infinity: bool = False,
     ) -> Tensor:
-        if reduction == 1 and not isinstance(lengths, Tensor):
-            lengths, of_targets = torch.tensor(lengths), torch.tensor(of_targets)
-        return original(given, targets, lengths, of_targets, blank, reduction, *rest)
+        if reduction == 1 and not isinstance(input_lengths, Tensor):
+            input_lengths, target_lengths = torch.tensor(input_lengths), torch.tensor(target_lengths)
+        return original(log_probs, targets, input_lengths, target_lengths, blank, reduction, zero_infinity)
 
     return loss
