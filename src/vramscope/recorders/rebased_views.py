@@ -79,6 +79,8 @@ class RebasedViews:
         self._site: Site | None = None
         self._fresh: set[int] = set()
         """The views made from that site, by their identity; those of which a call makes histories are older."""
+        self._bases: set[int] = set()
+        """Of what the call has made views, by their identity."""
         self._nodes: dict[int, RebasedView] = {}
 
     def called(self, func: OpOverload, args: tuple[Any, ...]) -> None:
@@ -93,7 +95,7 @@ class RebasedViews:
             self._call = call = None
         elif call is not None and call.written is None:
             for tensor in _tensors(args):
-                if tensor._is_view() and id(tensor) not in self._fresh:
+                if tensor._is_view() and id(tensor._base) in self._bases and id(tensor) not in self._fresh:
                     self._take_note(tensor, call.first_node)
         given = args[0] if args and isinstance(args[0], Tensor) else None
         if given is not None and func._schema.is_mutable and given._is_view():
@@ -101,9 +103,15 @@ class RebasedViews:
             if call is not None and before is not None and before is not given:  # a loop over several views
                 self._take_note(before, call.first_node)
             self._call = _Call(_site(), newest + 2, weakref.ref(given))  # the next node is of the base's new history
-        elif given is not None and func.is_view and call is None and not given._is_view() and newest > self._newest:
-            self._call = _Call(_site(), newest)
+        elif given is not None and func.is_view and not given._is_view() and newest > self._newest:
+            self._begins_at(given, newest)
         self._newest = newest
+
+    def _begins_at(self, base: Tensor, newest: int) -> None:
+        """A view of a base is made, and a node for it: perhaps the first of the history of an older view."""
+        if self._call is None:
+            self._call, self._bases = _Call(_site(), newest), set()
+        self._bases.add(id(base))
 
     def made(self, func: OpOverload, result: Any) -> None:
         """An operator has given views, which are part of a history, or the call's own."""
