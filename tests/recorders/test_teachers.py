@@ -3,7 +3,8 @@
 import torch
 from torch import nn
 
-from vramscope.recorders.teachers import _PATIENCE, Teachers, _parameters
+from vramscope.recorders.made_optimizers import parameters_of
+from vramscope.recorders.teachers import _PATIENCE, Teachers
 
 
 def test_a_model_beside_the_one_that_is_to_be_trained_is_waited_for_a_while() -> None:
@@ -25,4 +26,4 @@ def test_without_optimizers_nothing_is_waited_for() -> None:
 
 
 def test_an_optimizer_that_was_never_finished_waits_for_nothing() -> None:
-    assert _parameters(torch.optim.SGD.__new__(torch.optim.SGD)) == set()
+    assert parameters_of(torch.optim.SGD.__new__(torch.optim.SGD)) == set()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
-from vramscope.recorders.formulas import in_formula
+from vramscope.recorders.formulas import NOWHERE, in_formula, position_of
 from vramscope.recorders.labels import address_of
 from vramscope.recorders.sparse import (
     added,
@@ -27,7 +27,6 @@ from vramscope.recorders.sparse import (
 from vramscope.recorders.virtual_mode import Rule, VirtualMode, argument
 
 aten = torch.ops.aten
-_NO_TASK = -1
 _ACCUMULATES = "torch::autograd::AccumulateGrad"
 _AMINMAX = "AminmaxBackward"
 _COMBINE = ("ClampBackward", "MaxBackward", "MinBackward", "MedianBackward", "NanmedianBackward")
@@ -160,7 +159,7 @@ class LogitsBackward:
     """
 
     def __init__(self) -> None:
-        self._node = (_NO_TASK, 0)
+        self._node = NOWHERE
         self._made: set[int] = set()
         """Storages that the node's formula has worked in."""
 
@@ -174,7 +173,7 @@ class LogitsBackward:
         node = torch._C._current_autograd_node()
         if node is None or node.name() != _LOGITS or not isinstance(first, Tensor):
             return False
-        key = torch._C._current_graph_task_id(), node._sequence_nr()
+        key = position_of(node)
         if key != self._node:
             self._node, self._made = key, set()
         address = address_of(first.untyped_storage())

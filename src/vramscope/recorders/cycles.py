@@ -7,6 +7,8 @@ from weakref import WeakSet, ref
 
 from torch.optim import Optimizer
 
+from vramscope.recorders.made_optimizers import parameters_of
+
 _PATIENCE = 8
 """Steps of one optimizer alone after which others that exist are not waited for any longer."""
 _LONGEST = 128
@@ -205,10 +207,10 @@ class OptimizerCycle:
         return others
 
     def _unstepped(self, member: _Member) -> list[str]:
-        own = _parameters(member())
+        own = parameters_of(member())
         known = (self._stepped, self._given_up_on)
         others = (other for other in self._alive() if not any(other in some for some in known))
-        return [type(other).__name__ for other in others if _parameters(other) - own]
+        return [type(other).__name__ for other in others if parameters_of(other) - own]
 
 
 def _period(seen: Sequence[_Member]) -> Sequence[_Member]:
@@ -218,8 +220,3 @@ def _period(seen: Sequence[_Member]) -> Sequence[_Member]:
         if latter[length:] == latter[:-length]:
             return latter[-length:]
     return ()
-
-
-def _parameters(optimizer: Optimizer | None) -> set[int]:
-    groups = getattr(optimizer, "param_groups", ())
-    return {id(parameter) for group in groups for parameter in group.get("params", ())}

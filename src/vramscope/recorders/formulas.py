@@ -12,6 +12,15 @@ _ON_THE_WAY = ("torch._compile", "torch._dynamo.eval_frame", "vramscope.recorder
 """Modules whose frames lie between who calls an operator and its rule; a backward of ours stands for one of torch's."""
 
 
+Position = tuple[int, int]
+NOWHERE: Position = (_NO_TASK, 0)
+
+
+def position_of(node: graph.Node) -> Position:
+    """In which run of the engine a node is that runs, and which one it is."""
+    return torch._C._current_graph_task_id(), node._sequence_nr()
+
+
 def in_engine() -> bool:
     """Whether the autograd engine is running on this thread."""
     return bool(torch._C._current_graph_task_id() != _NO_TASK)

@@ -6,6 +6,7 @@ beside them (`FakeTensor.constant`) for what is written out in a program and for
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import wraps
 from typing import Any
 from unittest import mock
 
@@ -91,9 +92,16 @@ def _copying(memory: VirtualMemory) -> Callable[[FakeTensor, Any], Tensor]:
     return copy
 
 
-def is_known(*values: Any) -> bool:
-    """Whether the values of all tensors among some arguments are known."""
-    return all(value.constant is not None for value in values if isinstance(value, FakeTensor))
+def unless_known(rule: Rule) -> Rule:
+    """A rule for what data decide; where the values of all tensors among the arguments are known, it is computed."""
+
+    @wraps(rule)
+    def chosen(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        if all(value.constant is not None for value in args if isinstance(value, FakeTensor)):
+            return mode.run(func, *args, **kwargs)
+        return rule(mode, func, args, kwargs)
+
+    return chosen
 
 
 def counted_out(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

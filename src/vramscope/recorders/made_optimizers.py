@@ -11,6 +11,12 @@ from torch.optim import Optimizer
 from vramscope.recorders.surroundings import replace_attribute
 
 
+def parameters_of(optimizer: Optimizer | None) -> set[int]:
+    """An optimizer's parameters, by their identity; none where it is half built, or gone."""
+    groups = getattr(optimizer, "param_groups", ())
+    return {id(parameter) for group in groups for parameter in group.get("params", ())}
+
+
 class MadeOptimizers:
     """Every optimizer of this process that is alive and was made since, on whatever thread; kept alive by nobody.
 

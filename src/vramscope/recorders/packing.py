@@ -77,8 +77,7 @@ def real_numbers(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwa
     """One of several real numbers, or each of them, as recurrent layers read them."""
     if isinstance(args[0], FakeTensor):
         return mode.run(func, *args, **kwargs)
-    with mode.memory.hide(), _disable_current_modes():
-        return func(*args, **kwargs)
+    return mode.run_real(func, *args, **kwargs)
 
 
 def padding(original: Callable[..., Any]) -> Callable[..., tuple[Tensor, Tensor]]:

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from vramscope.recorders.virtual_mode import VirtualMode
 
 aten = torch.ops.aten
-_ADD, _DETACH = aten.add.Tensor, aten.detach.default
+_ADD = aten.add.Tensor
+_DETACH = aten.detach.default
 """How autograd saves an operator's result; no part of a view's history."""
 _MAKE_VIEWS = ("View", "UnsafeView", "ReshapeAlias", "Transpose", "T", "Permute", "Squeeze", "Unsqueeze", "Alias")
 _VIEW_NODES = tuple(f"{operator}Backward" for operator in _MAKE_VIEWS)
@@ -117,8 +118,9 @@ class RebasedViews:
         """An operator has given views, which are part of a history, or the call's own."""
         if not func.is_view:
             return
-        if _site() != self._site:
-            self._site, self._fresh = _site(), set()
+        site = _site()
+        if site != self._site:
+            self._site, self._fresh = site, set()
         self._fresh |= {id(view) for view in (result if isinstance(result, list | tuple) else (result,))}
 
     def _take_note(self, tensor: Tensor, first_node: int) -> None:

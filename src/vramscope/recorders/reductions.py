@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch._ops import OpOverload
 
 from vramscope.recorders.virtual_mode import Rule, VirtualMode
@@ -44,9 +45,13 @@ def of_its_results_type(mode: VirtualMode, func: OpOverload, args: tuple[Any, ..
     aten/src/ATen/native/ReduceOps.cpp.
     """
     result = mode.run(func, *args, **kwargs)
-    if result.dtype != args[0].dtype:
-        mode.memory.pass_through((args[0].numel() * result.element_size(),))
+    _cast(mode, args[0], result)
     return result
+
+
+def _cast(mode: VirtualMode, given: Tensor, result: Tensor) -> None:
+    if result.dtype != given.dtype:
+        mode.memory.pass_through((given.numel() * result.element_size(),))
 
 
 def mean(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -57,8 +62,8 @@ def mean(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Map
     result = mode.run(func, *args, **kwargs)
     if result.dtype in _HALVES:
         mode.memory.pass_through((result.numel() * _FLOAT_BYTES, args[0].numel() * _FLOAT_BYTES))
-    elif result.dtype != args[0].dtype:
-        mode.memory.pass_through((args[0].numel() * result.element_size(),))
+    else:
+        _cast(mode, args[0], result)
     return result
 
 

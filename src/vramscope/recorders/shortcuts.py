@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
-from vramscope.recorders.formulas import in_formula
+from vramscope.recorders.formulas import NOWHERE, in_formula, position_of
 from vramscope.recorders.virtual_mode import Rule, VirtualMode
 
 aten = torch.ops.aten
-_NO_TASK = -1
 _LONG_WAY_OF_PRODUCTS = (aten.ones.default, aten.cat.default, aten.cumprod.default, aten.flip.default)
 _LONG_WAY_OF_CUMULATIVE_PRODUCTS = (
     aten.bitwise_and_.Tensor,
@@ -194,9 +193,17 @@ CPU_WAYS: Mapping[str, Way] = dict.fromkeys(
 """``evenly_distribute_backward`` there, which takes the long way on a GPU: zeros.masked_fill_(input == value, grad)."""
 
 
+_LONG_WAYS = {
+    **dict.fromkeys(("ProdBackward0", "ProdBackward1"), _LONG_WAY_OF_PRODUCTS),
+    "CumprodBackward0": _LONG_WAY_OF_CUMULATIVE_PRODUCTS,
+    **dict.fromkeys(CPU_WAYS, _LONG_WAY_OF_THE_CHOSEN),
+}
+"""By node, the operators of its long way."""
+
+
 def with_shortcuts(rules: Mapping[OpOverload, Rule], ways: Mapping[str, Way] = WAYS) -> Mapping[OpOverload, Rule]:
     """The rules of a device, and on top of them those for formulas that go another way there, by node."""
-    listed = {*_LONG_WAY_OF_PRODUCTS, *_LONG_WAY_OF_CUMULATIVE_PRODUCTS, *_LONG_WAY_OF_THE_CHOSEN}
+    listed = {operator for node in ways for operator in _LONG_WAYS[node]}
     return {**rules, **dict.fromkeys(listed, _Formulas(rules, ways).rule)}
 
 
@@ -205,7 +212,7 @@ class _Formulas:
 
     def __init__(self, rules: Mapping[OpOverload, Rule], ways: Mapping[str, Way]) -> None:
         self._rules, self._ways = rules, ways
-        self._node = (_NO_TASK, 0)
+        self._node = NOWHERE
         self._used: Counter[OpOverload] = Counter()
         self._held: list[Tensor] = []
 
@@ -224,7 +231,7 @@ class _Formulas:
         way = None if node is None or torch.is_grad_enabled() else self._ways.get(node.name())
         if node is None or way is None or not in_formula():
             return None
-        key = torch._C._current_graph_task_id(), node._sequence_nr()
+        key = position_of(node)
         if key != self._node:
             self._node, self._used, self._held = key, Counter(), []
         return way

@@ -7,16 +7,14 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor
-from torch.utils._python_dispatch import _disable_current_modes
 
-from vramscope.recorders.known_numbers import KNOWN_NUMBERS, is_known
+from vramscope.recorders.known_numbers import KNOWN_NUMBERS, unless_known
 from vramscope.recorders.virtual_mode import Rule, VirtualMode, argument
 
 aten = torch.ops.aten
 _ONE = "a value read from a tensor (.item() or a test of it) is taken to be 1, a condition not to hold"
 _SIZE = "what is as large as an integer read from a tensor says, as one_hot without num_classes, is a lower bound"
 _ALL_CHOSEN = "nonzero, masks: every element is taken to be nonzero or chosen, the most there can be"
-
 TAKEN_FOR_DATA = (_ONE, _ALL_CHOSEN)
 """What is told where values that data decide were substituted, which a program may not bear."""
 
@@ -28,8 +26,7 @@ def item(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Map
     """
     tensor = args[0]
     if not isinstance(tensor, FakeTensor):
-        with mode.memory.hide(), _disable_current_modes():
-            return func(*args, **kwargs)
+        return mode.run_real(func, *args, **kwargs)
     try:
         with mode.memory.hide():
             return func(*args, **kwargs)
@@ -51,19 +48,17 @@ def _one(dtype: torch.dtype) -> bool | int | float:
     return 1.0 if dtype.is_floating_point else 1
 
 
+@unless_known
 def allclose(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """``torch.allclose``: a condition like any other."""
-    if is_known(*args):
-        return mode.run(func, *args, **kwargs)
     mode.note(_ONE)
     return False
 
 
+@unless_known
 def nonzero(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """Every element counts: [elements, dimensions] indices, the most there can be; of known numbers those that do."""
+    """Every element counts: [elements, dimensions] indices, the most there can be."""
     tensor: FakeTensor = args[0]
-    if is_known(tensor):
-        return mode.run(func, *args, **kwargs)
     mode.note(_ALL_CHOSEN)
     return mode.run(aten.new_empty.default, tensor, [tensor.numel(), tensor.dim()], dtype=torch.int64)
 
@@ -82,18 +77,16 @@ def index(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Ma
     return mode.run(func, args[0], chosen, *args[2:], **kwargs)
 
 
+@unless_known
 def masked_select(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """``masked_select``: every element is chosen."""
-    if is_known(*args):
-        return mode.run(func, *args, **kwargs)
     mode.note(_ALL_CHOSEN)
     return mode.run(aten.new_empty.default, args[0], [torch.broadcast_shapes(args[0].shape, args[1].shape).numel()])
 
 
+@unless_known
 def unique(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """``torch.unique``: no element occurs twice."""
-    if is_known(*args):
-        return mode.run(func, *args, **kwargs)
     mode.note("unique: no element is taken to occur twice")
     given = args[0]
     inverse, counts = (

@@ -6,6 +6,7 @@ from weakref import WeakKeyDictionary
 from torch import nn
 from torch.optim import Optimizer
 
+from vramscope.recorders.made_optimizers import parameters_of
 from vramscope.recorders.roots import plain_model
 
 _PATIENCE = 8
@@ -39,12 +40,6 @@ class Teachers:
 
 def _another_is_trained(model: nn.Module, optimizers: Iterable[Optimizer]) -> bool:
     """Whether optimizers are there, and none for a parameter of the model."""
-    stepped = [_parameters(found) for found in optimizers]
+    stepped = [parameters_of(found) for found in optimizers]
     own = {id(parameter) for parameter in model.parameters()}
     return any(stepped) and all(own.isdisjoint(parameters) for parameters in stepped)
-
-
-def _parameters(optimizer: Optimizer) -> set[int]:
-    """Of an optimizer; none where it is half built."""
-    groups = vars(optimizer).get("param_groups") or ()
-    return {id(parameter) for group in groups for parameter in group.get("params", ())}

@@ -13,7 +13,7 @@ from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from vramscope.recorders.rebased_views import RebasedViews
 from vramscope.recorders.virtual_composites import Composites
@@ -91,6 +91,11 @@ class VirtualMode(TorchDispatchMode):
         """The operator's fake result; the caller notes what is new in it."""
         self._asked = (0, 0)
         with self.memory.hide():
+            return func(*args, **kwargs)
+
+    def run_real(self, func: OpOverload, *args: Any, **kwargs: Any) -> Any:
+        """The operator on real tensors, unseen."""
+        with self.memory.hide(), _disable_current_modes():
             return func(*args, **kwargs)
 
     def asked_for_device(self, tensor: Tensor) -> int:
