@@ -49,7 +49,7 @@ def predicted(known: str, chosen: list[str]) -> dict[str, Events | str]:
     from vramscope.predict.cuda_kernels import cuda_kernels
     from vramscope.predict.cuda_rules import cuda_rules
     from vramscope.predict.gpus import find_gpu
-    from vramscope.recorders.virtual import VirtualRecorder
+    from vramscope.recorders.virtual.recorder import VirtualRecorder
 
     gpu = find_gpu(known)
     found: dict[str, Events | str] = {}

@@ -16,7 +16,7 @@ from exactness.test_passes import SMALL_GPT2, hugging_face, hugging_face_configs
 from helpers import assert_agrees, record_pass
 from vramscope.ledger.categories import CATEGORIES, CODE, Category
 from vramscope.ledger.ledger import Ledger
-from vramscope.recorders.virtual import VirtualRecorder
+from vramscope.recorders.virtual.recorder import VirtualRecorder
 from vramscope.workloads.passes import PassName, run_pass
 from vramscope.workloads.targets import resolve
 from vramscope.workloads.workload import Workload, WorkloadOptions

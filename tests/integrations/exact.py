@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from vramscope.ledger.run import RunSummary, summarize_run
-from vramscope.recorders.surroundings import is_watched
+from vramscope.recorders.scripts.surroundings import is_watched
 from vramscope.recording.file import iterate_windows
 
 

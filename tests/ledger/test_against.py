@@ -10,7 +10,7 @@ from helpers import record_pass
 from vramscope.ledger.against import Place, set_against
 from vramscope.ledger.categories import Category
 from vramscope.ledger.ledger import Ledger
-from vramscope.recorders.virtual import VirtualRecorder
+from vramscope.recorders.virtual.recorder import VirtualRecorder
 from vramscope.workloads.passes import PassName, run_pass
 from vramscope.workloads.targets import resolve
 from vramscope.workloads.workload import WorkloadOptions

@@ -10,7 +10,7 @@ from vramscope.ledger.categories import Category
 from vramscope.ledger.ledger import Ledger
 from vramscope.ledger.reconciliation import Reconciliation, reconcile
 from vramscope.ledger.summary import summarize_ledger
-from vramscope.recorders.history_joining import with_history
+from vramscope.recorders.cuda.history_joining import with_history
 
 TOTAL, CONTEXT, OTHERS = 80 * GIB, 400 * MIB, 3 * GIB
 

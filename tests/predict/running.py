@@ -8,7 +8,7 @@ from vramscope.predict.cuda_kernels import cuda_kernels
 from vramscope.predict.cuda_rules import cuda_rules
 from vramscope.predict.gpus import find_gpu
 from vramscope.recorders.torch_version import TORCH
-from vramscope.recorders.virtual import VirtualRecorder
+from vramscope.recorders.virtual.recorder import VirtualRecorder
 
 GPU = find_gpu("a100-80gb")
 WORKSPACE = GPU.cublas_workspace_bytes

@@ -15,7 +15,7 @@ from vramscope.predict.cuda_kernels import cuda_kernels
 from vramscope.predict.cuda_rules import cuda_rules
 from vramscope.predict.gpus import find_gpu
 from vramscope.recorders.torch_version import TORCH
-from vramscope.recorders.virtual import VirtualRecorder
+from vramscope.recorders.virtual.recorder import VirtualRecorder
 
 
 @pytest.mark.parametrize("rows", ROWS)

@@ -24,7 +24,7 @@ from vramscope.predict.cuda_recording import on_cuda
 from vramscope.predict.cuda_rules import cuda_rules
 from vramscope.predict.gpus import find_gpu
 from vramscope.predict.scores import read_scores
-from vramscope.recorders.virtual import VirtualRecorder
+from vramscope.recorders.virtual.recorder import VirtualRecorder
 from vramscope.recording.recording import Integers, Recording, ScopeKind
 
 SNAPSHOTS = Path(__file__).parents[2].parent / "shared" / "snapshots"

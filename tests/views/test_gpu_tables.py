@@ -9,7 +9,7 @@ from tests.allocator.snapshot_builder import GIB, MIB
 from tests.recorders.cuda_run import CudaRun
 
 from vramscope.ledger.comparison import Comparison, compare_recordings
-from vramscope.recorders.history_joining import with_history
+from vramscope.recorders.cuda.history_joining import with_history
 from vramscope.views.json import comparison_document
 from vramscope.views.terminal import print_comparison
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from vramscope.errors import UnsupportedError, VramscopeError
 from vramscope.ledger.run import RunSummary, summarize_run
-from vramscope.recorders.scene import place_of_process
-from vramscope.recorders.session import ScriptSession
-from vramscope.recorders.surroundings import is_watched
-from vramscope.recorders.windows import WindowPlan
+from vramscope.recorders.scripts.scene import place_of_process
+from vramscope.recorders.scripts.session import ScriptSession
+from vramscope.recorders.scripts.surroundings import is_watched
+from vramscope.recorders.scripts.windows import WindowPlan
 from vramscope.recording.file import iterate_windows
 from vramscope.views.autopsy import autopsy_of
 from vramscope.views.console import result_console

@@ -11,7 +11,7 @@ from torch._ops import OpOverload
 
 from vramscope.predict.gpus import Gpu
 from vramscope.recorders.torch_version import TORCH
-from vramscope.recorders.virtual_mode import Rule, VirtualMode, argument
+from vramscope.recorders.virtual.mode import Rule, VirtualMode, argument
 
 aten = torch.ops.aten
 FLOAT_BYTES = 4

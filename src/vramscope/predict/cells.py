@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
-from vramscope.recorders.virtual_mode import Rule, VirtualMode
+from vramscope.recorders.virtual.mode import Rule, VirtualMode
 
 aten = torch.ops.aten
 _KEPT_BY_GRU = 5

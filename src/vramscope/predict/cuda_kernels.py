@@ -19,8 +19,8 @@ from torch._ops import OpOverload
 from vramscope.predict.attention import run_attention
 from vramscope.predict.autocast import CastCache, autocast_kernels
 from vramscope.predict.gpus import Gpu
-from vramscope.recorders.losses import MEAN
-from vramscope.recorders.virtual_mode import Rule, made_of_others
+from vramscope.recorders.virtual.mode import Rule, made_of_others
+from vramscope.recorders.virtual.operators.losses import MEAN
 
 aten = torch.ops.aten
 Kernel = Callable[..., Any]

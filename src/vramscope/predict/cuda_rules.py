@@ -22,16 +22,16 @@ from vramscope.predict.losses import cuda_loss_rules
 from vramscope.predict.norms import norm_rules
 from vramscope.predict.reduction_rules import reduction_rules
 from vramscope.predict.sorting import sorting_rules
-from vramscope.recorders.artefacts import ARTEFACTS, fills_its_own
-from vramscope.recorders.cpu_rules import in_order
-from vramscope.recorders.formulas import in_engine
-from vramscope.recorders.im2col import im2col_rules
-from vramscope.recorders.python_kernels import python_kernels
-from vramscope.recorders.shortcuts import with_shortcuts
-from vramscope.recorders.substitutes import SUBSTITUTES
+from vramscope.recorders.cuda.workspaces import LT_SHARES_SINCE, LT_WORKSPACE_BYTES
 from vramscope.recorders.torch_version import TORCH
-from vramscope.recorders.virtual_mode import Rule, VirtualMode, argument
-from vramscope.recorders.workspaces import LT_SHARES_SINCE, LT_WORKSPACE_BYTES
+from vramscope.recorders.virtual.artefacts import ARTEFACTS, fills_its_own
+from vramscope.recorders.virtual.formulas import in_engine
+from vramscope.recorders.virtual.mode import Rule, VirtualMode, argument
+from vramscope.recorders.virtual.operators.cpu_rules import in_order
+from vramscope.recorders.virtual.operators.im2col import im2col_rules
+from vramscope.recorders.virtual.operators.python_kernels import python_kernels
+from vramscope.recorders.virtual.operators.shortcuts import with_shortcuts
+from vramscope.recorders.virtual.substitutes import SUBSTITUTES
 
 aten = torch.ops.aten
 INDEX_BYTES = 8

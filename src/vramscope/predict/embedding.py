@@ -10,9 +10,9 @@ from torch._ops import OpOverload
 
 from vramscope.predict.cub import radix_sort_bytes, scan_by_key_bytes, scan_bytes, unique_bytes
 from vramscope.predict.gpus import Gpu
-from vramscope.recorders.sparse import bags_backward
 from vramscope.recorders.torch_version import TORCH
-from vramscope.recorders.virtual_mode import Rule, VirtualMode, argument
+from vramscope.recorders.virtual.mode import Rule, VirtualMode, argument
+from vramscope.recorders.virtual.operators.sparse import bags_backward
 
 aten = torch.ops.aten
 _UNSORTED_UP_TO = 3072

@@ -20,7 +20,7 @@ from vramscope.predict.gpus import CONTEXT_BYTES, Gpu
 from vramscope.predict.limits import Limits
 from vramscope.predict.parallel import NCCL_BYTES
 from vramscope.predict.setup import ONE_GPU, Setup, arranged
-from vramscope.recorders.virtual import VirtualRecorder
+from vramscope.recorders.virtual.recorder import VirtualRecorder
 from vramscope.recording.recording import Recording, ScopeKind
 from vramscope.workloads.passes import PassName, run_pass
 from vramscope.workloads.targets import resolve

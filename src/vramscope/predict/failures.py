@@ -9,7 +9,7 @@ from torch._subclasses.fake_tensor import (
 )
 
 from vramscope.errors import VramscopeError, WorkloadError
-from vramscope.recorders.substitutes import TAKEN_FOR_DATA
+from vramscope.recorders.virtual.substitutes import TAKEN_FOR_DATA
 from vramscope.workloads.messages import raised_at, summarize_error
 
 _BY_DATA = (DataDependentOutputException, DynamicOutputShapeException)

@@ -14,7 +14,7 @@ from torch._ops import OpOverload
 from vramscope.predict.attention import Attention, AttentionBackend, attention_backend
 from vramscope.predict.gpus import Gpu
 from vramscope.recorders.torch_version import TORCH
-from vramscope.recorders.virtual_mode import Rule, made_of_others
+from vramscope.recorders.virtual.mode import Rule, made_of_others
 
 aten = torch.ops.aten
 _ALIGNMENT = 8

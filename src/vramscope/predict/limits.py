@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
-from vramscope.recorders.python_kernels import in_python, python_kernels
-from vramscope.recorders.virtual_mode import Rule, VirtualMode
+from vramscope.recorders.virtual.mode import Rule, VirtualMode
+from vramscope.recorders.virtual.operators.python_kernels import in_python, python_kernels
 from vramscope.units import format_size
 
 aten = torch.ops.aten

@@ -9,9 +9,9 @@ from torch._ops import OpOverload
 
 from vramscope.predict.gpus import Gpu
 from vramscope.predict.reduction_rules import sums_to_one
-from vramscope.recorders.cpu_rules import in_order
-from vramscope.recorders.losses import MEAN, NONE, loss_rules, target_length
-from vramscope.recorders.virtual_mode import Rule, VirtualMode, argument
+from vramscope.recorders.virtual.mode import Rule, VirtualMode, argument
+from vramscope.recorders.virtual.operators.cpu_rules import in_order
+from vramscope.recorders.virtual.operators.losses import MEAN, NONE, loss_rules, target_length
 
 aten = torch.ops.aten
 _MUCH = 450

@@ -9,7 +9,7 @@ from torch._ops import OpOverload
 
 from vramscope.predict.gpus import Gpu
 from vramscope.predict.reductions import power_of_two
-from vramscope.recorders.virtual_mode import Rule, VirtualMode
+from vramscope.recorders.virtual.mode import Rule, VirtualMode
 
 aten = torch.ops.aten
 FLOAT_BYTES = 4

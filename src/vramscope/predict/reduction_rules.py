@@ -10,9 +10,9 @@ from torch._ops import OpOverload
 
 from vramscope.predict.gpus import Gpu
 from vramscope.predict.reductions import Reduction, reduction_scratch
-from vramscope.recorders.reductions import logsumexp
 from vramscope.recorders.torch_version import TORCH
-from vramscope.recorders.virtual_mode import Rule, VirtualMode
+from vramscope.recorders.virtual.mode import Rule, VirtualMode
+from vramscope.recorders.virtual.operators.reductions import logsumexp
 
 aten = torch.ops.aten
 _HALVES = (torch.float16, torch.bfloat16)

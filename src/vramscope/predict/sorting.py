@@ -9,7 +9,7 @@ from torch._ops import OpOverload
 
 from vramscope.predict.cub import radix_sort_bytes, row_sort_bytes, scan_bytes, together
 from vramscope.predict.gpus import Gpu
-from vramscope.recorders.virtual_mode import Rule, VirtualMode, argument
+from vramscope.recorders.virtual.mode import Rule, VirtualMode, argument
 
 aten = torch.ops.aten
 _INDEX_BYTES = 8

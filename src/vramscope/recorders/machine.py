@@ -53,7 +53,7 @@ def _no_torch() -> dict[str, Any]:
 
 
 def _torch_facts(torch: Any) -> dict[str, Any]:
-    from vramscope.recorders.device import Nvml
+    from vramscope.recorders.cuda.device import Nvml
     from vramscope.recorders.devices import allocator_facts, cuda_problem
     from vramscope.recorders.environment import describe_device
 
@@ -74,7 +74,7 @@ def _torch_facts(torch: Any) -> dict[str, Any]:
 
 
 def _gpu(torch: Any, index: int) -> GpuFacts:
-    from vramscope.recorders.device import Nvml
+    from vramscope.recorders.cuda.device import Nvml
 
     device = torch.device("cuda", index)
     facts = torch.cuda.get_device_properties(device)

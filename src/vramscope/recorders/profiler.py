@@ -21,10 +21,10 @@ from torch.optim import Optimizer
 from vramscope.errors import UsageError
 from vramscope.recorders.autograd_threads import in_backward, works_for
 from vramscope.recorders.conversion import StringTable, Tables, convert
+from vramscope.recorders.cuda.gpu import GpuRecorder
 from vramscope.recorders.devices import allocated_bytes, recorded_device, recorded_devices
 from vramscope.recorders.environment import describe_device, describe_environment, device_memory
 from vramscope.recorders.failures import OutOfMemory, out_of_memory
-from vramscope.recorders.gpu import GpuRecorder
 from vramscope.recorders.gradients import GradientLives, GradientWatch
 from vramscope.recorders.hooks import BackwardHook, BackwardPass, CallObserver, Hooks, ModuleHooks, remove_all
 from vramscope.recorders.labels import (

@@ -24,7 +24,7 @@ from vramscope.collector import paused
 from vramscope.workloads.scripts import NOT_STARTED, ScriptRequest, write_status
 
 if TYPE_CHECKING:
-    from vramscope.recorders.session import ScriptSession
+    from vramscope.recorders.scripts.session import ScriptSession
 
 _TORCH = "torch"
 Action = Callable[[], None]
@@ -130,8 +130,8 @@ class Child:
         """Torch is there: watch it. Nothing that goes wrong here is the script's business."""
         try:
             with paused():
-                from vramscope.recorders.session import ScriptSession
-                from vramscope.recorders.windows import WindowPlan
+                from vramscope.recorders.scripts.session import ScriptSession
+                from vramscope.recorders.scripts.windows import WindowPlan
 
             plan = WindowPlan(self._request.first, self._request.last, self._request.rearm)
             self._session = ScriptSession(Path(self._request.output), plan)

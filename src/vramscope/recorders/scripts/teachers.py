@@ -1,0 +1,45 @@
+"""Models that run beside the one that is about to be trained, told from those that are evaluated."""
+
+from collections.abc import Callable, Iterable
+from weakref import WeakKeyDictionary
+
+from torch import nn
+from torch.optim import Optimizer
+
+from vramscope.recorders.scripts.made_optimizers import parameters_of
+from vramscope.recorders.scripts.roots import plain_model
+
+_PATIENCE = 8
+"""Forwards of such a model after which no training is waited for any longer: a script may only draw samples from the
+average of the weights that its trainer holds."""
+
+
+class Teachers:
+    """Knows, before any optimizer has stepped, whether a forward without gradients begins a training step.
+
+    An optimizer that waits for other parameters than the model's says so: it runs as a teacher or a reference does. One
+    that waits for the model's own says that the model is evaluated, and where there is none nothing is trained.
+
+    Args:
+        optimizers: gives those that exist.
+    """
+
+    def __init__(self, optimizers: Callable[[], Iterable[Optimizer]]) -> None:
+        self._optimizers = optimizers
+        self._left: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
+
+    def teaches(self, module: nn.Module) -> bool:
+        """Whether a forward that has just ended is to be part of a training step; looks once for every model."""
+        model = plain_model(module)
+        left = self._left.get(model)
+        if left is None:
+            left = _PATIENCE if _another_is_trained(model, self._optimizers()) else 0
+        self._left[model] = max(left - 1, 0)
+        return left > 0
+
+
+def _another_is_trained(model: nn.Module, optimizers: Iterable[Optimizer]) -> bool:
+    """Whether optimizers are there, and none for a parameter of the model."""
+    stepped = [parameters_of(found) for found in optimizers]
+    own = {id(parameter) for parameter in model.parameters()}
+    return any(stepped) and all(own.isdisjoint(parameters) for parameters in stepped)

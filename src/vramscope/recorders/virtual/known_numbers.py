@@ -1,0 +1,131 @@
+"""Small tensors that no data decide, such as the rates of ``torch.linspace(0, 0.1, layers)``: computed for real.
+
+Models are built from such numbers: widths, rates of stochastic depth, window sizes. Fake tensors keep real values
+beside them (`FakeTensor.constant`) for what is written out in a program and for single numbers made of that.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import wraps
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+from torch._subclasses import fake_tensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import _disable_current_modes
+
+from vramscope.recorders.virtual.memory import VirtualMemory
+from vramscope.recorders.virtual.mode import Rule, VirtualMode
+
+aten = torch.ops.aten
+_DATA: Any = Tensor.data
+_MOST = 1024
+"""Elements of a tensor whose values are kept: more layers than a network has, and quickly computed."""
+
+
+@contextmanager
+def numbers_kept(memory: VirtualMemory) -> Iterator[None]:
+    """Until left, what is computed from known numbers alone is known too, where it is not large.
+
+    Torch forgets numbers that a single tensor's operator overwrites. Here also those are forgotten that operators over
+    lists write to and that ``.data`` replaces, and a copy of a tensor has values of its own.
+    """
+    forget = FakeTensorMode.invalidate_written_to_constants
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(fake_tensor, "CONSTANT_NUMEL_LIMIT", _MOST))
+        stack.enter_context(mock.patch.object(FakeTensorMode, forget.__name__, _with_lists(forget)))
+        stack.enter_context(mock.patch.object(FakeTensor, "data", property(_data, _replace_data), create=True))
+        stack.enter_context(mock.patch.object(FakeTensor, "__deepcopy__", _copying(memory), create=True))
+        yield
+
+
+def _forget(tensor: FakeTensor) -> None:
+    if tensor.constant is not None:
+        tensor.fake_mode.fake_tensor_converter.invalidate_constant_aliases(tensor.constant)
+
+
+def _with_lists(original: Callable[..., None]) -> Callable[..., None]:
+    """``FakeTensorMode.invalidate_written_to_constants``, which passes over lists."""
+
+    def forget(mode: FakeTensorMode, func: OpOverload, flat: Any, args: Any, kwargs: Any) -> None:
+        original(mode, func, flat, args, kwargs)
+        for place, argument in enumerate(func._schema.arguments if func._schema.is_mutable else ()):
+            written = args[place] if place < len(args) else kwargs.get(argument.name)
+            if argument.alias_info is not None and argument.alias_info.is_write and isinstance(written, list | tuple):
+                for tensor in written:
+                    _forget(tensor)
+
+    return forget
+
+
+def _data(tensor: FakeTensor) -> Tensor:
+    found: Tensor = _DATA.__get__(tensor)
+    return found
+
+
+def _replace_data(tensor: FakeTensor, value: Tensor) -> None:
+    _forget(tensor)
+    _DATA.__set__(tensor, value)
+
+
+def _copying(memory: VirtualMemory) -> Callable[[FakeTensor, Any], Tensor]:
+    """``Tensor.__deepcopy__`` would copy the values as one of the fake's attributes, with the modes on."""
+
+    def copy(tensor: FakeTensor, memo: Any) -> Tensor:
+        real = tensor.constant
+        if real is None:
+            return Tensor.__deepcopy__(tensor, memo)  # type: ignore[no-any-return]  # torch's own
+        with memory.hide(), _disable_current_modes():
+            memo[id(real)] = values = real.clone()
+        tensor.constant = None
+        try:
+            result: FakeTensor = Tensor.__deepcopy__(tensor, memo)
+        finally:
+            tensor.constant = real
+        result.constant = values
+        result.fake_mode.fake_tensor_converter.add_constant_storage_mapping(result)
+        return result
+
+    return copy
+
+
+def unless_known(rule: Rule) -> Rule:
+    """A rule for what data decide; where the values of all tensors among the arguments are known, it is computed."""
+
+    @wraps(rule)
+    def chosen(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        if all(value.constant is not None for value in args if isinstance(value, FakeTensor)):
+            return mode.run(func, *args, **kwargs)
+        return rule(mode, func, args, kwargs)
+
+    return chosen
+
+
+def counted_out(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Numbers that an operator counts out, whose values are kept where they are few."""
+    result = mode.describe(func, *args, **kwargs)
+    if 0 < result.numel() <= _MOST and result.device.type == "cpu":
+        result = _with_values(mode, result, func, args, kwargs)
+    mode.memory.see(result)
+    return result
+
+
+def _with_values(
+    mode: VirtualMode, fake: FakeTensor, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Tensor:
+    with mode.memory.hide(), _disable_current_modes():
+        real = func(*args, **kwargs)
+        known: Tensor = fake.fake_mode.fake_tensor_converter.from_real_tensor(fake.fake_mode, real, make_constant=True)
+        return known
+
+
+KNOWN_NUMBERS: Mapping[OpOverload, Rule] = dict.fromkeys(
+    (
+        *(aten.arange.default, aten.arange.start, aten.arange.start_step, aten.linspace.default, aten.logspace.default),
+        *(aten.full.default, aten.eye.default, aten.eye.m, aten.scalar_tensor.default),
+    ),
+    counted_out,
+)

@@ -1,0 +1,116 @@
+"""Values that only data would decide, such as ``.item()``: a stated substitute, and a note of where it was needed."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor
+
+from vramscope.recorders.virtual.known_numbers import KNOWN_NUMBERS, unless_known
+from vramscope.recorders.virtual.mode import Rule, VirtualMode, argument
+
+aten = torch.ops.aten
+_ONE = "a value read from a tensor (.item() or a test of it) is taken to be 1, a condition not to hold"
+_SIZE = "what is as large as an integer read from a tensor says, as one_hot without num_classes, is a lower bound"
+_ALL_CHOSEN = "nonzero, masks: every element is taken to be nonzero or chosen, the most there can be"
+TAKEN_FOR_DATA = (_ONE, _ALL_CHOSEN)
+"""What is told where values that data decide were substituted, which a program may not bear."""
+
+
+def item(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """``tensor.item()``: the value where it is known (a constant), else False, 1 or 1.0.
+
+    False, because loops such as the one in ``torch.nn.init.trunc_normal_`` run for as long as anything is still wrong.
+    """
+    tensor = args[0]
+    if not isinstance(tensor, FakeTensor):
+        return mode.run_real(func, *args, **kwargs)
+    try:
+        with mode.memory.hide():
+            return func(*args, **kwargs)
+    except DataDependentOutputException:
+        mode.note(_ONE)
+        if _is_integer(tensor.dtype):
+            mode.note(_SIZE)
+        return _one(tensor.dtype)
+
+
+def _is_integer(dtype: torch.dtype) -> bool:
+    """Whether numbers of this type may be sizes."""
+    return not (dtype.is_floating_point or dtype.is_complex or dtype == torch.bool)
+
+
+def _one(dtype: torch.dtype) -> bool | int | float:
+    if dtype == torch.bool:
+        return False
+    return 1.0 if dtype.is_floating_point else 1
+
+
+@unless_known
+def allclose(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """``torch.allclose``: a condition like any other."""
+    mode.note(_ONE)
+    return False
+
+
+@unless_known
+def nonzero(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Every element counts: [elements, dimensions] indices, the most there can be."""
+    tensor: FakeTensor = args[0]
+    mode.note(_ALL_CHOSEN)
+    return mode.run(aten.new_empty.default, tensor, [tensor.numel(), tensor.dim()], dtype=torch.int64)
+
+
+def index(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """``tensor[mask]``: every element is chosen; a mask stands for one index tensor per dimension of it.
+
+    Source: ``expandTensors`` in aten/src/ATen/native/IndexingUtils.h, which takes the mask's ``nonzero`` apart.
+    """
+    chosen: list[Any] = []
+    for given in args[1]:
+        if isinstance(given, Tensor) and given.dtype in (torch.bool, torch.uint8):
+            chosen += mode.run_rule(aten.nonzero.default, given).unbind(1)
+        else:
+            chosen.append(given)
+    return mode.run(func, args[0], chosen, *args[2:], **kwargs)
+
+
+@unless_known
+def masked_select(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """``masked_select``: every element is chosen."""
+    mode.note(_ALL_CHOSEN)
+    return mode.run(aten.new_empty.default, args[0], [torch.broadcast_shapes(args[0].shape, args[1].shape).numel()])
+
+
+@unless_known
+def unique(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """``torch.unique``: no element occurs twice."""
+    mode.note("unique: no element is taken to occur twice")
+    given = args[0]
+    inverse, counts = (
+        argument(args, kwargs, at, f"return_{name}", False) for at, name in ((2, "inverse"), (3, "counts"))
+    )
+    sizes = [given.numel()], list(given.shape) if inverse else [0], [given.numel()] if counts else [0]
+    dtypes = given.dtype, torch.int64, torch.int64
+    empty = aten.new_empty.default
+    return tuple(mode.run(empty, given, size, dtype=dtype) for size, dtype in zip(sizes, dtypes, strict=True))
+
+
+def left_aligned(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Whether a batch of padded sequences may be packed, as ``nn.TransformerEncoder`` would: taken not to be so."""
+    mode.note("nn.TransformerEncoder with a padding mask: sequences are taken not to be packed, the most there can be")
+    return False
+
+
+SUBSTITUTES: Mapping[OpOverload, Rule] = {
+    **KNOWN_NUMBERS,
+    aten._local_scalar_dense.default: item,
+    aten.allclose.default: allclose,
+    aten.nonzero.default: nonzero,
+    aten.index.Tensor: index,
+    aten.masked_select.default: masked_select,
+    aten._unique2.default: unique,
+    aten._nested_tensor_from_mask_left_aligned.default: left_aligned,
+}

@@ -1,0 +1,29 @@
+"""Which forwards without gradients are taken for a part of the training that is to come."""
+
+import torch
+from torch import nn
+
+from vramscope.recorders.scripts.made_optimizers import parameters_of
+from vramscope.recorders.scripts.teachers import _PATIENCE, Teachers
+
+
+def test_a_model_beside_the_one_that_is_to_be_trained_is_waited_for_a_while() -> None:
+    teacher, student = nn.Linear(2, 2), nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(student.parameters(), 0.1)
+    teachers = Teachers(lambda: [optimizer])
+    assert [teachers.teaches(teacher) for _ in range(_PATIENCE + 2)] == [True] * _PATIENCE + [False] * 2
+
+
+def test_a_model_that_is_itself_to_be_trained_is_evaluated() -> None:
+    model = nn.Linear(2, 2)
+    other = nn.Linear(2, 2)
+    optimizers = [torch.optim.SGD(trained.parameters(), 0.1) for trained in (model, other)]
+    assert not Teachers(lambda: optimizers).teaches(model)
+
+
+def test_without_optimizers_nothing_is_waited_for() -> None:
+    assert not Teachers(list).teaches(nn.Linear(2, 2))
+
+
+def test_an_optimizer_that_was_never_finished_waits_for_nothing() -> None:
+    assert parameters_of(torch.optim.SGD.__new__(torch.optim.SGD)) == set()
