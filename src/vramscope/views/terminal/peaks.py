@@ -41,8 +41,8 @@ _RICH_TO_PLAIN = (
 def peaks(page: Page) -> Group:
     """Categories side by side at each pass's peak, their sums, and the allocator's own word."""
     table = page.first_fitting(*(_peak_table(page, extras) for extras in _RICH_TO_PLAIN))
-    remark = "of a steady step" if page.main.steady_steps else ""
-    return page.section("Memory at the peak", table, *_checks(page), remark=remark)
+    title = "Memory at the peak of a steady step" if page.main.steady_steps else "Memory at the peak"
+    return page.section(title, table, *_checks(page))
 
 
 def _peak_table(page: Page, extras: _Extras) -> Table:
