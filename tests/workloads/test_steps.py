@@ -334,6 +334,17 @@ def test_a_failure_in_inference_names_forward() -> None:
         inference_step(failing("forward"), NoPhases())
 
 
+@pytest.mark.parametrize(
+    ("targets", "called"),
+    [(None, "loss(outputs, None), as there are no targets="), (torch.ones(1, 2), "loss(outputs, targets)")],
+)
+def test_a_failing_loss_is_named_with_how_it_is_called(targets: Tensor | None, called: str) -> None:
+    workload = prepared(nn.Linear(3, 2), x=torch.ones(1, 3), loss=lambda outputs: outputs.sum(), targets=targets)
+    with pytest.raises(WorkloadError, match=r"^the loss failed: TypeError: .* takes 1 positional argument") as caught:
+        train(workload)
+    assert str(caught.value).endswith(f"; it is called as {called}")
+
+
 def test_what_this_processor_cannot_do_is_not_blamed_on_the_inputs() -> None:
     def refuse(_: Tensor) -> None:
         raise RuntimeError("could not create a primitive descriptor for the LSTM forward propagation primitive. Run.")

@@ -20,7 +20,7 @@ from vramscope.workloads.messages import describe_error
 from vramscope.workloads.workload import AMP_DTYPES, CallArguments, PreparedWorkload
 
 _ADVICE = {
-    PhaseName.FORWARD: "check the inputs' names, shapes and dtypes against the model's forward, and the loss",
+    PhaseName.FORWARD: "check the inputs' names, shapes and dtypes against the model's forward",
     PhaseName.BACKWARD: "check that the loss depends on trainable parameters",
     PhaseName.OPTIMIZER: "check that this optimizer accepts the model's parameters and gradients",
 }
@@ -126,7 +126,7 @@ def _forward(prepared: PreparedWorkload, phases: Phases) -> tuple[Any, Tensor]:
     with _phase(phases, PhaseName.FORWARD), _autocast(prepared):
         outputs = _call(prepared, prepared.training_inputs)
         with loss_scope():
-            loss = _check_loss(prepared.loss(outputs, prepared.targets))
+            loss = _loss(prepared, outputs)
             if prepared.accumulate > 1:  # so that the sum of the micro-batches' gradients is their mean
                 loss = loss / prepared.accumulate
     return outputs, loss
@@ -135,6 +135,13 @@ def _forward(prepared: PreparedWorkload, phases: Phases) -> tuple[Any, Tensor]:
 def _call(prepared: PreparedWorkload, arguments: CallArguments) -> Any:
     positional, keywords = arguments
     return prepared.model(*positional, **keywords)
+
+
+def _loss(prepared: PreparedWorkload, outputs: Any) -> Tensor:
+    called = "loss(outputs, targets)" if prepared.targets is not None else "loss(outputs, None), as there are no targets="
+    with _failure_of("the loss", f"it is called as {called}"):
+        loss = prepared.loss(outputs, prepared.targets)
+    return _check_loss(loss)
 
 
 def _check_loss(loss: object) -> Tensor:
@@ -163,17 +170,19 @@ def _autocast(prepared: PreparedWorkload) -> AbstractContextManager[object]:
 
 @contextmanager
 def _phase(phases: Phases, name: PhaseName) -> Iterator[None]:
-    """The phase, and a failure in it as one line that names it; an inner phase's own words are kept."""
-    with phases.phase(name):
-        try:
-            yield
-        except VramscopeError:
-            raise
-        except Exception as error:
-            if out_of_memory(error) is not None:
-                raise WorkloadError(f"{name} ran out of memory: {describe_error(error)}") from error
-            raise WorkloadError(f"{name} failed: {describe_error(error)}; {_advice(name, error)}") from error
+    with phases.phase(name), _failure_of(name, _ADVICE[name]):
+        yield
 
 
-def _advice(phase: PhaseName, error: Exception) -> str:
-    return _WITHOUT_IT if str(error).startswith(_NO_KERNEL) else _ADVICE[phase]
+@contextmanager
+def _failure_of(what: str, advice: str) -> Iterator[None]:
+    """A failure as one line that names what failed; the words of what failed inside it are kept."""
+    try:
+        yield
+    except VramscopeError:
+        raise
+    except Exception as error:
+        if out_of_memory(error) is not None:
+            raise WorkloadError(f"{what} ran out of memory: {describe_error(error)}") from error
+        known = _WITHOUT_IT if str(error).startswith(_NO_KERNEL) else advice
+        raise WorkloadError(f"{what} failed: {describe_error(error)}; {known}") from error
