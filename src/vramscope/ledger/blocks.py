@@ -18,8 +18,7 @@ class Blocks:
     """One row per block.
 
     ``birth`` and ``death`` are rows of the recording's events: `BEFORE` for a block older than the recording, the
-    number of
-    events for one that outlives it. ``size`` is what the allocator counts, ``requested`` what was asked for.
+    number of events for one that outlives it. ``size`` is what the allocator counts, ``requested`` what was asked for.
     """
 
     address: Integers
