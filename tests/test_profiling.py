@@ -2,9 +2,13 @@
 
 import gc
 import io
+import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -52,9 +56,10 @@ def test_the_report_goes_to_standard_output(profile: vramscope.Profile, capsys: 
     assert capsys.readouterr().out.startswith("Sequential · cpu\n")
 
 
-def test_a_report_of_no_rows_is_refused(profile: vramscope.Profile) -> None:
-    with pytest.raises(UsageError, match=r"print_report\(top=0\): give at least 1"):
-        profile.print_report(top=0)
+@pytest.mark.parametrize("top", [0, None, 2.5], ids=str)
+def test_a_report_of_no_number_of_rows_is_refused(profile: vramscope.Profile, top: object) -> None:
+    with pytest.raises(UsageError, match=rf"print_report\(top={top}\): give a whole number from 1 on"):
+        profile.print_report(top=top)
 
 
 def test_a_forward_that_follows_a_clearing_of_older_gradients_does_not_count_them() -> None:
@@ -96,6 +101,56 @@ def test_what_is_no_optimizer_is_refused(optimizer: object) -> None:
         vramscope.profile(nn.Linear(1, 1), optimizer)
 
 
+def test_a_container_of_what_is_no_optimizer_is_named() -> None:
+    model = nn.Linear(1, 1)
+    with pytest.raises(UsageError, match=r"takes optimizers of torch\.optim, not a generator of Parameter"):
+        vramscope.profile(model, model.parameters())
+
+
+OUTSIDE = {
+    "step()": lambda profile: profile.step(0),
+    "phase()": lambda profile: profile.phase("forward"),
+    "watch()": lambda profile: profile.watch(nn.Linear(1, 1)),
+    "mark_inputs()": lambda profile: profile.mark_inputs(torch.ones(1)),
+    "__exit__()": lambda profile: profile.__exit__(None, None, None),
+}
+
+
+@pytest.mark.parametrize("call", OUTSIDE)
+def test_what_belongs_inside_the_block_is_refused_outside(call: str) -> None:
+    profile = vramscope.profile()
+    with pytest.raises(UsageError, match=rf"^profile\.{re.escape(call)} belongs inside .* which has not begun$"):
+        OUTSIDE[call](profile)
+    with profile:
+        pass
+    with pytest.raises(UsageError, match=rf"^profile\.{re.escape(call)} belongs inside .* which has ended$"):
+        OUTSIDE[call](profile)
+
+
+@pytest.mark.parametrize("model", [[nn.Linear(1, 1)], 3, None], ids=str)
+def test_only_a_model_can_be_watched(model: object) -> None:
+    with vramscope.profile() as profile, pytest.raises(UsageError, match=r"watch\(\) takes an nn\.Module, not "):
+        profile.watch(model)
+    assert profile.recording.complete
+
+
+def test_a_block_that_is_left_on_another_thread_can_still_be_ended() -> None:
+    profile = vramscope.profile()
+    profile.__enter__()
+    with ThreadPoolExecutor(1) as pool, pytest.raises(UsageError, match="on the thread on which it began"):
+        pool.submit(profile.__exit__, None, None, None).result()
+    profile.__exit__(None, None, None)
+    assert profile.recording.complete
+
+
+def test_models_that_run_on_other_threads_are_told_of() -> None:
+    model = nn.Linear(4, 4)
+    with vramscope.profile(model) as profile, ThreadPoolExecutor(1) as pool:
+        for _ in range(2):
+            pool.submit(model, torch.ones(1, 4)).result()
+    assert any(note.startswith("2 times watched models ran on other threads") for note in profile.recording.notes)
+
+
 @pytest.mark.parametrize("index", [True, "1", 1.0, None, np.ones(2), -1, 2**63, 10**30], ids=str)
 def test_a_step_without_a_fit_number_is_refused_and_nothing_is_lost(index: object) -> None:
     with vramscope.profile() as profile, pytest.raises(UsageError, match=r"by a whole number"), profile.step(index):
@@ -108,6 +163,135 @@ def test_a_step_is_numbered_by_any_whole_number(index: int) -> None:
     with vramscope.profile() as profile, profile.step(index):
         torch.zeros(1000)
     assert profile.summary.peak.bytes == 4000
+
+
+def net() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(784, 100), nn.ReLU(), nn.Linear(100, 10))
+
+
+OF_THE_NET = 4 * (784 * 100 + 100 + 100 * 10 + 10)
+"""Bytes of its parameters."""
+
+
+def take_step(model: nn.Module, optimizer: torch.optim.Optimizer, batch: Tensor) -> None:
+    optimizer.zero_grad()
+    model(batch).square().mean().backward()
+    optimizer.step()
+
+
+def test_older_parameters_that_a_model_takes_over_are_its_own() -> None:
+    older = net().state_dict()
+    with torch.device("meta"):
+        model = net()
+    with vramscope.profile(model, device="cpu") as profile:
+        model.load_state_dict(older, assign=True)
+        model(torch.ones(1, 784))
+    assert profile.summary.peak.by_category["parameters"] == OF_THE_NET
+
+
+@pytest.mark.parametrize("made", ["inside", "before"])
+def test_older_state_of_an_optimizer_that_was_not_given_is_its_state(made: str) -> None:
+    model, batch = net(), torch.ones(4, 784)
+    optimizer = torch.optim.AdamW(model.parameters())
+    take_step(model, optimizer, batch)
+    with vramscope.profile(model) as profile:
+        if made == "inside":
+            state = optimizer.state_dict()
+            optimizer = torch.optim.AdamW(model.parameters())
+            optimizer.load_state_dict(state)
+        take_step(model, optimizer, batch)
+    # two for each parameter, and a step counter of 4 bytes for each of four tensors
+    assert profile.summary.peak.by_category["optimizer_state"] == 2 * OF_THE_NET + 4 * 4
+
+
+def test_state_that_is_loaded_between_steps_is_the_optimizers() -> None:
+    model, batch = net(), torch.ones(4, 784)
+    other = torch.optim.AdamW(model.parameters())
+    take_step(model, other, batch)
+    older = other.state_dict()
+    optimizer = torch.optim.AdamW(model.parameters())
+    with vramscope.profile(model, optimizer) as profile:
+        with profile.step(0):
+            take_step(model, optimizer, batch)
+        with profile.step(1):
+            optimizer.load_state_dict(older)
+            take_step(model, optimizer, batch)
+    ledger = profile.ledger
+    at_end = ledger.composition(len(ledger) - 1)
+    assert at_end["optimizer_state"] == 2 * OF_THE_NET + 4 * 4
+
+
+def test_older_gradients_of_a_model_that_is_watched_later_go_when_they_are_cleared() -> None:
+    model = nn.Linear(256, 256, bias=False)
+    model(torch.ones(4, 256)).sum().backward()
+    with vramscope.profile() as profile:
+        profile.watch(model)
+        with profile.phase("forward"):
+            pass
+        model.zero_grad()
+        model(torch.ones(4, 256)).sum().backward()
+    ledger = profile.ledger
+    assert ledger.composition(0)["gradients"] == 256 * 256 * 4
+    assert ledger.composition(len(ledger) - 1)["gradients"] == 256 * 256 * 4
+
+
+def test_an_older_tensor_that_becomes_a_buffer_is_one() -> None:
+    model, older = nn.Linear(4, 4), torch.zeros(5000)
+    with vramscope.profile(model) as profile:
+        model.register_buffer("mean", older)
+        model(torch.ones(1, 4))
+    assert profile.summary.peak.by_category["buffers"] == 20_000
+
+
+class Caching(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.keys = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor, past_key_values: Any = None) -> dict[str, Any]:
+        keys = self.keys(x)
+        return {"past_key_values": [keys if past_key_values is None else torch.cat([past_key_values[0], keys])]}
+
+
+def test_a_cache_that_the_program_reorders_is_the_models() -> None:
+    model, cache = Caching(), None
+    with vramscope.profile(model) as profile, torch.no_grad():
+        for _ in range(3):
+            cache = model(torch.ones(2, 8), past_key_values=cache)["past_key_values"]
+            cache = [cache[0].flip(0)]
+        model(torch.ones(2, 8), past_key_values=cache)
+    made = profile.ledger.blocks.size[profile.ledger.is_category(vramscope.Category.UNATTRIBUTED)]
+    # each ones(2, 8) is the program's own; what flip() made has 2, 4 and 6 rows, of which a forward takes all up
+    assert sorted(made.tolist()) == [4 * 2 * 8] * 4
+
+
+def test_nothing_that_was_given_is_kept_alive() -> None:
+    model, batch = net(), torch.ones(4, 784)
+    optimizer = torch.optim.AdamW(model.parameters())
+    given = [ref(model), ref(optimizer), ref(batch)]
+    with vramscope.profile(model, optimizer, inputs=batch) as profile:
+        take_step(model, optimizer, batch)
+        del model, optimizer, batch
+        gc.collect()
+        assert [one() for one in given] == [None] * 3
+    assert profile.recording.workload["name"] == "Sequential"
+
+
+def test_marked_inputs_that_are_not_counted_are_told_of() -> None:
+    model, batches = nn.Linear(4, 4), [torch.ones(2, 4) for _ in range(3)]
+    with vramscope.profile(model, inputs=batches[:1]) as profile:
+        for batch in [*batches, torch.ones(2, 4)]:
+            profile.mark_inputs(batch)
+            model(batch)
+    (note,) = profile.recording.notes
+    assert note.startswith("2 or more of the tensors marked as inputs are not counted: they are older than the block")
+
+
+def test_inputs_that_are_counted_are_not_remarked_on() -> None:
+    with vramscope.profile() as profile:
+        for _ in range(3):
+            profile.mark_inputs(torch.ones(2, 4))
+    assert profile.recording.notes == ()
 
 
 def test_there_is_no_report_before_the_end() -> None:

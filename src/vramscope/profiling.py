@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from threading import get_ident
 from types import TracebackType
 from typing import Any, SupportsIndex, TextIO
 
@@ -24,7 +25,9 @@ from vramscope.recorders.labels import (
     label_tensor,
     nested_tensors,
 )
+from vramscope.recorders.optimizer_names import OptimizerNames
 from vramscope.recorders.profiler import ProfilerRecorder
+from vramscope.recorders.seeds import unknown_inputs
 from vramscope.recording.collection import pass_name
 from vramscope.recording.file import write_recording
 from vramscope.recording.recording import MarkKind, Recording
@@ -43,10 +46,10 @@ class Profile:
         self, model: nn.Module | None, optimizers: Sequence[Optimizer], inputs: Any, device: str | torch.device
     ) -> None:
         """Prepared by `profile`; recording begins on entry."""
-        self._model = model
-        self._optimizers = optimizers
-        self._entered = False
-        self._inputs = inputs
+        self._given: tuple[nn.Module | None, Sequence[Optimizer], Any] | None = model, optimizers, inputs
+        self._name = type(model).__name__ if model is not None else ""
+        self._thread = get_ident()
+        self._is_running = False
         self._recorder = ProfilerRecorder(recorded_device(device, "device="), history=True)
         self._recording: Recording | None = None
         self._ledger: Ledger | None = None
@@ -58,32 +61,40 @@ class Profile:
             UnsupportedError: another profiler is running.
             UsageError: it was used before.
         """
-        if self._entered:
+        if self._given is None:
             raise UsageError("a profile records one block: call vramscope.profile(…) again for another one")
-        self._entered = True
-        self._recorder.start(seeds=self._live_labels())
+        (model, optimizers, inputs), self._given = self._given, None  # what the program drops is to die in its time
+        self._thread = get_ident()
+        self._recorder.start(seeds=_live_labels(model, optimizers, inputs, self._recorder.optimizer_names))
         try:
-            if self._model is not None:
-                self._recorder.watch(self._model)
-            for optimizer in self._optimizers:
+            if model is not None:
+                self._recorder.watch(model)
+            for optimizer in optimizers:
                 self._recorder.watch_optimizer(optimizer)
         except BaseException:
             self._recorder.abandon()
             raise
+        self._is_running = True
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """End; after an exception what was recorded until then is kept."""
-        memory_ran_out = error is not None and self._recorder.failed(error)
+        """End; after an exception what was recorded until then is kept.
+
+        Raises:
+            UsageError: the block has not begun, or began on another thread, where it can still be ended.
+        """
+        recorder = self._running("__exit__()")
+        if get_ident() != self._thread:
+            raise UsageError("a profile ends on the thread on which it began: leave the `with` block there")
+        memory_ran_out = error is not None and recorder.failed(error)
         try:
-            name = type(self._model).__name__ if self._model is not None else ""
-            self._recording = self._recorder.finish({"name": name, "target": "", "device": str(self._recorder.device)})
+            recording = recorder.finish({"name": self._name, "target": "", "device": str(recorder.device)})
+            self._recording = recording.with_notes(*_remarks(recording))
         finally:
-            self._recorder.abandon()
-            self._model = self._inputs = None
-            self._optimizers = ()
+            self._is_running = False
+            recorder.abandon()
         if memory_ran_out:
             sys.stderr.write(self.autopsy)
 
@@ -100,21 +111,48 @@ class Profile:
         """A context for one step of the loop; the first one counts as the cold step, the others as steady.
 
         Raises:
-            UsageError: on entry, where the index is no whole number from 0 on.
+            UsageError: outside the block; on entry, where the index is no whole number from 0 on.
         """
-        return self._recorder.step(index)
+        return self._running("step()").step(index)
 
     def phase(self, name: str) -> AbstractContextManager[None]:
-        """A context for ``forward``, ``backward`` or ``optimizer``, where finding them by themselves does not do."""
-        return self._recorder.phase(name)
+        """A context for ``build``, ``forward``, ``backward`` or ``optimizer``, where they are not found as they should.
+
+        It decides in which phase memory was made. It is no evidence of what that memory is: what an optimizer written
+        by hand makes for itself stays ``unattributed``.
+
+        Raises:
+            UsageError: outside the block, or no phase has this name.
+        """
+        return self._running("phase()").phase(name)
 
     def watch(self, model: nn.Module) -> None:
-        """Take note of a further model, older than the block or built inside it."""
-        self._recorder.watch(model)
+        """Take note of a further model, older than the block or built inside it.
+
+        Raises:
+            UsageError: outside the block, or it is no ``nn.Module``.
+        """
+        recorder = self._running("watch()")
+        if not isinstance(model, nn.Module):
+            raise UsageError(f"watch() takes an nn.Module, not {type(model).__name__}: call it for each model")
+        recorder.watch(model)
 
     def mark_inputs(self, tensors: Any) -> None:
-        """Say that the tensors of a nest are inputs of the workload."""
-        self._recorder.mark_inputs(tensors)
+        """Say that the tensors of a nest, made inside the block, are inputs of the workload.
+
+        Older ones are known where `profile` was given them as ``inputs``; a note says where some were not.
+
+        Raises:
+            UsageError: outside the block.
+        """
+        self._running("mark_inputs()").mark_inputs(tensors)
+
+    def _running(self, asked: str) -> ProfilerRecorder:
+        """The recorder, for what only makes sense inside the block."""
+        if not self._is_running:
+            when = "has not begun" if self._given is not None else "has ended"
+            raise UsageError(f"profile.{asked} belongs inside the `with vramscope.profile(…)` block, which {when}")
+        return self._recorder
 
     @property
     def has_ended(self) -> bool:
@@ -155,11 +193,11 @@ class Profile:
             file: where to; by default standard output.
 
         Raises:
-            UsageError: the block has not ended, or ``top`` is less than 1.
+            UsageError: the block has not ended, or ``top`` is no whole number from 1 on.
             OSError: the file takes no more.
         """
-        if top < 1:
-            raise UsageError(f"print_report(top={top}): give at least 1")
+        if not isinstance(top, int) or top < 1:
+            raise UsageError(f"print_report(top={top!r}): give a whole number from 1 on")
         from vramscope.views.console import result_console  # rich takes long to load, and recording needs none
         from vramscope.views.terminal import print_comparison
 
@@ -174,17 +212,28 @@ class Profile:
         """
         write_recording(self.recording, Path(path))
 
-    def _live_labels(self) -> Iterator[Label]:
-        if self._model is not None:
-            yield from label_model(self._model)
-            yield from label_gradients(self._model.named_parameters())
-        names = {id(parameter): name for name, parameter in self._named_parameters()}
-        yield from self._recorder.optimizer_names.label(self._optimizers, names)
-        for name, tensor in nested_tensors(self._inputs):
-            yield from label_tensor(MarkKind.INPUT, name, tensor)
 
-    def _named_parameters(self) -> Iterable[tuple[str, nn.Parameter]]:
-        return self._model.named_parameters() if self._model is not None else ()
+def _live_labels(
+    model: nn.Module | None, optimizers: Sequence[Optimizer], inputs: Any, optimizer_names: OptimizerNames
+) -> Iterator[Label]:
+    """Labels for what is older than the block."""
+    named = list(model.named_parameters()) if model is not None else []
+    if model is not None:
+        yield from label_model(model)
+        yield from label_gradients(named)
+    yield from optimizer_names.label(optimizers, {id(parameter): name for name, parameter in named})
+    for name, tensor in nested_tensors(inputs):
+        yield from label_tensor(MarkKind.INPUT, name, tensor)
+
+
+def _remarks(recording: Recording) -> list[str]:
+    count = unknown_inputs(recording)
+    if not count:
+        return []
+    return [
+        f"{count} or more of the tensors marked as inputs are not counted: they are older than the block, or another "
+        "thread or library made them; give older ones to profile(inputs=…)"
+    ]
 
 
 def profile(
@@ -234,5 +283,6 @@ def _all_of(optimizer: Optimizer | Iterable[Optimizer] | None) -> list[Optimizer
     given = list(optimizer) if isinstance(optimizer, Iterable) else [optimizer]
     wrong = next((item for item in given if not isinstance(item, Optimizer)), None)
     if wrong is not None:
-        raise UsageError(f"profile(optimizer=…) takes optimizers of torch.optim, not {type(wrong).__name__}")
+        within = f"a {type(optimizer).__name__} of " if isinstance(optimizer, Iterable) else ""
+        raise UsageError(f"profile(optimizer=…) takes optimizers of torch.optim, not {within}{type(wrong).__name__}")
     return given

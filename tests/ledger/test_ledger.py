@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from helpers import BASE_TOTAL, MarkKind, Script, assert_agrees, recording_of, with_resized_event, without_event
+from vramscope.errors import UsageError
 from vramscope.ledger.blocks import BEFORE
 from vramscope.ledger.categories import Category
 from vramscope.ledger.ledger import Ledger, Moment
@@ -30,6 +31,12 @@ def three_blocks() -> Script:
 
 
 # -- totals -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["step.vram", None], ids=str)
+def test_what_is_no_recording_is_refused(what):
+    with pytest.raises(UsageError, match=r"^Ledger\(…\) takes a Recording, not .*: give profile\.recording, or "):
+        Ledger(what)
 
 
 def test_totals_are_counted_from_the_beginning_of_the_recording():

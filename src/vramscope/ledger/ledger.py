@@ -5,6 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
+from vramscope.errors import UsageError
 from vramscope.ledger.blocks import BEFORE, Blocks, pair_events
 from vramscope.ledger.categories import CATEGORIES, CODE, Category, Flags, categorize, find_recomputed
 from vramscope.ledger.labels import deciding_marks
@@ -39,7 +40,16 @@ class Ledger:
     """
 
     def __init__(self, recording: Recording) -> None:
-        """Compute the ledger; takes time linear in the number of events."""
+        """Compute the ledger; takes time linear in the number of events.
+
+        Raises:
+            UsageError: it is no Recording.
+        """
+        if not isinstance(recording, Recording):
+            raise UsageError(
+                f"Ledger(…) takes a Recording, not {type(recording).__name__}: give profile.recording, or "
+                "vramscope.read_recording(path)"
+            )
         self.recording = recording
         self._allocator_totals: dict[int, Integers] = {}
         self.blocks: Blocks = pair_events(recording)

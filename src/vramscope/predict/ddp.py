@@ -18,7 +18,7 @@ from torch.futures import Future
 from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import record_function
 
-from vramscope.recorders.scripts.buckets import DDP_FORWARD, bucket_sizes
+from vramscope.recorders.buckets import DDP_FORWARD, bucket_sizes
 
 _READ_FROM_OTHERS = ("_verify_param_shape_across_processes", "_sync_module_states")
 

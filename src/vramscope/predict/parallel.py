@@ -13,7 +13,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from vramscope.errors import UsageError
 from vramscope.predict.ddp import bucket_sizes_of, distribute
 from vramscope.predict.fsdp import shard
-from vramscope.recorders.scripts.buckets import with_buckets
+from vramscope.recorders.buckets import with_buckets
 from vramscope.recording.recording import Recording
 from vramscope.workloads.workload import PreparedWorkload
 

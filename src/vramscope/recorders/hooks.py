@@ -33,11 +33,12 @@ _ENGINE = "_engine_run_backward"
 class ForwardObserver(Protocol):
     """What is told about forwards of watched models, and of their modules where no watched one has called them."""
 
-    def forward_begins(self, is_root: bool) -> bool | None:
+    def forward_begins(self, is_root: bool, kwargs: Any) -> bool | None:
         """Such a forward begins, on whichever thread; its scope is not open yet. What is returned comes back.
 
         Args:
             is_root: whether it is a watched model's own.
+            kwargs: its arguments by keyword, None where they are not known.
         """
 
     def forward_ended(self, began: bool | None, output: Any) -> None:
@@ -228,14 +229,17 @@ class ModuleHooks:
         known = self._known(module)
         tells = self._calls if not opened else None
         if known is None and tells is not None:
-            tells.call_begins(module, args, keywords_of(sys._getframe(1)) if kwargs is None else kwargs)
+            kwargs = keywords_of(sys._getframe(1)) if kwargs is None else kwargs
+            tells.call_begins(module, args, kwargs)
             tells, known = None, self._known(module)  # who was told may have watched it
         if known is None:
             opened.append(None)
         else:
             _, name, is_root = known
             observer = self._observer if is_root or not any(opened) else None
-            began = observer.forward_begins(is_root) if observer is not None else None
+            if observer is not None:
+                kwargs = keywords_of(sys._getframe(1)) if kwargs is None else kwargs
+            began = observer.forward_begins(is_root, kwargs) if observer is not None else None
             scope = self._opens(name)
             scope.__enter__()
             opened.append((scope, observer, began))

@@ -12,14 +12,16 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from threading import get_ident
 from types import FrameType
 from typing import Any, SupportsIndex
-from weakref import ref
+from weakref import WeakSet, ref
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from vramscope.errors import UsageError
 from vramscope.recorders.autograd_threads import in_backward, works_for
+from vramscope.recorders.buckets import bucket_sizes, ddp_models, running_ddp, with_buckets
 from vramscope.recorders.conversion import StringTable, Tables, convert
 from vramscope.recorders.cuda.gpu import GpuRecorder
 from vramscope.recorders.devices import allocated_bytes, recorded_device, recorded_devices
@@ -29,6 +31,7 @@ from vramscope.recorders.gradients import GradientLives, GradientWatch
 from vramscope.recorders.hooks import BackwardHook, BackwardPass, CallObserver, Hooks, ModuleHooks, remove_all
 from vramscope.recorders.labels import (
     Label,
+    label_gradients,
     label_kv_cache,
     label_optimizer_state,
     label_tensor,
@@ -97,6 +100,8 @@ class ProfilerRecorder:
         self._around: Scope | None = None
         self._given: list[ref[Tensor]] = []  # what the forward pass that was found last has given
         self._running = False
+        self._distributed: WeakSet[DistributedDataParallel] = WeakSet()
+        self._calls_elsewhere = 0  # of watched models, on threads that are not recorded
         self.optimizer_names = OptimizerNames()
         self._calls: CallObserver | None = None
         self._hooks: list[Hooks] = []
@@ -194,6 +199,8 @@ class ProfilerRecorder:
             notes=(*notes, *self._remarks()),
             complete=self._failure is None,
         )
+        if self._source is Source.PROFILER:  # who distributes fakes knows more of their buckets
+            recording = with_buckets(recording, bucket_sizes(self._distributed))
         return recording if self._gpu is None else self._gpu.complete(recording)
 
     def _convert(self, strings: StringTable) -> Tables:
@@ -225,10 +232,17 @@ class ProfilerRecorder:
         return rows
 
     def _remarks(self) -> list[str]:
-        """What the reader should know of labels that are missing."""
-        if not self._unread:
-            return []
-        return [f"{len(self._unread)} times objects could not be looked at, so labels are missing: {self._unread[0]}"]
+        """What the reader should know of labels and memory that are missing."""
+        remarks = []
+        if self._unread:
+            count, first = len(self._unread), self._unread[0]
+            remarks.append(f"{count} times objects could not be looked at, so labels are missing: {first}")
+        if self._calls_elsewhere:
+            remarks.append(
+                f"{self._calls_elsewhere} times watched models ran on other threads, whose memory is not recorded: "
+                "record on the thread that runs them"
+            )
+        return remarks
 
     def _gpu_totals(self) -> dict[torch.device, int]:
         return {device: allocated_bytes(device) for device in self._devices if device != _CPU}
@@ -249,17 +263,20 @@ class ProfilerRecorder:
         """
         root = self._module_hooks.watch(model, root)
         self._watched.watch(model, root)
+        self._distributed.update(ddp_models(model))
         self.mark_found(self._watched.fresh_labels())
+        self.mark_found(label_gradients((self._watched.name_of(one), one) for one in model.parameters()))
 
     def watch_optimizer(self, optimizer: Optimizer) -> None:
-        """Label the parameters that an optimizer holds beside the watched models, now and from now on."""
+        """Label an optimizer's state, and from now on the parameters that it holds beside the watched models."""
         self.mark_found(self._watched.watch_optimizer(optimizer))
+        self.mark_found(self._watched.state_labels(optimizer))
 
     def mark_found(self, labels: Iterable[Label]) -> None:
         """Record labels of what may be older than the recording."""
         found = self._looked_at(labels)
         self._seeded.suspect(found)
-        self.mark(found)
+        self._put_on_clock([item.without_storage() for item in found])
 
     def mark_inputs(self, tensors: Any) -> None:
         """Label every tensor in a nest as the workload's own input."""
@@ -340,7 +357,7 @@ class ProfilerRecorder:
 
     def _mark_holdings(self) -> None:
         """Label what the models hold by now: buffers are bound anew, parameters are cast, moved and replaced."""
-        self.mark(self._watched.fresh_labels())
+        self.mark_found(self._watched.fresh_labels())
         self.mark(self._watched.gradient_labels())
 
     def _note_ended_seeds(self) -> None:
@@ -351,10 +368,14 @@ class ProfilerRecorder:
 
     # -- what the hooks tell ----------------------------------------------------------------------------------------
 
-    def forward_begins(self, is_root: bool) -> bool | None:
+    def forward_begins(self, is_root: bool, kwargs: Any) -> bool | None:
         """A forward pass begins with a model's own forward; whether it did, None where that does not matter."""
         if not is_root or not self._is_own_thread():
+            self._calls_elsewhere += is_root and not works_for(self._thread)
             return None
+        if (distributed := running_ddp()) is not None:
+            self._distributed.add(distributed)
+        self.mark_found(label_kv_cache(kwargs))  # the program may have made it anew, as a beam search does
         if self._given and not torch.is_grad_enabled() and all(tensor() is None for tensor in self._given):
             self._phases.forward_ends()  # what the pass has given is gone, and no loss will be made of it
         began = self._phases.forward_begins()
@@ -366,7 +387,7 @@ class ProfilerRecorder:
         """Without gradients there is no loss to wait for: the pass that began with this forward ends with it."""
         if began is None:
             return
-        self.mark(label_kv_cache(output))
+        self.mark_found(label_kv_cache(output))
         if began and torch.is_grad_enabled():
             self._given = [ref(tensor) for _, tensor in nested_tensors(output)]
         elif began:

@@ -7,8 +7,10 @@ import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from vramscope.recorders.labels import Label
-from vramscope.recording.recording import UNKNOWN, Events, Marks, Seeds
+from vramscope.recording.recording import UNKNOWN, Events, MarkKind, Marks, Recording, Seeds
 
+_PASSING = (MarkKind.INPUT, MarkKind.TARGET, MarkKind.ROOT_GRADIENT)
+"""Marks of what nobody has to hold: a batch in numpy's memory may lie there before what is in doubt."""
 Place = tuple[str, int]
 """A device's name and an address, which mean the same in every recording of a process."""
 
@@ -18,7 +20,8 @@ class SeedWatch:
 
     def __init__(self, devices: Sequence[torch.device]) -> None:
         self._devices = list(devices)
-        self._number_of = {str(device): number for number, device in enumerate(devices)}
+        self._number_by_name = {str(device): number for number, device in enumerate(devices)}
+        self._number_by_device = {device: number for number, device in enumerate(devices)}
         self.labels: list[Label] = []
         """What was given to `watch`, with nothing alive in it."""
         self._numbers: dict[tuple[int, int], int] = {}
@@ -45,15 +48,17 @@ class SeedWatch:
         """Take note of storages, each once."""
         for label in labels:
             self.labels.append(label.without_storage())
-            if label.device in self._devices:
-                self._add(label, self._devices.index(label.device))
+            device = self._number_by_device.get(label.device)
+            if device is not None:
+                self._add(label, device)
 
     def suspect(self, labels: Iterable[Label]) -> None:
         """Take note of storages that were found during the recording: what it did not see begin is older than it."""
         known = len(self._rows)
         for label in labels:
-            if label.device in self._devices:
-                self._add(label, self._devices.index(label.device))
+            device = self._number_by_device.get(label.device)
+            if device is not None and (device, label.address) not in self._numbers:
+                self._add(label, device)
         self._doubtful.update(range(known, len(self._rows)))
 
     def _add(self, label: Label, device: int) -> None:
@@ -66,7 +71,7 @@ class SeedWatch:
 
     def carry(self, place: Place, size: int, storage: StorageWeakRef | None) -> None:
         """Take note of a block, unless it is known already or its device is none of ours."""
-        device = self._number_of.get(place[0])
+        device = self._number_by_name.get(place[0])
         if device is not None and (device, place[1]) not in self._numbers and device not in self._listed:
             number = self._numbers[device, place[1]] = len(self._rows)
             self._rows.append((place[1], size, size, device))
@@ -95,7 +100,8 @@ class SeedWatch:
 
     def _begun_in(self, events: Events, marks: Marks) -> set[int]:
         """Those in doubt that the recording saw allocated before it saw what they are."""
-        allocated, seen = _first_times(events.take(events.size > 0)), _first_times(marks)
+        holding = marks.take(~np.isin(marks.kind, _PASSING))
+        allocated, seen = _first_times(events.take(events.size > 0)), _first_times(holding)
         never = np.iinfo(np.int64).max
         places = {number: self._place_of(number) for number in self._doubtful}
         return {n for n, place in places.items() if allocated.get(place, never) < seen.get(place, never)}
@@ -109,3 +115,12 @@ def _first_times(rows: Events | Marks) -> dict[tuple[int, int], int]:
     """When each place, a device's number and an address, appears first (ns)."""
     columns = (rows.device[::-1].tolist(), rows.address[::-1].tolist(), rows.time_ns[::-1].tolist())
     return {(device, address): time_ns for device, address, time_ns in zip(*columns, strict=True)}
+
+
+def unknown_inputs(recording: Recording) -> int:
+    """How many places were marked as inputs of which the recording knows no block."""
+    seeds, events, marks = recording.seeds, recording.events, recording.marks
+    older = set(zip(seeds.device.tolist(), seeds.address.tolist(), strict=True))
+    allocated = _first_times(events.take(events.size > 0))
+    marked = _first_times(marks.take(marks.kind == MarkKind.INPUT))
+    return sum(place not in older and allocated.get(place, t) >= t for place, t in marked.items())

@@ -7,7 +7,14 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
-from vramscope.recorders.labels import Label, address_of, label_tensor, labels_to_keep
+from vramscope.recorders.labels import (
+    Label,
+    address_of,
+    label_gradients,
+    label_optimizer_state,
+    label_tensor,
+    labels_to_keep,
+)
 from vramscope.recorders.optimizer_names import OptimizerNames, Place, parameter_at
 from vramscope.recording.recording import MarkKind
 
@@ -35,6 +42,8 @@ class WatchedModels:
         self._optimizers: WeakKeyDictionary[Optimizer, Places] = WeakKeyDictionary()
         self._known_whole: WeakKeyDictionary[Optimizer, int] = WeakKeyDictionary()
         """Optimizers of which models hold all parameters, and how many: to look again at each step would take time."""
+        self._states: WeakKeyDictionary[Optimizer, int] = WeakKeyDictionary()
+        """The state of each optimizer that was looked at, by its id."""
         self._beside: dict[int, tuple[str, ref[Optimizer], Place]] = {}  # by id as well: those of optimizers
         self.renamed: dict[str, str] = {}
         """Names by an optimizer, and those that models have given to the same parameters since."""
@@ -77,6 +86,13 @@ class WatchedModels:
                 self._beside[id(parameter)] = (name, ref(optimizer), place)
                 self._on_parameter(name, parameter)
                 yield from label_tensor(MarkKind.PARAMETER, name, parameter)
+                yield from label_gradients([(name, parameter)])
+
+    def state_labels(self, optimizer: Optimizer) -> Iterator[Label]:
+        """Labels for the state that an optimizer is first met with, or that it has been given since, as by loading."""
+        if self._states.get(optimizer) != id(optimizer.state):
+            self._states[optimizer] = id(optimizer.state)
+            yield from label_optimizer_state(optimizer, self.name_of)
 
     def _is_of_model(self, parameter: Tensor) -> bool:
         return self._of_model(id(parameter))[1] is parameter

@@ -138,7 +138,7 @@ def _call(prepared: PreparedWorkload, arguments: CallArguments) -> Any:
 
 
 def _loss(prepared: PreparedWorkload, outputs: Any) -> Tensor:
-    called = "loss(outputs, targets)" if prepared.targets is not None else "loss(outputs, None), as there are no targets="
+    called = "loss(outputs, None), as there are no targets=" if prepared.targets is None else "loss(outputs, targets)"
     with _failure_of("the loss", f"it is called as {called}"):
         loss = prepared.loss(outputs, prepared.targets)
     return _check_loss(loss)

@@ -101,7 +101,7 @@ class StepRecorder(ProfilerRecorder):
         self._compiled_step = caller
         self._holds_forward = runs_module
         if runs_module:
-            self.forward_begins(True)
+            self.forward_begins(True, None)
         else:
             self._optimizers_begin()
 
@@ -184,12 +184,12 @@ class StepRecorder(ProfilerRecorder):
         """Whether a watched module's forward or a backward pass is running."""
         return self._depth > 0 or self._passes > 0
 
-    def forward_begins(self, is_root: bool) -> bool | None:
+    def forward_begins(self, is_root: bool, kwargs: Any) -> bool | None:
         """The outermost forward of any watched module begins a forward pass, be it a model's own or not."""
         if not self._is_own_thread():
             return None
         self._depth += 1
-        return super().forward_begins(True) if self._depth == 1 else None
+        return super().forward_begins(True, kwargs) if self._depth == 1 else None
 
     def forward_ended(self, began: bool | None, output: Any) -> None:
         """It has ended; only the outermost one matters."""

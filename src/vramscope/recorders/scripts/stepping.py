@@ -19,7 +19,6 @@ from vramscope.recorders.autograd_threads import in_backward
 from vramscope.recorders.gradients import GradientLives
 from vramscope.recorders.hooks import BackwardHook, BackwardPass, CallObserver
 from vramscope.recorders.labels import Label, kv_cache, label_kv_cache, label_tensor, nested_tensors
-from vramscope.recorders.scripts.buckets import bucket_sizes, with_buckets
 from vramscope.recorders.scripts.live import LiveBytes
 from vramscope.recorders.scripts.recorder import MOST_CALLS, Carried, StepRecorder
 from vramscope.recorders.scripts.rehearsal import Rehearsal
@@ -264,7 +263,7 @@ class Stepping:
         recording, self._carried = recorder.close(facts, self._scene.device, self._notes)
         if is_other:
             recording = _numbered(recording, index)
-        self._store.add(with_buckets(recording, bucket_sizes(model for model, _ in self._scene.roots)))
+        self._store.add(recording)
 
     def _method(self) -> dict[str, str]:
         """How the live bytes of steps are read that are only counted."""

@@ -4,7 +4,7 @@ They are made by C++ code and no Python object leads to them. What tells them: D
 them inside its own forward, outside every module.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -18,15 +18,22 @@ _SIZES = ("bucket_sizes", "rebuilt_bucket_sizes")
 _NAME = "gradient bucket"
 
 
-def bucket_sizes(models: Iterable[nn.Module]) -> set[int]:
-    """The sizes in bytes of the buckets of every DDP model, as DDP itself logs them."""
-    found: set[int] = set()
-    for model in models:
-        if isinstance(model, DistributedDataParallel):
-            data = model._get_ddp_logging_data()
-            words = [word for key in _SIZES for word in str(data.get(key, "")).replace(",", " ").split()]
-            found.update(int(word) for word in words if word.isdecimal())
-    return found
+def running_ddp() -> DistributedDataParallel | None:
+    """The DDP model whose forward runs, be it watched or only what it wraps."""
+    running: DistributedDataParallel | None = DistributedDataParallel._get_active_ddp_module()
+    return running
+
+
+def ddp_models(model: nn.Module) -> Iterator[DistributedDataParallel]:
+    """The DDP models in a model, itself included."""
+    return (module for module in model.modules() if isinstance(module, DistributedDataParallel))
+
+
+def bucket_sizes(models: Iterable[DistributedDataParallel]) -> set[int]:
+    """The sizes in bytes of the buckets of DDP models, as DDP itself logs them."""
+    logged = (model._get_ddp_logging_data() for model in models)
+    words = (word for data in logged for key in _SIZES for word in str(data.get(key, "")).replace(",", " ").split())
+    return {int(word) for word in words if word.isdecimal()}
 
 
 def with_buckets(recording: Recording, sizes: set[int]) -> Recording:
