@@ -29,7 +29,7 @@ class VramscopeCallback(RecordsTraining, Callback):
         Raises:
             UnsupportedError: the process is recorded already.
         """
-        self._recorder.start()
+        self._recorder.start(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """End, and print the report."""
@@ -37,7 +37,7 @@ class VramscopeCallback(RecordsTraining, Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """End, and say in the recording how; of memory that ran out, print the autopsy."""
-        self._recorder.stop(f"the training ended with {type(exception).__name__}", exception)
+        self._recorder.fail(exception)
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing of it belongs into a checkpoint."""

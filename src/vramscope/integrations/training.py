@@ -4,6 +4,9 @@ import gc
 import sys
 from contextlib import suppress
 from pathlib import Path
+from threading import get_ident
+from typing import ClassVar
+from weakref import ref
 
 from vramscope.errors import UnsupportedError, VramscopeError
 from vramscope.ledger.run import RunSummary, summarize_run
@@ -29,31 +32,57 @@ class TrainingRecorder:
         report: whether to print the report; of several ranks only the first one prints.
     """
 
+    _running: ClassVar["TrainingRecorder | None"] = None
+    """Whose session watches: the hooks are the process's, and a library may forget to tell of a training's end."""
+
     def __init__(self, output: Path | str, *, first: int, last: int | None, rearm: bool, report: bool) -> None:
         self._given = Path(output)
         self._plan = WindowPlan(first, last, rearm)
         self._prints = report
         self._session: ScriptSession | None = None
+        self._training: ref[object] | None = None
+        self._thread = 0
         self._output = self._given
         self.summary: RunSummary | None = None
         """The figures, once the training has ended; None where nothing was recorded."""
 
-    def start(self) -> None:
+    def start(self, training: object) -> None:
         """The training begins.
+
+        Args:
+            training: what every callback of this training is given, and of no other one; it is kept alive by nobody.
 
         Raises:
             UnsupportedError: the process is recorded already, by `vramscope run` or another callback.
         """
         self.stop("the training was begun again")
-        if is_watched():
-            raise UnsupportedError(
-                "this process is being recorded already, by `vramscope run` or another callback: use one of them"
-            )
+        self._end_older(training)
         self.summary = None
         gc.collect()  # an earlier training's optimizer, dead in a cycle, would be taken for one that takes turns
         self._output = _of_rank(self._given)
         self._output.unlink(missing_ok=True)
         self._session = ScriptSession(self._output.absolute(), self._plan)
+        self._training, self._thread = ref(training), get_ident()
+        TrainingRecorder._running = self
+
+    def _end_older(self, training: object) -> None:
+        """End a recording whose training must be over, although nobody told so, since another one begins."""
+        older = TrainingRecorder._running
+        if older is not None and older._training is not None and older._training() is training:
+            raise UnsupportedError(
+                "this training is being recorded already, by another vramscope callback: give its trainer one of them"
+            )
+        if older is not None and older._thread == get_ident():
+            older.stop("another training began")
+        if is_watched():
+            raise UnsupportedError(
+                "this process is being recorded already, by `vramscope run` or a callback on another thread: use one "
+                "of them"
+            )
+
+    def fail(self, error: BaseException) -> None:
+        """The training has ended with an exception: say so in the recording; of memory that ran out, print how."""
+        self.stop(f"the training ended with {type(error).__name__}", error)
 
     def stop(self, remark: str = "", error: BaseException | None = None) -> None:
         """The training has ended; nothing happens if none began.
@@ -65,6 +94,8 @@ class TrainingRecorder:
         session, self._session = self._session, None
         if session is None:
             return
+        if TrainingRecorder._running is self:
+            TrainingRecorder._running = None
         status = session.close(remark, error)
         try:
             if status["error"]:
@@ -108,6 +139,10 @@ class RecordsTraining:
             report: whether to print the report on standard error at the end.
         """
         self._recorder = TrainingRecorder(output, first=first, last=last, rearm=rearm, report=report)
+        self._listen()
+
+    def _listen(self) -> None:
+        """See to it that the library tells of all that matters, where it does not by itself."""
 
     @property
     def summary(self) -> RunSummary | None:
