@@ -3,14 +3,16 @@
 import io
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tests.integrations.exact import require_run
 from torch import nn
 
-from vramscope.errors import UnsupportedError
-from vramscope.integrations.training import TrainingRecorder
+from vramscope.errors import OutputError, UnsupportedError, UsageError
+from vramscope.integrations.training import RecordsTraining, TrainingRecorder
 from vramscope.recorders.scripts.surroundings import is_watched
 
 
@@ -80,3 +82,50 @@ def test_one_training_is_recorded_once(tmp_path: Path) -> None:
     first.stop()
     assert not is_watched()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "words"),
+    [
+        (3, 2, "last=2: no step would be recorded from step 3 on; give .* at least 4, or None"),
+        (3, 3, "last=3: no step"),
+        (1, 2.5, "last=2.5: no step"),
+        (-1, 4, "first=-1: this is no step's number"),
+        ("a", 4, "first='a': this is no step's number"),
+        (True, 4, "first=True: this is no step's number"),
+    ],
+)
+def test_a_window_without_a_step_is_refused(tmp_path: Path, first: Any, last: Any, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        RecordsTraining(tmp_path / "train.vram", first=first, last=last)
+
+
+def test_numbers_of_any_whole_type_are_taken(tmp_path: Path) -> None:
+    recorder = TrainingRecorder(tmp_path / "a.vram", first=np.int64(1), last=np.int32(3), rearm=False, report=False)
+    training = Training()
+    recorder.start(training)
+    train(4)
+    recorder.stop()
+    assert recorded_steps(recorder) == [1, 2]
+
+
+def test_a_folder_is_refused_as_the_recording(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="it is a folder; name a file, such as "):
+        RecordsTraining(tmp_path)
+
+
+@pytest.mark.parametrize("in_the_way", ["train.vram", "train.vram.part/meta.json"])  # by itself, and to the writer
+def test_a_recording_that_cannot_be_written_ends_no_training(
+    tmp_path: Path, in_the_way: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorder, original = recorder_of(tmp_path / "train.vram"), torch.optim.Optimizer._patch_step_function
+    (tmp_path / in_the_way).mkdir(parents=True)  # after it was checked
+    training = Training()
+    recorder.start(training)
+    train(3)
+    recorder.stop()
+    printed = capsys.readouterr().err.splitlines()
+    assert len(printed) == 1
+    assert printed[0].startswith("vramscope: this training is not recorded: ")
+    assert torch.optim.Optimizer._patch_step_function is original
+    assert not is_watched()

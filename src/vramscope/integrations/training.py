@@ -1,14 +1,15 @@
 """Recording one training that a library's loop runs, between the moments at which its callback is told."""
 
 import gc
+import operator
 import sys
 from contextlib import suppress
 from pathlib import Path
 from threading import get_ident
-from typing import ClassVar
+from typing import ClassVar, SupportsIndex
 from weakref import ref
 
-from vramscope.errors import UnsupportedError, VramscopeError
+from vramscope.errors import OutputError, UnsupportedError, UsageError, VramscopeError
 from vramscope.ledger.run import RunSummary, summarize_run
 from vramscope.recorders.scripts.scene import place_of_process
 from vramscope.recorders.scripts.session import ScriptSession
@@ -30,14 +31,20 @@ class TrainingRecorder:
         last: the step after the last one to record; None records all that follow.
         rearm: whether steps are recorded again, with source lines, where memory keeps growing.
         report: whether to print the report; of several ranks only the first one prints.
+
+    Raises:
+        UsageError: no step lies between ``first`` and ``last``, or one of them is no number of a step.
+        OutputError: the recording is to be written in the place of a folder.
     """
 
     _running: ClassVar["TrainingRecorder | None"] = None
     """Whose session watches: the hooks are the process's, and a library may forget to tell of a training's end."""
 
-    def __init__(self, output: Path | str, *, first: int, last: int | None, rearm: bool, report: bool) -> None:
-        self._given = Path(output)
-        self._plan = WindowPlan(first, last, rearm)
+    def __init__(
+        self, output: Path | str, *, first: SupportsIndex, last: SupportsIndex | None, rearm: bool, report: bool
+    ) -> None:
+        self._given = _file(output)
+        self._plan = _plan(first, last, rearm)
         self._prints = report
         self._session: ScriptSession | None = None
         self._training: ref[object] | None = None
@@ -47,7 +54,7 @@ class TrainingRecorder:
         """The figures, once the training has ended; None where nothing was recorded."""
 
     def start(self, training: object) -> None:
-        """The training begins.
+        """The training begins; where the recording cannot be written, it goes on without, and a line says so.
 
         Args:
             training: what every callback of this training is given, and of no other one; it is kept alive by nobody.
@@ -60,8 +67,12 @@ class TrainingRecorder:
         self.summary = None
         gc.collect()  # an earlier training's optimizer, dead in a cycle, would be taken for one that takes turns
         self._output = _of_rank(self._given)
-        self._output.unlink(missing_ok=True)
-        self._session = ScriptSession(self._output.absolute(), self._plan)
+        try:
+            self._output.unlink(missing_ok=True)
+            self._session = ScriptSession(self._output.absolute(), self._plan)
+        except (VramscopeError, OSError) as refusal:
+            _say(f"this training is not recorded: {refusal}")
+            return
         self._training, self._thread = ref(training), get_ident()
         TrainingRecorder._running = self
 
@@ -124,8 +135,8 @@ class RecordsTraining:
         self,
         output: Path | str = "training.vram",
         *,
-        first: int = 1,
-        last: int | None = 4,
+        first: SupportsIndex = 1,
+        last: SupportsIndex | None = 4,
         rearm: bool = True,
         report: bool = True,
     ) -> None:
@@ -137,6 +148,10 @@ class RecordsTraining:
             last: the step after the last one to record; None records all that follow.
             rearm: whether steps are recorded again, with source lines, where memory keeps growing.
             report: whether to print the report on standard error at the end.
+
+        Raises:
+            UsageError: no step lies between ``first`` and ``last``, or one of them is no number of a step.
+            OutputError: ``output`` is a folder.
         """
         self._recorder = TrainingRecorder(output, first=first, last=last, rearm=rearm, report=report)
         self._listen()
@@ -148,6 +163,34 @@ class RecordsTraining:
     def summary(self) -> RunSummary | None:
         """The figures, once the training has ended; None where nothing was recorded."""
         return self._recorder.summary
+
+
+def _file(output: Path | str) -> Path:
+    path = Path(output)
+    if path.is_dir():
+        raise OutputError(f"cannot write {path}: it is a folder; name a file, such as {path / 'training.vram'}")
+    return path
+
+
+def _plan(first: SupportsIndex, last: SupportsIndex | None, rearm: bool) -> WindowPlan:
+    """Which steps are to be recorded, at least one."""
+    begin, end = _step(first), None if last is None else _step(last)
+    if begin is None:
+        raise UsageError(f"first={first!r}: this is no step's number; give the first to record, counted from 0")
+    if last is not None and (end is None or end <= begin):
+        raise UsageError(
+            f"last={last!r}: no step would be recorded from step {begin} on; give the step after the last one to "
+            f"record, at least {begin + 1}, or None for all that follow"
+        )
+    return WindowPlan(begin, end, rearm)
+
+
+def _step(number: object) -> int | None:
+    """A step's number: a whole one of any type, such as numpy's, but no truth value; None for anything else."""
+    if not isinstance(number, SupportsIndex) or isinstance(number, bool):
+        return None
+    index = operator.index(number)
+    return index if index >= 0 else None
 
 
 def _of_rank(path: Path) -> Path:

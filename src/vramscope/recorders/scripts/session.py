@@ -73,6 +73,7 @@ class ScriptSession:
     """
 
     def __init__(self, output: Path, plan: WindowPlan) -> None:
+        self._store = PartStore(output)  # first: it may refuse, and nothing is to be undone yet
         self.is_over = False
         self._error = self._trace = ""
         self._thread = get_ident()
@@ -85,7 +86,6 @@ class ScriptSession:
         self._irregular_from: int | None = None  # the first training step that any optimizer step ended
         self._steps_elsewhere = 0  # of optimizers, on threads that are not watched
         self._scene = Scene()
-        self._store = PartStore(output)
         self._scopes = OpenScopes(self._undo, self._scopes_closed)
         others = OtherProfilers(self._undo, self._other_profiler_starts)
         Loaders(self._undo, self._batch_loaded)
