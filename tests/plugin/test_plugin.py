@@ -543,6 +543,39 @@ def test_a_warmup_makes_limits_independent_of_order(project: Project) -> None:
         assert f"PASSED {file}::test_{order[1]}" in text
 
 
+_CASES = """
+import unittest
+import pytest
+import torch
+
+runs = []
+
+@pytest.mark.limit_vram("4000 B", warmup=1)
+class TestCase(unittest.TestCase):
+    def test_fails(self):
+        runs.append(1)
+        self.assertEqual(len(runs), 0)
+
+    def test_is_skipped(self):
+        self.skipTest("on purpose")
+
+    @unittest.expectedFailure
+    def test_is_expected_to_fail(self):
+        self.fail()
+
+    def test_passes(self):
+        torch.zeros(1000)
+        assert len(runs) == 1  # the failed warm-up was the only run
+"""
+
+
+def test_a_case_that_fails_in_its_warmup_ends_once(project: Project) -> None:
+    project.write("test_cases.py", _CASES)
+    text = project.run(code=1)
+    assert "1 failed, 1 passed, 1 skipped, 1 xfailed" in text
+    assert "AssertionError: 1 != 0" in text
+
+
 _THREADS = """
 import threading
 import pytest

@@ -45,10 +45,16 @@ def measured_call(item: pytest.Item, plan: Plan, settings: Settings | None) -> G
 
 
 def _warm_up(item: pytest.Item) -> None:
-    """Run a test's function once more with the same fixtures, so that caches are full whichever test ran before."""
+    """Run a test's function once more with the same fixtures, so that caches are full whichever test ran before.
+
+    What a ``unittest.TestCase`` ends with lies with its item, where pytest looks for it; raised here too, it ends the
+    test as it does any other, instead of lying there twice.
+    """
     is_case = isinstance(getattr(item, "instance", None), unittest.TestCase)
     if not isinstance(item, pytest.Function) or is_case or inspect.iscoroutinefunction(item.obj):
         item.runtest()
+        if endings := getattr(item, "_excinfo", None):
+            raise endings[0].value
     else:
         item.obj(**{name: item.funcargs[name] for name in item._fixtureinfo.argnames})
 
