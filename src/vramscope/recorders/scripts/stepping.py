@@ -12,10 +12,10 @@ from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor, nn
-from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from vramscope.recorders.autograd_threads import in_backward
+from vramscope.recorders.given import GivenOut
 from vramscope.recorders.gradients import GradientLives
 from vramscope.recorders.hooks import BackwardHook, BackwardPass, CallObserver
 from vramscope.recorders.labels import Label, kv_cache, label_kv_cache, label_tensor, nested_tensors
@@ -93,7 +93,7 @@ class Stepping:
         """What is to be recorded as soon as a backward pass is over: no profiler can start within one."""
         self._signal: BackwardHook | None = None
         self._complete = 0  # steps that ended in the profiler that is running
-        self._given: dict[int, StorageWeakRef] = {}  # by address, which may become another tensor's in the same step
+        self._given = GivenOut()
         # names of the step that runs, or of the one before where that has just ended; keeps no tensor alive
         self._inputs: MutableMapping[Tensor, str] = WeakTensorKeyDictionary()
         self._earlier: MutableMapping[Tensor, str] = WeakTensorKeyDictionary()
@@ -371,7 +371,7 @@ class Stepping:
         """One of torch's losses takes this as its target; what a model of this step gave out stays what it is."""
         if self.recorder is not None and type(target) is Tensor and not target.requires_grad:
             labels = label_tensor(MarkKind.TARGET, "", target)
-            self.recorder.mark(label for label in labels if not self._was_given(label.address))
+            self.recorder.mark(label for label in labels if not self._given.holds(label.address))
 
     def _input_labels(self) -> Iterator[Label]:
         """What has come as inputs in the step that has just ended, as far as the script still holds it."""
@@ -384,21 +384,10 @@ class Stepping:
         """A model has returned: what it gives out is no input when the script hands it on to the next one."""
         self._take_note_of_cache(output)
         if self.recorder is not None:
-            for _, tensor in nested_tensors(output):
-                for label in label_tensor(MarkKind.INPUT, "", tensor):
-                    self._given[label.address] = StorageWeakRef(label.storage)
+            self._given.add(output)
 
     def _is_input(self, tensor: Tensor) -> bool:
-        if tensor.grad_fn is not None:
-            return False
-        # outside of recorded steps nothing counts as given, and no address need be looked up
-        return not self._given or not any(
-            self._was_given(label.address) for label in label_tensor(MarkKind.INPUT, "", tensor)
-        )
-
-    def _was_given(self, address: int) -> bool:
-        storage = self._given.get(address)
-        return storage is not None and not storage.expired()
+        return tensor.grad_fn is None and not self._given.includes(tensor)  # outside of recorded steps nothing is given
 
 
 def _numbered(recording: Recording, index: int) -> Recording:
