@@ -1,22 +1,26 @@
 """Recording one test: from before its function is called until everything it let go of is gone."""
 
 import gc
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 from weakref import WeakSet
 
 import torch
-from torch import nn
-from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch import Tensor, nn
+from torch.compiler import is_dynamo_compiling
+from torch.optim import Optimizer
 
 from vramscope.errors import UnsupportedError
+from vramscope.recorders.autograd_threads import in_backward
+from vramscope.recorders.given import GivenOut
+from vramscope.recorders.labels import Label, label_tensor, nested_tensors
 from vramscope.recorders.profiler import ProfilerRecorder
+from vramscope.recorders.scripts.surroundings import replace_attribute
 from vramscope.recording.merge import merge
 from vramscope.recording.parts import Part
-from vramscope.recording.recording import Recording
+from vramscope.recording.recording import MarkKind, Recording
 from vramscope.testing.limits import AUTO
 from vramscope.testing.threads import ThreadWatch
 
@@ -38,16 +42,12 @@ def device_called(name: str) -> torch.device:
 
 
 class Measurement:
-    """Records a test, in several windows where it profiles a block of its own, because profilers do not nest.
-
-    Models are found by themselves: each one whose forward is called outside of another module's.
-    """
+    """Records a test, in several windows where it profiles a block of its own, because profilers do not nest."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self._recorder: ProfilerRecorder | None = None
+        self._recorder: _TestRecorder | None = None
         self._windows: list[Recording] = []
-        self._models: _ModelFinder | None = None
         self._threads = ThreadWatch()
 
     @property
@@ -61,13 +61,8 @@ class Measurement:
         Raises:
             UnsupportedError: another profiler is running.
         """
-        recorder = ProfilerRecorder(self.device)
-        self._models = _ModelFinder(recorder)  # before the recorder's own hooks, so that a model's first call counts
-        try:
-            recorder.start()
-        except BaseException:
-            self._models.remove()
-            raise
+        recorder = _TestRecorder(self.device)
+        recorder.start()
         self._recorder = recorder
         self._threads.start()
 
@@ -76,8 +71,6 @@ class Measurement:
         if self._recorder is None:
             return
         recorder, self._recorder = self._recorder, None
-        if self._models is not None:
-            self._models.remove()
         try:
             gc.collect()
             self._windows.append(recorder.finish())
@@ -102,32 +95,54 @@ class Measurement:
         return replace(whole, workload={"modules": [[path, kind] for path, kind in modules.items()]})
 
 
-class _ModelFinder:
-    """Hands every model to a recorder as soon as it is first called."""
+class _TestRecorder(ProfilerRecorder):
+    """Records a test, and finds by itself what models and optimizers it has.
 
-    def __init__(self, recorder: ProfilerRecorder) -> None:
-        self._recorder = recorder
+    A model is known once it is called from outside any other module, and what it is called with is input, unless a
+    model gave it. The parameters of an optimizer are known from when it is made, for their model may never be called.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__(device)
+        self._calls = self
         self._known: WeakSet[nn.Module] = WeakSet()
-        self._depth = 0
-        self._thread = threading.get_ident()
-        self._handles = [
-            register_module_forward_pre_hook(self._before),
-            register_module_forward_hook(self._after, always_call=True),
-        ]
+        self._given_out = GivenOut()
+        self._undo = ExitStack()
 
-    def remove(self) -> None:
-        """Look for no more."""
-        for handle in self._handles:
-            handle.remove()
+    def start(self, seeds: Iterable[Label] = ()) -> None:
+        """As any recorder, and look for optimizers."""
+        super().start(seeds)
+        # in __init__ too it is what gives an optimizer its parameters
+        replace_attribute(self._undo, Optimizer, "add_param_group", self._adding)
 
-    def _before(self, module: nn.Module, arguments: Any) -> None:
-        if threading.get_ident() != self._thread:
+    def abandon(self) -> None:
+        """As any recorder; the hooks of before are back."""
+        self._undo.close()
+        super().abandon()
+
+    def _adding(self, original: Callable[..., None]) -> Callable[..., None]:
+        def add(optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:
+            original(optimizer, *args, **kwargs)
+            if not is_dynamo_compiling() and self._is_own_thread():
+                self.watch_optimizer(optimizer)
+
+        return add
+
+    def call_begins(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        """A module is called from outside any other; one that runs in a backward pass is recomputed, and known."""
+        if not self._is_own_thread() or in_backward():
             return
-        if not self._depth and module not in self._known:
-            self._recorder.watch(module)
+        if module not in self._known:
+            self.watch(module)
             self._known.update(module.modules())
-        self._depth += 1
+        inputs = ((name, tensor) for name, tensor in nested_tensors((args, kwargs)) if self._is_input(tensor))
+        self.mark(item for name, tensor in inputs for item in label_tensor(MarkKind.INPUT, name, tensor))
 
-    def _after(self, module: nn.Module, arguments: Any, output: Any) -> None:
-        if threading.get_ident() == self._thread:
-            self._depth = max(self._depth - 1, 0)
+    def call_ended(self, module: nn.Module, output: Any) -> None:
+        """What it has given is no input of the next one."""
+        if self._is_own_thread():
+            with suppress(Exception):  # objects of the test may raise anything
+                self._given_out.add(output)
+
+    def _is_input(self, tensor: Tensor) -> bool:
+        return tensor.grad_fn is None and not self._given_out.includes(tensor)
