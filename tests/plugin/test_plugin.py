@@ -643,7 +643,19 @@ pytestmark = pytest.mark.limit_vram("1 B")
 def test_closest(own):
     torch.zeros(1000)
 """
-ODDITIES = {"threads": _THREADS, "names": _NAMES, "profilers": _PROFILERS, "closest": _CLOSEST}
+_DOUBTS = """
+import pytest, torch
+from torch import nn
+
+@pytest.mark.limit_vram("3999 B", category="parameters")
+def test_doubtful():
+    (nn.Linear(100, 10).weight * 2).sum().backward()
+
+@pytest.mark.limit_vram("3999 B", category="activations")
+def test_certain():
+    nn.Linear(100, 9)(torch.ones(100, 100)).sum().backward()
+"""
+ODDITIES = {"doubts": _DOUBTS, "threads": _THREADS, "names": _NAMES, "profilers": _PROFILERS, "closest": _CLOSEST}
 
 
 @pytest.fixture(scope="module")
@@ -701,6 +713,15 @@ def test_tensors_of_other_threads_are_said_to_be_unseen(odd_run: str) -> None:
     assert odd_run.count("tensors made there are not counted") == 1
     assert "the test started a thread (loader)" in odd_run
     assert outcomes(odd_run)["test_on_another_thread"] == "PASSED"
+
+
+def test_a_category_limit_that_may_be_passed_unseen_is_said_to_be_doubtful(odd_run: str) -> None:
+    assert odd_run.count("may be passed unseen") == 1
+    assert (
+        "the limit of 3.9 KiB (3,999 B) on parameters may be passed unseen: of parameters the test held 0 B" in odd_run
+    )
+    found = outcomes(odd_run)
+    assert (found["test_doubtful"], found["test_certain"]) == ("PASSED", "PASSED")
 
 
 def test_a_parameters_own_limit_counts_before_its_functions(odd_run: str) -> None:

@@ -99,3 +99,9 @@ def test_torch_is_left_as_it_was() -> None:
     original = torch.optim.Optimizer.add_param_group
     measured(adds_a_group)
     assert torch.optim.Optimizer.add_param_group is original
+
+
+def test_what_is_unattributed_might_be_of_any_category() -> None:
+    found = measured(lambda: (layer().weight * 2).sum().backward())
+    assert found.category_peaks["parameters"] == 0
+    assert found.possible_peaks["parameters"] >= (20 * 20 + 20) * 4

@@ -2,9 +2,11 @@
 
 import pytest
 
+from vramscope.ledger.categories import Category
 from vramscope.ledger.thresholds import parse_threshold
 from vramscope.testing.figures import TestFigures
-from vramscope.testing.verdicts import judge_growth
+from vramscope.testing.limits import MemoryLimit
+from vramscope.testing.verdicts import doubt_memory, judge_growth
 
 
 def figures(peak: int, **modules: int) -> TestFigures:
@@ -23,3 +25,22 @@ def figures(peak: int, **modules: int) -> TestFigures:
 def test_what_grew_is_named_as_what_it_is(before: TestFigures, after: TestFigures, words: str) -> None:
     found = judge_growth(parse_threshold("0"), before, after) or ""
     assert found.splitlines()[1] == f"  {words}"
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "category", "is_doubtful"),
+    [
+        (99, Category.PARAMETERS, False),  # it fails
+        (100, Category.PARAMETERS, True),
+        (149, Category.PARAMETERS, True),
+        (150, Category.PARAMETERS, False),
+        (50, Category.UNATTRIBUTED, False),
+        (149, None, False),  # everything counts for it
+    ],
+)
+def test_a_limit_is_doubtful_where_what_is_unattributed_would_pass_it(
+    size_bytes: int, category: Category | None, is_doubtful: bool
+) -> None:
+    peaks, possible = {"parameters": 100, "unattributed": 50}, {"parameters": 150, "unattributed": 50}
+    found = TestFigures("cpu", 150, 0, {}, peaks, {}, {}, {}, possible_peaks=possible)
+    assert bool(doubt_memory(MemoryLimit(size_bytes, category), found)) == is_doubtful

@@ -37,6 +37,8 @@ class TestFigures:
     leaked_by_category: Sizes
     category_modules: Mapping[str, Sizes] = field(default_factory=dict)
     """Of the categories that held anything; a baseline's are not read again."""
+    possible_peaks: Sizes = field(default_factory=dict)
+    """Each category's fullest moment, were all that is unattributed its own; a baseline's are not read again."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -75,6 +77,7 @@ def figures_of(ledger: Ledger, device: str) -> TestFigures:
     born = (ledger.blocks.birth > BEFORE) & (ledger.blocks.device == number)
     top = ledger.peak_of(born, device=number)
     fullest = {category: ledger.peak_of(born & ledger.is_category(category), device=number) for category in CATEGORIES}
+    unknown = born & ledger.is_category(Category.UNATTRIBUTED)
     at_peak, at_end = born & ledger.blocks.alive_after(top.event), born & ledger.blocks.alive_after(len(ledger) - 1)
     return TestFigures(
         device=device,
@@ -91,6 +94,10 @@ def figures_of(ledger: Ledger, device: str) -> TestFigures:
             )
             for category, moment in fullest.items()
             if moment.bytes
+        },
+        possible_peaks={
+            str(category): ledger.peak_of(born & ledger.is_category(category) | unknown, device=number).bytes
+            for category in CATEGORIES
         },
     )
 

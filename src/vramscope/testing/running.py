@@ -18,7 +18,7 @@ from vramscope.testing.measuring import Measurement, device_called
 from vramscope.testing.plans import Plan
 from vramscope.testing.results import FIGURES, PROBLEM
 from vramscope.testing.settings import Settings
-from vramscope.testing.verdicts import judge_growth, judge_leaks, judge_memory
+from vramscope.testing.verdicts import doubt_memory, judge_growth, judge_leaks, judge_memory
 
 MEASUREMENT = pytest.StashKey[Measurement]()
 _NOTHING_LEFT = {"leaked_bytes": 0, "leaked_by_category": {}}
@@ -103,6 +103,8 @@ def _judge(item: pytest.Item, plan: Plan, settings: Settings | None, measurement
     if plan.is_judged and measurement.other_threads:
         _warn(_unseen(measurement.other_threads))
     if passed:
+        for doubt in _doubts(plan, figures):
+            _warn(doubt)
         problems = [*_over_limits(plan, figures), *_growth(item.nodeid, settings, main)]
         if problems:
             item.stash[FIGURES]["problems"] = [problem.splitlines()[0] for problem in problems]
@@ -135,6 +137,15 @@ def _note(item: pytest.Item, settings: Settings | None, recording: Recording, fa
         facts["recording"] = keep_recording(item.nodeid, recording, settings.report_folder)
     except VramscopeError as error:
         facts[PROBLEM] = f"{item.nodeid}: {error}"
+
+
+def _doubts(plan: Plan, figures: dict[str, TestFigures]) -> Iterator[str]:
+    """Of limits that hold, and might not if all were known."""
+    for limit in plan.limits:
+        judged = figures.get(str(device_called(limit.device)))
+        doubt = None if judged is None else doubt_memory(limit, judged)
+        if doubt is not None:
+            yield doubt
 
 
 def _over_limits(plan: Plan, figures: dict[str, TestFigures]) -> Iterator[str]:

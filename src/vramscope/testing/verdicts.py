@@ -29,6 +29,22 @@ def judge_memory(limit: MemoryLimit, figures: TestFigures) -> str | None:
     return f"{words}\n  by module at that moment: {_parts(_shown(figures.category_modules.get(category, {})))}"
 
 
+def doubt_memory(limit: MemoryLimit, figures: TestFigures) -> str | None:
+    """Why a limit on a category that holds may mean little, None where it fails, or holds whatever is unattributed."""
+    category = limit.category
+    if category is None or figures.category_peaks[category] > limit.size_bytes:
+        return None
+    possible = figures.possible_peaks[category]
+    if possible <= limit.size_bytes:
+        return None
+    name = category.replace("_", " ")
+    return (
+        f"the limit of {exact(limit.size_bytes)} on {name} may be passed unseen: of {name} the test held "
+        f"{exact(figures.category_peaks[category])} on {figures.device}, and {exact(possible)} with what is "
+        "unattributed. A model is known once it is called, parameters also once an optimizer is made for them"
+    )
+
+
 def judge_leaks(limit: LeakLimit, figures: TestFigures) -> str | None:
     """What is wrong, None where nothing is."""
     if figures.leaked_bytes <= limit.size_bytes:
