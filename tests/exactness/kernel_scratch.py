@@ -10,7 +10,18 @@ _NUMBER = "TensorIterator.cpp, compute_types: a number given from Python is cast
 
 KERNEL_SCRATCH = {
     **dict.fromkeys(
-        ("aten::add", "aten::add_", "aten::div", "aten::gt", "aten::lt", "aten::mul", "aten::mul_"), _NUMBER
+        (
+            "aten::add",
+            "aten::add_",
+            "aten::div",
+            "aten::eq",
+            "aten::gt",
+            "aten::lt",
+            "aten::mul",
+            "aten::mul_",
+            "aten::ne",
+        ),
+        _NUMBER,
     ),
     "aten::dropout": "native/Dropout.cpp, _dropout_impl: the number in noise.div_(1 - p) becomes a tensor, and is cast",
     "aten::mean": "native/ReduceOps.cpp, mean_cpu_out: the number in sum_out(…).div_(elements) becomes a tensor",

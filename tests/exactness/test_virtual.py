@@ -115,6 +115,42 @@ def test_hugging_face(hugging_face, family, name):
     assert_predicts(hugging_face(family), name, batch=2, **seq)
 
 
+MASKED = """
+import torch
+import transformers as hf
+from vramscope import Workload
+
+
+def build(family: str, how: str) -> Workload:
+    sizes = {"vocab_size": 61, "num_hidden_layers": 2, "max_position_embeddings": 64}
+    if family == "llama":
+        widths = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2}
+        model = hf.LlamaForCausalLM(hf.LlamaConfig(**sizes, **widths, use_cache=False))
+    else:
+        heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "d_model": 16}
+        layers = {"encoder_layers": 2, "decoder_layers": 2, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}
+        model = hf.BartForConditionalGeneration(hf.BartConfig(**sizes, **heads, **layers))
+    if how == "checkpoint":
+        model.gradient_checkpointing_enable()
+    inputs = {"input_ids": torch.randint(3, 61, (2, 40))}
+    if family == "bart":
+        inputs["decoder_input_ids"] = torch.randint(3, 61, (2, 40))
+    if how == "ones":
+        inputs["attention_mask"] = torch.ones(2, 40, dtype=torch.int64)
+    return Workload(model=model, inputs=inputs, loss=lambda outputs, _: outputs.logits.square().mean())
+"""
+
+
+@pytest.mark.parametrize("name", PASSES)
+@pytest.mark.parametrize("case", ["llama ones", "llama checkpoint", "bart", "bart ones"])
+def test_masks_that_a_run_drops_when_it_has_looked_into_them(case, name, tmp_path):
+    pytest.importorskip("transformers")
+    family, _, how = case.partition(" ")
+    path = tmp_path / "masked.py"
+    path.write_text(f"{MASKED}\n\ndef chosen():\n    return build({family!r}, {how!r})\n", encoding="utf-8")
+    assert_predicts(f"{path}:chosen", name, steps=1)
+
+
 @pytest.mark.parametrize("name", PASSES)
 @pytest.mark.parametrize("case", OPERATORS)
 def test_operators_that_fakes_describe_otherwise(case, name):

@@ -8,8 +8,9 @@ import torch
 from vramscope.errors import UsageError
 from vramscope.experiments.catalogue import EXPERIMENTS, choose
 from vramscope.experiments.fits import fit_line, spread_of
-from vramscope.experiments.frame import Settings, one_thread
+from vramscope.experiments.frame import Settings
 from vramscope.findings import Claim, Verdict
+from vramscope.recorders.threads import one_thread
 
 
 @pytest.mark.parametrize(

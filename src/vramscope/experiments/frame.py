@@ -1,11 +1,8 @@
 """What all experiments share: settings, measuring, and judging by rules that can be exchanged one by one."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
-
-import torch
 
 from vramscope.findings import Claim, Finding, Picture, Timing
 from vramscope.ledger.summary import PassSummary
@@ -35,17 +32,6 @@ class Settings:
     def seeds(self, count: int) -> tuple[int, ...]:
         """So many seeds, the given one first."""
         return tuple(range(self.seed, self.seed + count))
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Run on one thread: for networks so small that handing work to others takes longer than doing it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class Measurements(Protocol):

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from vramscope.experiments.fits import Spread, spread_of
-from vramscope.experiments.frame import Announce, Settings, one_thread
+from vramscope.experiments.frame import Announce, Settings
 from vramscope.experiments.overfitting.recipes import (
     BASELINE,
     RECIPES,
@@ -20,6 +20,7 @@ from vramscope.experiments.overfitting.recipes import (
 from vramscope.experiments.overfitting.training import Outcome, train
 from vramscope.experiments.profiled import Profiled, Subject, profile_training
 from vramscope.ledger.summary import PassSummary
+from vramscope.recorders.threads import one_thread
 from vramscope.workloads.workload import Workload
 
 

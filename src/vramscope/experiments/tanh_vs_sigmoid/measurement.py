@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vramscope.experiments.fits import Spread, spread_of
-from vramscope.experiments.frame import Announce, Settings, one_thread
+from vramscope.experiments.frame import Announce, Settings
 from vramscope.experiments.profiled import Profiled, Subject, profile_training
 from vramscope.experiments.tanh_vs_sigmoid.identity import DTYPES, Identity, derivative, grid, measure_identity
 from vramscope.experiments.tanh_vs_sigmoid.learning import (
@@ -22,6 +22,7 @@ from vramscope.experiments.tanh_vs_sigmoid.learning import (
     train,
 )
 from vramscope.ledger.summary import PassSummary
+from vramscope.recorders.threads import one_thread
 from vramscope.workloads.workload import Workload
 
 ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {name: FORMS[name].make for name in ("tanh", "sigmoid")}

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from vramscope.experiments.fits import Spread, spread_of
-from vramscope.experiments.frame import Announce, Settings, one_thread
+from vramscope.experiments.frame import Announce, Settings
 from vramscope.experiments.profiled import Profiled, Subject, profile_training
 from vramscope.experiments.vanishing_gradients.networks import (
     ACTIVATIONS,
@@ -22,6 +22,7 @@ from vramscope.experiments.vanishing_gradients.networks import (
 )
 from vramscope.experiments.vanishing_gradients.timing import time_functions
 from vramscope.ledger.summary import PassSummary
+from vramscope.recorders.threads import one_thread
 from vramscope.workloads.workload import Workload
 
 OTHERS_IN_MEMORY: Mapping[str, Callable[[], nn.Module]] = {"GELU": nn.GELU}

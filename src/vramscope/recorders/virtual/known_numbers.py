@@ -1,7 +1,8 @@
-"""Small tensors that no data decide, such as the rates of ``torch.linspace(0, 0.1, layers)``: computed for real.
+"""Tensors that no data decide, such as ``torch.linspace(0, 0.1, layers)`` or a mask of ones: computed for real.
 
-Models are built from such numbers: widths, rates of stochastic depth, window sizes. Fake tensors keep real values
-beside them (`FakeTensor.constant`) for what is written out in a program and for single numbers made of that.
+Models are built from such numbers: widths, rates of stochastic depth, window sizes. They also decide what runs: a mask
+of nothing but ones is dropped before attention. Fake tensors keep real values beside them (`FakeTensor.constant`) for
+what is written out in a program and for single numbers made of that.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -17,13 +18,14 @@ from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import _disable_current_modes
 
+from vramscope.recorders.autograd_threads import in_backward
 from vramscope.recorders.virtual.memory import VirtualMemory
 from vramscope.recorders.virtual.mode import Rule, VirtualMode
 
 aten = torch.ops.aten
 _DATA: Any = Tensor.data
-_MOST = 1024
-"""Elements of a tensor whose values are kept: more layers than a network has, and quickly computed."""
+_MOST = 1 << 18
+"""Elements of a tensor whose values are kept: the mask of 64 sequences of 4,096, and computed in a millisecond."""
 
 
 @contextmanager
@@ -106,26 +108,46 @@ def unless_known(rule: Rule) -> Rule:
 
 def counted_out(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """Numbers that an operator counts out, whose values are kept where they are few."""
-    result = mode.describe(func, *args, **kwargs)
-    if 0 < result.numel() <= _MOST and result.device.type == "cpu":
-        result = _with_values(mode, result, func, args, kwargs)
-    mode.memory.see(result)
-    return result
+    return _known(mode, mode.describe(func, *args, **kwargs), lambda _: func(*args, **kwargs))
 
 
-def _with_values(
-    mode: VirtualMode, fake: FakeTensor, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> Tensor:
-    with mode.memory.hide(), _disable_current_modes():
-        real = func(*args, **kwargs)
-        known: Tensor = fake.fake_mode.fake_tensor_converter.from_real_tensor(fake.fake_mode, real, make_constant=True)
-        return known
+def uniform(value: int) -> Rule:
+    """The rule for numbers that are all the same. Of those made like others only whole ones are known.
+
+    Floating-point ones that are made like others are an optimizer's state, and what a backward pass makes are
+    gradients: nothing is asked of them.
+    """
+
+    def rule(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        if in_backward() or any(isinstance(given, Tensor) and given.dtype.is_floating_point for given in args):
+            return mode.run(func, *args, **kwargs)
+        return _known(mode, mode.describe(func, *args, **kwargs), lambda fake: _filled(fake, value))
+
+    return rule
 
 
-KNOWN_NUMBERS: Mapping[OpOverload, Rule] = dict.fromkeys(
-    (
-        *(aten.arange.default, aten.arange.start, aten.arange.start_step, aten.linspace.default, aten.logspace.default),
-        *(aten.full.default, aten.eye.default, aten.eye.m, aten.scalar_tensor.default),
-    ),
-    counted_out,
+def _filled(fake: Tensor, value: int) -> Tensor:
+    return torch.empty_strided(fake.shape, fake.stride(), dtype=fake.dtype).fill_(value)
+
+
+def _known(mode: VirtualMode, fake: Any, real: Callable[[Tensor], Tensor]) -> Any:
+    """What stands for the result of an operator, with its values where they are not many."""
+    if type(fake) is FakeTensor and 0 < fake.numel() <= _MOST and fake.device.type == "cpu":
+        with mode.memory.hide(), _disable_current_modes():
+            # made from the real one, since views of it are found by its storage
+            fake = fake.fake_mode.fake_tensor_converter.from_real_tensor(fake.fake_mode, real(fake), make_constant=True)
+    mode.memory.see(fake)
+    return fake
+
+
+_COUNTED_OUT = (
+    *(aten.arange.default, aten.arange.start, aten.arange.start_step, aten.linspace.default, aten.logspace.default),
+    *(aten.full.default, aten.eye.default, aten.eye.m, aten.scalar_tensor.default),
 )
+_ONES = (aten.ones.default, aten.new_ones.default, aten.ones_like.default)
+_ZEROS = (aten.zeros.default, aten.new_zeros.default, aten.zeros_like.default)
+KNOWN_NUMBERS: Mapping[OpOverload, Rule] = {
+    **dict.fromkeys(_COUNTED_OUT, counted_out),
+    **dict.fromkeys(_ONES, uniform(1)),
+    **dict.fromkeys(_ZEROS, uniform(0)),
+}

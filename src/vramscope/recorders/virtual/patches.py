@@ -1,5 +1,6 @@
 """Functions of torch that do not work as they should while tensors are fake, replaced for the time of a run."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -20,6 +21,8 @@ from vramscope.recorders.virtual.operators.packing import padding
 
 _LISTED = [*_foreach_utils._foreach_supported_types, FakeTensor]
 """Types that torch puts into operators over lists of tensors, as when it clips gradients."""
+_ASKS_FOR_FAKES = "transformers.utils.import_utils"
+_IS_FAKE = "is_fake_tensor"
 
 
 @contextmanager
@@ -40,6 +43,20 @@ def patched_torch(memory: VirtualMemory) -> Iterator[None]:
         stack.enter_context(mock.patch.object(_foreach_utils, "_foreach_supported_types", _LISTED))
         stack.enter_context(numbers_kept(memory))
         yield
+
+
+def as_it_would_run(stack: ExitStack) -> None:
+    """Have transformers, where it is loaded, go the way of a run: for fakes it goes the way of an export.
+
+    It would keep masks that a run drops as soon as it has looked into them, and with them take other kernels.
+    """
+    module = sys.modules.get(_ASKS_FOR_FAKES)
+    if module is not None and vars(module).get(_IS_FAKE) not in (None, _is_no_fake):
+        stack.enter_context(mock.patch.object(module, _IS_FAKE, _is_no_fake))
+
+
+def _is_no_fake(tensor: Any) -> bool:
+    return False
 
 
 def _enter(self: Any) -> Any:

@@ -19,10 +19,11 @@ from torch.optim import LBFGS, Optimizer
 from vramscope.recorders.conversion import StringTable, Tables, convert
 from vramscope.recorders.labels import Label, nested_tensors
 from vramscope.recorders.profiler import ProfilerRecorder
+from vramscope.recorders.threads import one_thread
 from vramscope.recorders.virtual.memory import VirtualMemory
 from vramscope.recorders.virtual.mode import Rule, VirtualMode, WithoutDevice
 from vramscope.recorders.virtual.operators.cpu_rules import CPU_RULES
-from vramscope.recorders.virtual.patches import patched_torch
+from vramscope.recorders.virtual.patches import as_it_would_run, patched_torch
 from vramscope.recorders.virtual.reader import VirtualReader, with_totals
 from vramscope.recording.recording import MarkKind, PhaseName, Recording, Source
 
@@ -59,14 +60,17 @@ class VirtualRecorder(ProfilerRecorder):
     def start(self, seeds: Iterable[Label] = ()) -> None:
         """Begin: from here on every new tensor is fake."""
         super().start(seeds)
+        self._modes.enter_context(one_thread())  # all that is computed are known numbers, a few at a time
         self._modes.enter_context(patched_torch(self._memory))
         self._modes.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         self._modes.enter_context(self._mode.composites.autocast_watched())
         self._modes.enter_context(self._mode)
         self._modes.enter_context(self._kernels)
+        as_it_would_run(self._modes)
 
     def watch(self, model: nn.Module, root: str | None = None) -> None:
         """Label the model, whose tensors count from now on if an earlier run in this process made them."""
+        as_it_would_run(self._modes)
         self._memory.move_here([*model.parameters(), *model.buffers()])
         super().watch(model, root)
 
