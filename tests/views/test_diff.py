@@ -86,6 +86,17 @@ def test_names_are_kept_on_a_narrow_terminal(width: int) -> None:
     assert max(map(len, lines)) <= width
 
 
+def test_both_sizes_stand_below_the_name_where_they_have_no_columns() -> None:
+    lines = printed(sample(), 35).splitlines()
+    name = next(n for n, line in enumerate(lines) if line.startswith("activations "))
+    assert [line.split() for line in lines[name : name + 3]] == [
+        ["activations", "+480", "B"],
+        ["480", "B"],
+        ["to", "960", "B"],
+    ]
+    assert [line for line in lines if line != line.rstrip()] == []
+
+
 def test_nothing_changed_is_said() -> None:
     assert "nothing changed" in printed(sample(samples.ACTIVATION))
 

@@ -56,6 +56,24 @@ def test_the_lines_sum_to_the_peak(width: int) -> None:
     assert_columns_sum(rows, total, columns=1)
 
 
+@pytest.mark.parametrize("verbose", [False, True])
+@pytest.mark.parametrize("title", ["Modules", "Source lines at the training peak"])
+def test_forty_columns_keep_names_and_whole_figures(title: str, verbose: bool) -> None:
+    rows, total = table_below(printed(full_comparison(), 40, top=3, verbose=verbose), title)
+    assert_columns_sum(rows, total, columns=1)  # what is not the tables' own figure has no room
+    assert all(re.match(r"\S.*\w", row) for row in rows), rows
+
+
+def test_passes_whose_figures_do_not_fit_side_by_side_follow_one_another() -> None:
+    text = printed(full_comparison(), 40, verbose=True)
+    assert "…" not in text
+    # 9 and 10 digits, with commas, a space and B: two such columns leave ten for names
+    large = comparison(*(summary(composition(parameters=10**9)) for _ in range(2)))
+    rows, total = table_below(printed(large, 40, verbose=True), "Memory at the peak")
+    assert_columns_sum(rows, total, columns=1)
+    assert printed(large, 40, verbose=True).count("\ntotal ") == 2
+
+
 def test_the_process_is_the_sum_of_its_parts() -> None:
     rows, total = table_below(printed(full_comparison()), "Memory of the process")
     assert_columns_sum(rows, total, columns=1)
@@ -220,7 +238,7 @@ def test_an_incomplete_recording_says_so() -> None:
     assert "recording is incomplete" in printed(comparison(None, summary(composition(), complete=False)))
 
 
-@pytest.mark.parametrize("width", [60, 80, 120, 200])
+@pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
 def test_nothing_is_wider_than_the_console_or_ends_in_spaces(width: int) -> None:
     for verbose in (False, True):
         lines = printed(full_comparison(), width, verbose=verbose).split("\n")

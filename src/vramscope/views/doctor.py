@@ -13,7 +13,7 @@ from vramscope.names import visible
 from vramscope.recording.machine import GpuFacts, MachineFacts
 from vramscope.units import format_size
 from vramscope.views.json import SCHEMA
-from vramscope.views.terminal.page import Trimmed
+from vramscope.views.layout import Trimmed
 
 _STYLES = {Extent.YES: "green", Extent.PARTLY: "yellow", Extent.NO: "dim"}
 

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from vramscope.ledger.diff import Change, Diff, Kind, PassDiff
 from vramscope.names import visible
+from vramscope.views.layout import Trimmed, first_fitting
 from vramscope.views.text import Scale
 from vramscope.views.verdicts import path_words, percent_words, verdict_words
 
@@ -20,11 +21,8 @@ _TITLES = {
 }
 _FIGURES = ("before", "after", "change", "")
 """Headers; the last is of the change in percent."""
-_RICH_TO_PLAIN = ((0, 1, 2, 3), (0, 1, 2), (1, 2), (2,))
-"""Which figures are shown, the first where there is room for all."""
-_GAP = 3
-"""Characters between two columns."""
-_LEAST_NAME = 20
+_RICH_TO_PLAIN = ((0, 1, 2, 3), (0, 1, 2), (2,))
+"""Which figures have columns of their own, the first where there is room for all."""
 
 
 def print_diff(diff: Diff, console: Console, *, top: int = 10) -> None:
@@ -36,7 +34,7 @@ def print_diff(diff: Diff, console: Console, *, top: int = 10) -> None:
         top: rows that long tables show before the rest is counted.
     """
     for part in _parts(diff, console, top):
-        console.print(part, highlight=False)
+        console.print(Trimmed(part), highlight=False)
 
 
 def _parts(diff: Diff, console: Console, top: int) -> Iterator[RenderableType]:
@@ -82,38 +80,39 @@ def _at_the_peak(part: PassDiff, peak: Change, scale: Scale, console: Console) -
 
 
 def _table(rows: Sequence[Change], scale: Scale, console: Console, total: Change | None = None) -> Table:
-    """A row for each change and, below a line, their total; as many figures as leave room for names."""
+    """A row for each change and, below a line, their total; as many columns as there is room for."""
+    lines = [_cells(_name(change), change, scale, console) for change in rows]
+    sums = [] if total is None else [_cells("total at the peak", total, scale, console)]
+    tables = [_with_figures(lines, sums, figures, console) for figures in _RICH_TO_PLAIN]
+    return first_fitting(console, [tables[0]], narrower=tables[1:])
+
+
+def _with_figures(
+    lines: Sequence[Sequence[Text]], sums: Sequence[Sequence[Text]], figures: Sequence[int], console: Console
+) -> Table:
+    """The two sizes stand below the name where they have no columns."""
     table = Table(
         box=box.SIMPLE_HEAD if console.encoding.lower().startswith("utf") else box.ASCII2,
         show_edge=False,
         pad_edge=False,
     )
-    lines = [_cells(_name(change), change, scale, console) for change in rows]
-    sums = [] if total is None else [_cells("total at the peak", total, scale, console)]
-    figures = _fitting_figures([*lines, *sums], console.width)
-    table.add_column("", overflow="fold", min_width=_least_name([*lines, *sums]))
+    table.add_column("", overflow="fold")
     for figure in figures:
         table.add_column(_FIGURES[figure], justify="right", no_wrap=True, header_style="dim")
+
+    def add(line: Sequence[Text], style: str = "") -> None:
+        name, before, after, *_ = line
+        if figures[0] != 0:
+            moved = [Text.assemble("  ", before), *([Text.assemble("  to ", after)] if before != after else [])]
+            name = Text("\n").join([name, *moved])
+        table.add_row(name, *(line[1 + figure] for figure in figures), style=style)
+
     for line in lines:
-        table.add_row(line[0], *(line[1 + figure] for figure in figures))
+        add(line)
     table.add_section()
     for line in sums:
-        table.add_row(line[0], *(line[1 + figure] for figure in figures), style="bold")
+        add(line, "bold")
     return table
-
-
-def _fitting_figures(lines: Sequence[Sequence[Text]], width: int) -> tuple[int, ...]:
-    """The most figures, by their places in `_FIGURES`, beside which names have their least width."""
-    columns = list(zip(*lines, strict=True))[1:]
-    widths = [max(len(header), *map(len, cells)) for header, cells in zip(_FIGURES, columns, strict=True)]
-    room = width - _least_name(lines)
-    fitting = (chosen for chosen in _RICH_TO_PLAIN if sum(widths[figure] + _GAP for figure in chosen) <= room)
-    return next(fitting, _RICH_TO_PLAIN[-1])
-
-
-def _least_name(lines: Sequence[Sequence[Text]]) -> int:
-    """The width that names need at least; longer ones are folded."""
-    return min(max(line[0].cell_len for line in lines), _LEAST_NAME)
 
 
 def _name(change: Change) -> str:

@@ -33,14 +33,19 @@ def _gpu(page: Page, name: str) -> Group:
         if device.device == name and device.reconciliation
     }
     sums = {key: device.reconciliation for key, device in found.items() if device.reconciliation is not None}
-    table = ruled_table(page, "at the end of")
-    add_figures(table, *(page.name(f"{key}: {item.phase or 'the step'}", "dim") for key, item in sums.items()))
-    _fill(page, table, sums)
+    table = page.side_by_side(sums, lambda keys: _sum_table(page, {key: sums[key] for key in keys}))
     remarks = dict.fromkeys(item.method for item in sums.values() if item.method)
     lines = [page.remark(f"this process's share: {method}", "dim") for method in remarks]
     lines += [page.remark(_WARNING, "bold yellow")] * (not all(item.adds_up() for item in sums.values()))
     lines += [line for key, device in found.items() if (line := _fragmentation(page, key, device)) is not None]
     return page.section(f"Memory of {name}", table, *lines, *_largest(page, found))
+
+
+def _sum_table(page: Page, sums: Mapping[str, Reconciliation]) -> Table:
+    table = ruled_table(page, "at the end of")
+    add_figures(table, *(page.name(f"{key}: {item.phase or 'the step'}", "dim") for key, item in sums.items()))
+    _fill(page, table, sums)
+    return table
 
 
 def _largest(page: Page, found: Mapping[str, DeviceSummary]) -> list[Text]:

@@ -1,8 +1,9 @@
 """The process on the host, and devices beside the main one."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.console import Group
+from rich.table import Table
 from rich.text import Text
 
 from vramscope.ledger.host import HostSummary
@@ -15,10 +16,16 @@ def host(page: Page) -> Group | None:
     found = {name: summary.host for name, summary in page.passes.items() if summary.host is not None}
     if not found:
         return None
+    table = page.side_by_side(found, lambda names: _host_table(page, {name: found[name] for name in names}))
+    return page.section("Memory of the process", table, *_remarks(page, found))
+
+
+def _host_table(page: Page, found: Mapping[str, HostSummary]) -> Table:
     table = ruled_table(page, "resident (RSS)")
     add_figures(table, *map(page.header, found))
     hosts = found.values()
-    scale = Scale.fitting(max(item.rss_peak_bytes for item in hosts))  # a process is larger than a small model
+    largest = max(item.rss_peak_bytes for item in hosts)
+    scale = page.scale if page.verbose else Scale.fitting(largest)  # a process is larger than a small model
     parts = (
         ("before the model", "rss_before_bytes"),
         ("+ tensors", "tensor_bytes_at_peak"),
@@ -29,7 +36,7 @@ def host(page: Page) -> Group | None:
         table.add_row(words, *(page.size(getattr(item, part), scale) for item in hosts))
     table.add_section()
     table.add_row("= peak", *(page.size(item.rss_peak_bytes, scale) for item in hosts), style="bold")
-    return page.section("Memory of the process", table, *_remarks(page, found))
+    return table
 
 
 def _remarks(page: Page, found: Mapping[str, HostSummary]) -> list[Text]:
@@ -49,9 +56,14 @@ def devices(page: Page) -> Group | None:
     names = dict.fromkeys(device.device for summary in page.passes.values() for device in summary.devices)
     if len(names) < 2:
         return None
-    table = ruled_table(page, "device")
-    add_figures(table, *map(page.header, page.passes))
-    for name in names:
-        peaks = [{d.device: d.peak.bytes for d in summary.devices}.get(name) for summary in page.passes.values()]
-        table.add_row(page.name(name), *(Text("") if peak is None else page.size(peak) for peak in peaks))
+    table = page.side_by_side(page.passes, lambda passes: _device_table(page, list(names), passes))
     return page.section("Devices", table, remark="each at its own peak, not to be added up")
+
+
+def _device_table(page: Page, devices: Sequence[str], passes: Sequence[str]) -> Table:
+    table = ruled_table(page, "device")
+    add_figures(table, *map(page.header, passes))
+    for name in devices:
+        peaks = [{d.device: d.peak.bytes for d in page.passes[key].devices}.get(name) for key in passes]
+        table.add_row(page.name(name), *(Text("") if peak is None else page.size(peak) for peak in peaks))
+    return table

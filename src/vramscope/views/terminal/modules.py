@@ -28,6 +28,29 @@ class ModuleLine:
     parameter_bytes: int
 
 
+@dataclass(frozen=True)
+class _Extras:
+    """What a table shows beside the modules' own bytes."""
+
+    types: bool = False
+    shares: bool = False
+    children: bool = False
+    parameters: bool = False
+
+    def chosen(self, share: "Text | str", inclusive: "Text | str", parameters: "Text | str") -> "list[Text | str]":
+        """Those of three cells that are shown."""
+        shown = ((self.shares, share), (self.children, inclusive), (self.parameters, parameters))
+        return [cell for is_shown, cell in shown if is_shown]
+
+
+_RICH_TO_PLAIN = (
+    _Extras(types=True, shares=True, children=True, parameters=True),
+    _Extras(shares=True, children=True, parameters=True),
+    _Extras(children=True, parameters=True),
+)
+_NARROWER = (_Extras(parameters=True), _Extras())
+
+
 def modules(page: Page) -> Group | None:
     """Modules by what they keep for backward, or, where a pass keeps nothing, by what comes and goes in them."""
     rows = page.main.modules
@@ -39,34 +62,34 @@ def modules(page: Page) -> Group | None:
 def _keeping(page: Page, lines: Sequence[ModuleLine]) -> Group:
     """The modules that keep most, the rest in one line, so that the columns of own bytes sum to the totals."""
     lines = sorted(lines, key=lambda line: -line.own_bytes)
-    tables = [
-        _keeping_table(page, lines, types, shares) for types, shares in ((True, True), (False, True), (False, False))
-    ]
+    tables = [_keeping_table(page, lines, extras) for extras in _RICH_TO_PLAIN]
+    narrower = [_keeping_table(page, lines, extras) for extras in _NARROWER]
     remark = "* stands for any number" if any(line.count > 1 for line in lines) else ""
-    return page.section("Modules by activations kept for backward", page.first_fitting(*tables), remark=remark)
+    table = page.first_fitting(*tables, narrower=narrower)
+    return page.section("Modules by activations kept for backward", table, remark=remark)
 
 
-def _keeping_table(page: Page, lines: Sequence[ModuleLine], types: bool, shares: bool) -> Table:
-    table = _module_table(page, types)
-    add_figures(table, "own", *(["share"] if shares else []), "with children", "parameters")
+def _keeping_table(page: Page, lines: Sequence[ModuleLine], extras: _Extras) -> Table:
+    table = _module_table(page, extras.types)
+    add_figures(table, "own", *extras.chosen("share", "with children", "parameters"))
     ambiguous = {path for path, count in Counter(line.path for line in lines).items() if count > 1}
     total = sum(line.own_bytes for line in lines)
 
-    def figures(lines: Sequence[ModuleLine], inclusive: Text) -> list[Text]:
+    def figures(lines: Sequence[ModuleLine], inclusive: Text) -> "list[Text | str]":
         own = sum(line.own_bytes for line in lines)
         parameters = page.size(sum(line.parameter_bytes for line in lines))
-        return [page.size(own), *([page.share(own, total)] if shares else []), inclusive, parameters]
+        return [page.size(own), *extras.chosen(page.share(own, total), inclusive, parameters)]
 
     for line in lines[: page.top]:
-        names = _names(page, line, types, told_apart=line.path in ambiguous)
+        names = _names(page, line, extras.types, told_apart=line.path in ambiguous)
         table.add_row(*names, *figures([line], page.size(line.inclusive_bytes)))
     rest = lines[page.top :]
     if rest:
-        table.add_row(*_beginning(_others(rest), types), *figures(rest, Text("")))
+        table.add_row(*_beginning(_others(rest), extras.types), *figures(rest, Text("")))
     table.add_section()
     parameters = page.size(sum(line.parameter_bytes for line in lines))
-    blanks = [""] * (1 + shares)
-    table.add_row(*_beginning("total", types), page.size(total), *blanks, parameters, style="bold")
+    sums = extras.chosen(Text(""), Text(""), parameters)
+    table.add_row(*_beginning("total", extras.types), page.size(total), *sums, style="bold")
     return table
 
 
@@ -75,15 +98,18 @@ def _passing(page: Page, lines: Sequence[ModuleLine]) -> Group | None:
     if not lines:
         return None
     tables = [_passing_table(page, lines[: page.top], types) for types in (True, False)]
+    narrower = [_passing_table(page, lines[: page.top], types=False, parameters=False)]
     remark = "own, each at its own peak: not to be added up"
-    return page.section("Modules by transient activations", page.first_fitting(*tables), remark=remark)
+    table = page.first_fitting(*tables, narrower=narrower)
+    return page.section("Modules by transient activations", table, remark=remark)
 
 
-def _passing_table(page: Page, lines: Sequence[ModuleLine], types: bool) -> Table:
+def _passing_table(page: Page, lines: Sequence[ModuleLine], types: bool, parameters: bool = True) -> Table:
     table = _module_table(page, types)
-    add_figures(table, "at most", "parameters")
+    add_figures(table, "at most", *(["parameters"] if parameters else []))
     for line in lines:
-        table.add_row(*_names(page, line, types), page.size(line.transient_bytes), page.size(line.parameter_bytes))
+        further = [page.size(line.parameter_bytes)] if parameters else []
+        table.add_row(*_names(page, line, types), page.size(line.transient_bytes), *further)
     return table
 
 

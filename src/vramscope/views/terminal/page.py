@@ -2,24 +2,22 @@
 
 import re
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich import box
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
-from rich.segment import Segment
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from vramscope.ledger.comparison import Comparison
 from vramscope.ledger.summary import PassSummary
 from vramscope.names import visible
+from vramscope.views.layout import Trimmed, first_fitting, leaves_room
 from vramscope.views.text import Scale, extent_words, share_text
 
 _RULES = (2, 4)
 """Lines of a rich box that are drawn: below the header, and between sections."""
-_UNBOUNDED = 10_000
-"""Columns of a console that is wide enough for every table."""
 _BEFORE_UNIT, _NO_BREAK = re.compile(r"(?<=\d) (?=([KMGT]i)?B\b)"), "\u00a0"
 _ASCII = str.maketrans({"·": "-", "✓": "=", "█": "#"})
 
@@ -41,12 +39,6 @@ class Page:
     def passes(self) -> Mapping[str, PassSummary]:
         """The passes by name."""
         return self.comparison.passes
-
-    @property
-    def pair(self) -> tuple[PassSummary, PassSummary] | None:
-        """Inference and training, where both are there."""
-        inference, training = self.passes.get("inference"), self.passes.get("training")
-        return (inference, training) if inference is not None and training is not None else None
 
     @property
     def main_name(self) -> str:
@@ -123,32 +115,22 @@ class Page:
             heading.append_text(self.words(f"  {remark}", "dim"))
         return Group(Text(""), heading, *bodies)
 
-    def first_fitting(self, *tables: Table) -> Table:
-        """The first table that the width has room for; the last one where there is none."""
-        unbounded = self.console.options.update(width=_UNBOUNDED)
-        widths = [self.console.measure(table, options=unbounded).maximum for table in tables]
-        fitting = (table for table, width in zip(tables, widths, strict=True) if width <= self.console.width)
-        return next(fitting, tables[-1])
+    def first_fitting(self, *tables: Table, narrower: Sequence[Table] = ()) -> Table:
+        """The first table that the width has room for; ``narrower`` ones where figures would be cut otherwise."""
+        return first_fitting(self.console, tables, narrower)
+
+    def side_by_side(self, names: Iterable[str], make: Callable[[Sequence[str]], Table]) -> RenderableType:
+        """A table with a column for each name or, where figures would be cut, a table for each name."""
+        names = list(names)
+        whole = make(names)
+        if len(names) < 2 or leaves_room(self.console, whole):
+            return whole
+        first, *others = (make([name]) for name in names)
+        return Group(first, *(part for table in others for part in (Text(""), table)))
 
     def print(self, what: RenderableType) -> None:
         """Something on the console, without spaces at the ends of lines."""
         self.console.print(Trimmed(what), highlight=False)
-
-
-@dataclass(frozen=True)
-class Trimmed:
-    """Something without the spaces that pad its lines, so that piped output holds none."""
-
-    inner: RenderableType
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        for line in console.render_lines(self.inner, options, pad=False):
-            while line and not line[-1].text.strip():
-                line.pop()
-            if line:
-                yield from line[:-1]
-                yield line[-1]._replace(text=line[-1].text.rstrip())
-            yield Segment.line()
 
 
 def ruled_table(page: Page, first: str) -> Table:

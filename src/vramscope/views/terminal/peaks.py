@@ -1,6 +1,6 @@
 """The main table: who held what at the peak of each pass; and the peaks of the phases."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Group
@@ -12,6 +12,7 @@ from vramscope.ledger.summary import Level, PassSummary, Peak
 from vramscope.views.terminal.page import Page, add_figures, ruled_table
 from vramscope.views.text import category_label
 
+_Passes = Mapping[str, PassSummary]
 _BAR_CELLS = 14
 _ALWAYS_SHOWN = Category.UNATTRIBUTED
 
@@ -40,41 +41,51 @@ _RICH_TO_PLAIN = (
 
 def peaks(page: Page) -> Group:
     """Categories side by side at each pass's peak, their sums, and the allocator's own word."""
-    table = page.first_fitting(*(_peak_table(page, extras) for extras in _RICH_TO_PLAIN))
+
+    def make(names: Sequence[str]) -> Table:
+        passes = {name: page.passes[name] for name in names}
+        return page.first_fitting(*(_peak_table(page, passes, extras) for extras in _RICH_TO_PLAIN))
+
     title = "Memory at the peak of a steady step" if page.main.steady_steps else "Memory at the peak"
-    return page.section(title, table, *_checks(page))
+    return page.section(title, page.side_by_side(page.passes, make), *_checks(page))
 
 
-def _peak_table(page: Page, extras: _Extras) -> Table:
+def _peak_table(page: Page, passes: _Passes, extras: _Extras) -> Table:
     table = ruled_table(page, "category")
-    for name in page.passes:
+    for name in passes:
         add_figures(table, page.header(name), *(["share"] if extras.shares else []))
         if extras.bars:
             table.add_column("", no_wrap=True, min_width=_BAR_CELLS)
-    if page.pair and extras.differences:
+    if _pair(passes) and extras.differences:
         add_figures(table, "difference")
     for category in CATEGORIES:
         if page.verbose or category == _ALWAYS_SHOWN or _is_anywhere(page, category):
-            table.add_row(*_category_row(page, category, extras))
+            table.add_row(*_category_row(page, passes, category, extras))
     table.add_section()
-    _add_totals(page, table, extras)
+    _add_totals(page, table, passes, extras)
     return table
+
+
+def _pair(passes: _Passes) -> tuple[PassSummary, PassSummary] | None:
+    """Inference and training, where a table shows both."""
+    inference, training = passes.get("inference"), passes.get("training")
+    return (inference, training) if inference is not None and training is not None else None
 
 
 def _is_anywhere(page: Page, category: Category) -> bool:
     return any(summary.peak.by_category[category] for summary in page.passes.values())
 
 
-def _category_row(page: Page, category: Category, extras: _Extras) -> list[Text]:
+def _category_row(page: Page, passes: _Passes, category: Category, extras: _Extras) -> list[Text]:
     style = "" if _is_anywhere(page, category) else "dim"
     if category == Category.UNATTRIBUTED and not style:
         style = "bold yellow"
-    cells = [Text(category_label(category), style=style, no_wrap=True)]
-    for summary in page.passes.values():
+    cells = [Text(category_label(category), style=style)]
+    for summary in passes.values():
         cells += _pass_cells(page, summary.peak, summary.peak.by_category[category], style, extras)
-    if page.pair and extras.differences:
-        inference, training = page.pair
-        cells.append(page.change(training.peak.by_category[category] - inference.peak.by_category[category]))
+    pair = _pair(passes)
+    if pair and extras.differences:
+        cells.append(page.change(pair[1].peak.by_category[category] - pair[0].peak.by_category[category]))
     return cells
 
 
@@ -88,13 +99,13 @@ def _pass_cells(page: Page, peak: Peak, size_bytes: int, style: str, extras: _Ex
     return cells
 
 
-def _add_totals(page: Page, table: Table, extras: _Extras) -> None:
+def _add_totals(page: Page, table: Table, passes: _Passes, extras: _Extras) -> None:
     def spaced(cell: Callable[[PassSummary], Text]) -> list[Text]:
         """One cell for each pass, empty ones where its share and bar would be."""
         empty = [Text("")] * extras.per_pass
-        return [part for summary in page.passes.values() for part in (cell(summary), *empty)]
+        return [part for summary in passes.values() for part in (cell(summary), *empty)]
 
-    pair = page.pair
+    pair = _pair(passes)
     change = [page.change(pair[1].peak.bytes - pair[0].peak.bytes)] if pair and extras.differences else []
     table.add_row("total", *spaced(lambda summary: page.size(_total(summary))), *change, style="bold")
     if any(_slack(summary) for summary in page.passes.values()):
@@ -150,16 +161,21 @@ def _moment(page: Page, summary: PassSummary) -> Text:
 
 def phases(page: Page) -> Group:
     """The highest total of each phase, and the steady steps' beside the cold one's."""
+    table = page.side_by_side(page.passes, lambda names: _phase_table(page, names))
+    return page.section("Peak of each phase", table)
+
+
+def _phase_table(page: Page, names: Sequence[str]) -> Table:
     table = ruled_table(page, "phase")
-    add_figures(table, *map(page.header, page.passes))
-    passes = page.passes.values()
+    add_figures(table, *map(page.header, names))
+    passes = [page.passes[name] for name in names]
     for phase in dict.fromkeys(name for summary in passes for name in summary.phases):
         table.add_row(page.name(phase), *(_level(page, summary.phases.get(phase)) for summary in passes))
     table.add_section()
     table.add_row(page.whole, *(page.size(summary.peak.bytes) for summary in passes), style="bold")
     if page.main.steady_steps and any(summary.cold for summary in passes):
         table.add_row("cold step", *(_level(page, summary.cold) for summary in passes))
-    return page.section("Peak of each phase", table)
+    return table
 
 
 def _level(page: Page, level: Level | None) -> Text:

@@ -1,16 +1,22 @@
 """A script's run for a person: the passes as ever, and below them steps, growth and what was only counted."""
 
+from collections.abc import Sequence
+
 from rich.console import Console, Group
+from rich.table import Table
 from rich.text import Text
 
 from vramscope.ledger.comparison import Comparison
 from vramscope.ledger.growth import Growth
-from vramscope.ledger.run import RunSummary
+from vramscope.ledger.run import CountedSteps, RunSummary
 from vramscope.ledger.sites import NO_PYTHON_FRAME
 from vramscope.views.terminal.page import Page, add_figures, ruled_table
 from vramscope.views.terminal.report import print_comparison
 from vramscope.views.terminal.sites import common_folder, folder_remark, within
 from vramscope.views.text import Scale, category_label
+
+_COUNTED = (("first", "last", "highest"), ("last", "highest"), ("highest",))
+"""Which figures of counted steps are shown, all of them where there is room."""
 
 
 def print_run(summary: RunSummary, console: Console, *, top: int = 10, verbose: bool = False) -> None:
@@ -49,16 +55,25 @@ def _growth(page: Page, summary: RunSummary) -> Group | None:
     """What every step leaves behind: a leak, where it is not meant."""
     if not summary.growth:
         return None
-    table = ruled_table(page, "where")
-    table.add_column("category")
-    add_figures(table, "per step")
-    scale = Scale(0) if page.verbose else Scale.fitting(summary.growth[0].bytes_per_step)
     rows = summary.growth[: page.top]
     folder = common_folder(row.origin.file for row in rows)
-    for row in rows:
-        change = Text(scale.change(row.bytes_per_step))
-        table.add_row(_where(page, row, folder), category_label(row.origin.category), change)
+    full, plain = (_growth_table(page, rows, folder, categories) for categories in (True, False))
+    table = page.first_fitting(full, narrower=[plain])
     return page.section("Grows with every step", table, remark=folder_remark(page, folder))
+
+
+def _growth_table(page: Page, rows: Sequence[Growth], folder: str, categories: bool) -> Table:
+    """The categories have a column of their own, or stand behind the places."""
+    table = ruled_table(page, "where")
+    if categories:
+        table.add_column("category")
+    add_figures(table, "per step")
+    scale = Scale(0) if page.verbose else Scale.fitting(rows[0].bytes_per_step)
+    for row in rows:
+        where, category = _where(page, row, folder), category_label(row.origin.category)
+        names = [where, Text(category)] if categories else [page.joined([where, Text(category, style="dim")])]
+        table.add_row(*names, Text(scale.change(row.bytes_per_step)))
+    return table
 
 
 def _where(page: Page, row: Growth, folder: str) -> Text:
@@ -72,14 +87,20 @@ def _counted(page: Page, summary: RunSummary) -> Group | None:
     """Steps at whose ends live bytes were read, and nothing else."""
     if not summary.counted:
         return None
-    table = ruled_table(page, "steps")
-    add_figures(table, "first", "last", "highest")
-    for row in summary.counted:
-        name = f"{row.steps} {row.kind}, {row.first_index} to {row.last_index}"
-        sizes = (row.first_bytes, row.last_bytes, row.highest_bytes)
-        table.add_row(name, *(page.size(size) for size in sizes))
+    full, *narrower = (_counted_table(page, summary.counted, headers) for headers in _COUNTED)
     method = str(summary.workload.get("live_bytes", ""))
+    table = page.first_fitting(full, narrower=narrower)
     return page.section("Only counted, not recorded: live bytes at the end", table, remark=method)
+
+
+def _counted_table(page: Page, rows: Sequence[CountedSteps], headers: Sequence[str]) -> Table:
+    table = ruled_table(page, "steps")
+    add_figures(table, *headers)
+    for row in rows:
+        name = f"{row.steps} {row.kind}, {row.first_index} to {row.last_index}"
+        sizes = {"first": row.first_bytes, "last": row.last_bytes, "highest": row.highest_bytes}
+        table.add_row(name, *(page.size(sizes[header]) for header in headers))
+    return table
 
 
 def _children(page: Page, summary: RunSummary) -> Group | None:
