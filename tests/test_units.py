@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vramscope.errors import UsageError
-from vramscope.units import format_size, parse_size
+from vramscope.units import format_size, parse_size, spaced_size
 
 FACTORS = {
     "B": 1,
@@ -171,3 +171,10 @@ def test_whole_binary_sizes_survive_formatting_and_parsing(count: int, unit: str
 @given(st.integers(min_value=1, max_value=PETABYTE))
 def test_a_negative_size_is_formatted_as_its_magnitude_with_a_sign(size_bytes: int) -> None:
     assert format_size(-size_bytes) == "-" + format_size(size_bytes)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"), [("1730MiB", "1730 MiB"), ("24gib", "24 GiB"), (" 1.50 kb ", "1.50 KB"), ("0B", "0 B")]
+)
+def test_a_size_is_shown_in_the_unit_that_was_given(text: str, shown: str) -> None:
+    assert spaced_size(text) == shown

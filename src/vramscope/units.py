@@ -39,6 +39,18 @@ def parse_size(text: str) -> int:
     return int(size_bytes)
 
 
+def spaced_size(text: str) -> str:
+    """A size as it was given, but for how the unit is written: ``1730mib`` gives ``1730 MiB``.
+
+    Raises:
+        UsageError: as `parse_size`.
+    """
+    parse_size(text)
+    match = _SIZE.fullmatch(text)
+    assert match is not None
+    return f"{match[1]} {match[2].upper().replace('I', 'i')}"
+
+
 def parse_share(text: str, whole_bytes: int) -> int:
     """Bytes in a percentage of a whole, rounded up, such as ``5%``; or in a size.
 

@@ -52,7 +52,7 @@ def test_the_peak_is_the_recordings_own(tmp_path: Path) -> None:
 def test_the_sites_sum_to_the_peak(tmp_path: Path) -> None:
     (device,) = summarise(load(export(), tmp_path)).devices
     held = {(site.function, site.line): site.bytes for site in device.peak.sites}
-    assert held == {("(allocated before the recording)", 0): 100, ("make", 5): 30, ("use", 9): 7}
+    assert held == {("(from before the recording, no line known)", 0): 100, ("make", 5): 30, ("use", 9): 7}
 
 
 def test_one_sentence_says_that_the_rules_do_not_apply(tmp_path: Path) -> None:

@@ -72,8 +72,24 @@ def test_the_exit_code_tells_whether_it_fits(tmp_path: Path) -> None:
     assert snapshot_command(path, "-q", "--fits", "16MiB").returncode == 0
     refused = snapshot_command(path, "--fits", "15MiB")
     assert refused.returncode == 1
-    assert "The trace does not fit in 15.0 MiB (15,728,640 B)" in refused.stdout
+    assert "The trace does not fit in 15 MiB (15,728,640 B) as recorded\n" in refused.stdout
     assert snapshot_command(path, "--fits", "16MiB", "--replay", "expandable_segments:True").returncode == 1
+
+
+def test_with_several_settings_the_verdict_names_those_that_fit(tmp_path: Path) -> None:
+    program = Program()
+    program.malloc(15 * MIB)  # a segment of 16 MiB, or a page of 20 MiB
+    path = write(program.snapshot(), tmp_path / "one.pickle")
+    settings = ("--replay", "expandable_segments:True", "--replay", "max_split_size_mb:32")
+    done = snapshot_command(path, "--fits", "16384kib", *settings)
+    verdict = ("The trace fits in" + done.stdout.split("The trace fits in")[1]).splitlines()
+    assert done.returncode == 0  # one of the settings given fits
+    assert verdict[:2] == [
+        "The trace fits in 16384 KiB (16,777,216 B) under max_split_size_mb:32",
+        "  it does not fit under expandable_segments:True",
+    ]
+    assert verdict[2].startswith("  of the other settings tried, it fits as recorded and under the defaults; ")
+    assert "with 16384 KiB to reserve" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -49,8 +49,8 @@ def test_every_device_must_fit(tmp_path: Path) -> None:
     assert not any(verdict["fits"] for verdict in document["verdicts"])
     text = printed(report)
     assert "The trace does not fit in 40.0 MiB (41,943,040 B) on each device" in text
-    assert "the defaults (as recorded): too small is cuda:1" in text
-    assert "all devices fit under none of the settings tried" in text
+    assert "too small as recorded: cuda:1" in text
+    assert "of the other settings tried, it fits under none" in text
 
 
 def test_one_set_of_settings_has_to_serve_all_devices(tmp_path: Path) -> None:

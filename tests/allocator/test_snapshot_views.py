@@ -1,3 +1,4 @@
+import re
 from io import StringIO
 from pathlib import Path
 
@@ -76,6 +77,68 @@ def test_long_settings_break_between_options(tmp_path: Path) -> None:
     print_snapshot(build_report(two_blocks(tmp_path), (long, short)), Console(file=out, width=80, highlight=False))
     words = out.getvalue().split()
     assert {"expandable_segments:True,", "large_segment_size_mb:12", short} <= set(words)
+
+
+def test_what_did_not_fit_has_no_peak_and_ranks_by_how_far_it_got(tmp_path: Path) -> None:
+    program = Program()
+    for _ in range(3):
+        program.malloc(15 * MIB)  # segments of 16 MiB; in pages of 20 MiB the second one needs 40
+    report = build_report(load(program.snapshot(), tmp_path), ("expandable_segments:True",), limit_bytes=33 * MIB)
+    out = StringIO()
+    print_snapshot(report, Console(file=out, width=80, highlight=False))
+    title, header, *rows = out.getvalue().split("The trace under")[1].split("\n\n")[0].splitlines()
+    assert (title, header.split("fits")[0].strip()) == (
+        " other settings, with 33.0 MiB to reserve",
+        "peak reserved  above the best",
+    )
+    # each allocation is the entry behind that of its segment: of three, two of 16 MiB fit, or one of 20 MiB
+    assert [row.split()[:3] for row in rows if row.endswith(("(as recorded)", "segments:True"))] == [
+        ["no,", "entry", "6"],
+        ["no,", "entry", "4"],
+    ]
+
+
+def test_freed_cache_is_told_where_it_made_the_trace_fit(tmp_path: Path) -> None:
+    program = Program()
+    program.free(program.malloc(30 * MIB))
+    program.malloc(40 * MIB)  # 30 + 40 do not fit 50, but 40 do once the cached 30 are freed
+    report = build_report(load(program.snapshot(), tmp_path), limit_bytes=50 * MIB)
+    out = StringIO()
+    print_snapshot(report, Console(file=out, width=80, highlight=False))
+    assert "40.0 MiB             0 B  yes, cache freed 1x  the defaults (as recorded)" in out.getvalue()
+    (recorded,) = (run for run in snapshot_json(report)["settings"] if run["as_recorded"])
+    assert (recorded["retries"], recorded["made_room"]) == (1, 1)
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_a_narrow_terminal_breaks_no_option_and_cuts_no_figure(tmp_path: Path, width: int) -> None:
+    long = "expandable_segments:True,large_segment_size_mb:12"
+    report = build_report(two_blocks(tmp_path), (long,), sweep=True)
+    out = StringIO()
+    print_snapshot(report, Console(file=out, width=width, highlight=False))
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    assert [line for line in lines if line != line.rstrip()] == []
+    assert {"expandable_segments:True,", "large_segment_size_mb:12"} <= set(out.getvalue().split())
+    # two blocks in 20 MiB, or in pages of 12 MiB, or rounded up
+    assert {"20.0 MiB reserved" if width == 40 else "20.0 MiB", "12.0 MiB"} <= {
+        found for line in lines for found in ("20.0 MiB reserved", "20.0 MiB", "12.0 MiB") if found in line
+    }
+
+
+def test_lines_that_wrap_keep_their_margin(tmp_path: Path) -> None:
+    report = build_report(two_blocks(tmp_path), limit_bytes=20 * MIB)
+    out = StringIO()
+    print_snapshot(report, Console(file=out, width=40, highlight=False))
+    text = out.getvalue()
+    assert "\n  at most 20.0 MiB reserved (20,971,520\n  B)\n" in text
+    assert re.search(r"\n  of the other settings tried, it fits\n  \S", text)
+
+
+def test_sites_at_the_end_are_not_called_those_of_the_peak(tmp_path: Path) -> None:
+    (device,) = snapshot_json(build_report(two_blocks(tmp_path)))["devices"]
+    assert [site["bytes"] for site in device["end"]["sites"]] == [4 * MIB]
+    assert [site["bytes"] for site in device["peak"]["sites"]] == [4 * MIB, 2 * MIB]
 
 
 def test_one_entry_and_one_failure_are_singular(tmp_path: Path) -> None:

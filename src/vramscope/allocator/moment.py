@@ -156,7 +156,7 @@ class Evidence:
             if stack.hints & hint:
                 return kind, evidence
         if requested == CUBLAS_WORKSPACE and not stack.frames:
-            return PartKind.WORKSPACE, "its size, that of cuBLAS's default workspace"
+            return PartKind.WORKSPACE, "the size of cuBLAS's default workspace"
         if entry is not None and self._in_optimizer_step(int(self._trace.time_us[entry])):
             return PartKind.OPTIMIZER, "the program's Optimizer.step annotation"
         if stack.hints & Hint.BACKWARD:
@@ -173,7 +173,7 @@ class Evidence:
         frames = [self._snapshot.stacks.frames[number] for number in stack.frames]
         own = next((frame for frame in frames if not _LIBRARY.search(frame.file)), None)
         recorded = block.address in born or stack.hints
-        missing = "(no Python frame recorded)" if recorded else "(allocated before the recording)"
+        missing = "(no Python frame recorded)" if recorded else "(from before the recording, no line known)"
         missing = "(backward, on a thread without Python frames)" if stack.hints & Hint.BACKWARD else missing
         return own or next(iter(frames), Frame(missing, "", 0))
 

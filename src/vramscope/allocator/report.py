@@ -49,15 +49,16 @@ class Verdict:
 
 @dataclass(frozen=True)
 class SnapshotReport:
-    """A summary and its runs, per device best first: those that fit, then by peak reserved.
+    """A summary and its runs, per device best first: those that fit, by peak reserved, then those that got furthest.
 
-    ``notes`` say what the runs had to assume.
+    ``limit_words`` is the limit as the user gave it, ``notes`` say what the runs had to assume.
     """
 
     summary: SnapshotSummary
     runs: tuple[SettingsRun, ...] = ()
     limit_bytes: int | None = None
     notes: tuple[str, ...] = ()
+    limit_words: str = ""
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -81,7 +82,11 @@ class SnapshotReport:
 
 
 def build_report(
-    snapshot: Snapshot, asked: tuple[str, ...] = (), sweep: bool = False, limit_bytes: int | None = None
+    snapshot: Snapshot,
+    asked: tuple[str, ...] = (),
+    sweep: bool = False,
+    limit_bytes: int | None = None,
+    limit_words: str = "",
 ) -> SnapshotReport:
     """Summarise a snapshot and run what was asked for.
 
@@ -90,6 +95,7 @@ def build_report(
         asked: option strings to run under.
         sweep: whether to try `CANDIDATES` too; a limit implies it, to tell which settings would fit.
         limit_bytes: what the allocator may reserve at most, on each device.
+        limit_words: the same as the user gave it.
 
     Raises:
         UsageError: an option string is not understood; told before anything is replayed.
@@ -116,8 +122,14 @@ def build_report(
                 f"{device.name}: releases of cached memory of which the trace does not tell whether the program called "
                 f"empty_cache() or the allocator made room: {demand.uncertain}; taken for the allocator's own"
             )
-    runs.sort(key=lambda run: (run.device, not run.outcome.fits, run.outcome.peak_reserved))
-    return SnapshotReport(summary, tuple(runs), limit_bytes, tuple(notes))
+    runs.sort(key=_rank)
+    return SnapshotReport(summary, tuple(runs), limit_bytes, tuple(notes), limit_words)
+
+
+def _rank(run: SettingsRun) -> tuple[int, int, int]:
+    """What was reserved when a run stopped ranks nothing: it has no peak yet."""
+    failed = run.outcome.failed_entry
+    return (run.device, 0, run.outcome.peak_reserved) if failed is None else (run.device, 1, -failed)
 
 
 def _require_rules(snapshot: Snapshot) -> None:

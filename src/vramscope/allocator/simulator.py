@@ -3,6 +3,7 @@
 Restates ``DeviceCachingAllocator`` of c10/cuda/CUDACachingAllocator.cpp (native backend) for one device.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sortedcontainers import SortedDict
@@ -32,7 +33,7 @@ class Totals:
     """The allocator's counters (``DeviceStats``), bytes unless named otherwise.
 
     ``active`` also counts freed blocks that wait for another stream; ``requested`` is the callers' sum over active
-    blocks.
+    blocks. ``made_room`` counts allocations that got memory only after cached memory had gone back to the driver.
     """
 
     allocated: int = 0
@@ -44,6 +45,7 @@ class Totals:
     peak_reserved: int = 0
     retries: int = 0
     out_of_memory: int = 0
+    made_room: int = 0
 
 
 class Simulator:
@@ -240,19 +242,27 @@ class Simulator:
 
     def _miss(self, pool: Pool, size: int, stream: int) -> Block:
         """No cached block fits: ask the driver, releasing cached memory as far as needed (``malloc``)."""
+        before = self.totals.reserved
+        for _ in self._making_room(pool, size, stream):
+            kept = self.totals.reserved
+            block = self._from_driver(pool, size, stream)
+            if block is not None:
+                self.totals.made_room += kept < before
+                return block
+        self.totals.out_of_memory += 1
+        raise SimulatedOutOfMemory(size, self.totals.allocated, self.totals.reserved)
+
+    def _making_room(self, pool: Pool, size: int, stream: int) -> Iterator[None]:
+        """Release more at every turn, after which the driver is to be asked; the first one may release nothing."""
         if self.collects_garbage:
             release.collect_garbage(self)
-        block = self._from_driver(pool, size, stream)
-        if block is None and release.release_oversize(self, pool, size, stream):
-            block = self._from_driver(pool, size, stream)
-        if block is None and not self.capturing:
+        yield
+        if release.release_oversize(self, pool, size, stream):
+            yield
+        if not self.capturing:
             release.release_cached_blocks(self)
             self.totals.retries += 1
-            block = self._from_driver(pool, size, stream)
-        if block is None:
-            self.totals.out_of_memory += 1
-            raise SimulatedOutOfMemory(size, self.totals.allocated, self.totals.reserved)
-        return block
+            yield
 
     def _from_driver(self, pool: Pool, size: int, stream: int) -> Block | None:
         """A block fresh from the driver, or None (``alloc_block``)."""

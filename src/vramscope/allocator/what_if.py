@@ -35,7 +35,8 @@ class Outcome:
 
     ``settings`` is the option string. ``as_recorded`` tells that the run began with the memory laid out as the
     recording has it; others allocate the blocks that were alive at the start afresh, in address order, because how
-    they would have lain is not known. ``retries`` counts releases of the whole cache for one allocation.
+    they would have lain is not known. ``retries`` counts releases of the whole cache for one allocation,
+    ``made_room`` all cases in which cached memory went back to the driver for the rest to fit.
     ``failed_entry`` is the trace entry whose allocation of ``failed_bytes`` found no memory, -1 if it was one of the
     blocks alive at the start; None if all fitted.
     """
@@ -47,6 +48,7 @@ class Outcome:
     peak_reserved: int
     end_reserved: int
     retries: int
+    made_room: int
     failed_entry: int | None
     failed_bytes: int
 
@@ -65,9 +67,9 @@ def run_as_recorded(demand: Demand, limit_bytes: int | None = None) -> Outcome:
     replayed = demand.replayed
     if limit_bytes is not None and replayed.peak_reserved > limit_bytes:
         return run_from_recorded_layout(demand, limit_bytes)
-    peak_reserved, failure = replayed.peak_reserved, None
+    peak_reserved, further, failure = replayed.peak_reserved, 0, None
     if limit_bytes is not None and demand.fatal is not None:
-        peak_reserved, failure = _try_failed_allocation(demand, demand.fatal, limit_bytes)
+        peak_reserved, further, failure = _try_failed_allocation(demand, demand.fatal, limit_bytes)
     return Outcome(
         settings=describe(demand.snapshot.settings),
         as_recorded=True,
@@ -76,20 +78,26 @@ def run_as_recorded(demand: Demand, limit_bytes: int | None = None) -> Outcome:
         peak_reserved=peak_reserved,
         end_reserved=int(replayed.reserved[-1]) if len(replayed.reserved) else replayed.start_reserved,
         retries=sum(found.complete and not found.asked for found in demand.releases),
+        made_room=sum(not found.asked for found in demand.releases) + further,
         failed_entry=failure[0] if failure else None,
         failed_bytes=failure[1] if failure else 0,
     )
 
 
-def _try_failed_allocation(demand: Demand, entry: int, limit_bytes: int) -> tuple[int, Failure | None]:
-    """Do the allocation that ended the recording; returns the peak reserved, and the failure if it fails again."""
+def _try_failed_allocation(demand: Demand, entry: int, limit_bytes: int) -> tuple[int, int, Failure | None]:
+    """Do the allocation that ended the recording.
+
+    Returns:
+        The peak reserved, whether (1) or not (0) room had to be made, and the failure if it fails again.
+    """
     trace, simulator = demand.trace, pass_until(demand.snapshot, demand.replayed, entry - 1).simulator
     simulator.capacity_bytes = limit_bytes
     try:
         simulator.malloc(int(trace.size[entry]), int(trace.stream[entry]), trace.pool_of(entry))
     except SimulatedOutOfMemory as error:
-        return demand.replayed.peak_reserved, (entry, error.requested)
-    return max(demand.replayed.peak_reserved, simulator.totals.peak_reserved), None
+        return demand.replayed.peak_reserved, 0, (entry, error.requested)
+    totals = simulator.totals
+    return max(demand.replayed.peak_reserved, totals.peak_reserved), totals.made_room, None
 
 
 def run_from_recorded_layout(demand: Demand, limit_bytes: int | None = None) -> Outcome:
@@ -103,6 +111,7 @@ def run_from_recorded_layout(demand: Demand, limit_bytes: int | None = None) -> 
     failure = None
     if limit_bytes is not None and simulator.totals.reserved > limit_bytes:
         simulator.empty_cache()  # a smaller GPU would have made the process release its cache before
+        simulator.totals.made_room += 1
         if simulator.totals.reserved > limit_bytes:
             failure = (-1, simulator.totals.reserved - limit_bytes)
     simulator.totals.peak_reserved = simulator.totals.reserved
@@ -203,6 +212,7 @@ def _outcome(
         peak_reserved=totals.peak_reserved,
         end_reserved=totals.reserved,
         retries=totals.retries,
+        made_room=totals.made_room,
         failed_entry=entry,
         failed_bytes=failed_bytes,
     )

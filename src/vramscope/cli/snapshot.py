@@ -12,7 +12,7 @@ from vramscope.cli.options import Place, about, common_options
 from vramscope.cli.output import make_folder, prepare_outputs, write_text
 from vramscope.recording.collection import SNAPSHOT
 from vramscope.recording.file import write_recording
-from vramscope.units import format_size, parse_size
+from vramscope.units import format_size, parse_size, spaced_size
 from vramscope.views.json import to_text
 
 
@@ -45,13 +45,13 @@ def snapshot_command(
     """Read FILE, a pickle of torch.cuda.memory._dump_snapshot.
 
     Shows the peak, who held it, fragmentation and rounding, and replays the trace allocation by allocation. With
-    --fits the exit code is 1 if it does not fit as recorded, or under the settings given with --replay.
+    --fits the exit code is 1 where it would not fit as recorded or, with --replay, under none of the settings given.
     """
     with about("--fits"):
-        limit_bytes = None if limit is None else parse_size(limit)
+        limit_bytes, limit_words = (None, "") if limit is None else (parse_size(limit), spaced_size(limit))
     prepare_outputs(folder, json_path, file)
     snapshot = read_snapshot(file)
-    report = build_report(snapshot, settings, sweep, limit_bytes)
+    report = build_report(snapshot, settings, sweep, limit_bytes, limit_words)
     text = _document(report) if json_path or folder else ""
     if folder is not None:
         _write_folder(snapshot, report, text, folder)

@@ -93,8 +93,15 @@ def _moment(moment: Moment) -> dict[str, Any]:
             for part in moment.parts
         ],
         "sites": [
-            {"file": s.file, "line": s.line, "function": s.function, "bytes_at_peak": s.bytes, "blocks": s.blocks}
-            for s in moment.sites
+            {
+                "file": site.file,
+                "line": site.line,
+                "function": site.function,
+                "bytes": site.bytes,
+                "bytes_at_peak": site.bytes,  # what "bytes" was called at first, in the end too
+                "blocks": site.blocks,
+            }
+            for site in moment.sites
         ],
         "workspaces": [
             {"library": w.library, "bytes": w.bytes, "address": w.address, "known_from": w.known_from}
@@ -142,6 +149,7 @@ def _run(run: SettingsRun) -> dict[str, Any]:
         "peak_allocated_bytes": outcome.peak_allocated,
         "end_reserved_bytes": outcome.end_reserved,
         "retries": outcome.retries,
+        "made_room": outcome.made_room,
         "fits": outcome.fits,
         "failed": failed,
     }

@@ -1,6 +1,6 @@
 """What a snapshot's report says in sentences, for the terminal: settings, the replay, the limit."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from vramscope.allocator.report import SnapshotReport, Verdict
 from vramscope.allocator.settings import describe
@@ -37,8 +37,9 @@ def remarks(report: SnapshotReport) -> Iterator[str]:
     for device in summary.devices:
         if device.replay.deduced:
             yield (
-                f"{device.name}: {device.replay.deduced:,} blocks from before the recording died in it; their rounding "
-                "slack shows only where a neighbour does, so each may be larger (by up to 1 MiB without max_split_size)"
+                f"{device.name}: {device.replay.deduced:,} blocks from before the recording were freed in it. Their "
+                "full size is known only where the block behind is known too; each of the others may be larger than "
+                "counted here, by up to 1 MiB (without max_split_size)"
             )
     if report.runs:
         yield (
@@ -55,20 +56,34 @@ def _ignored(settings: str, options: tuple[str, ...]) -> str:
     return f"Of {settings} these options move no block and change no figure here: {', '.join(dict.fromkeys(options))}"
 
 
+def limit_words(report: SnapshotReport) -> str:
+    """The limit, as it was given where that is known."""
+    return report.limit_words or format_size(report.limit_bytes or 0)
+
+
 def _limit(report: SnapshotReport) -> Iterator[str]:
-    """Whether the trace fits as asked, on which devices not, and what else would do."""
+    """Under which of the settings that were asked for the trace fits, on which devices not, and what else would do."""
     if report.limit_bytes is None:
         return
     several = len(report.summary.devices) > 1
-    room = f"{format_size(report.limit_bytes)} ({report.limit_bytes:,} B)" + (" on each device" if several else "")
-    yield f"The trace {'fits' if report.fits else 'does not fit'} in {room}"
-    for verdict in report.verdicts:
-        if verdict.asked and several and not verdict.fits:
-            yield f"  {_name(verdict)}: too small is {', '.join(f'cuda:{device}' for device in verdict.too_small)}"
-    fitting = [_name(verdict) for verdict in report.verdicts if verdict.fits]
-    whom = "all devices fit" if several else "it fits"
-    yield f"  {whom} under {'; '.join(fitting)}" if fitting else f"  {whom} under none of the settings tried"
+    room = f"{limit_words(report)} ({report.limit_bytes:,} B)" + (" on each device" if several else "")
+    asked = [verdict for verdict in report.verdicts if verdict.asked]
+    fitting, failing = ([v for v in asked if v.fits is fits] for fits in (True, False))
+    if fitting:
+        yield f"The trace fits in {room} {_under(fitting)}"
+        yield from (f"  it does not fit {_under(failing)}" for _ in failing[:1])
+    else:
+        yield f"The trace does not fit in {room} {_under(failing)}"
+    for verdict in failing if several else ():
+        yield f"  too small {_under([verdict])}: {', '.join(f'cuda:{device}' for device in verdict.too_small)}"
+    others = [verdict for verdict in report.verdicts if not verdict.asked]
+    also = [verdict for verdict in others if verdict.fits]
+    if others:
+        yield f"  of the other settings tried, it fits {_under(also) if also else 'under none'}"
 
 
-def _name(verdict: Verdict) -> str:
-    return (verdict.settings or "the defaults") + (" (as recorded)" if verdict.as_recorded else "")
+def _under(verdicts: Sequence[Verdict]) -> str:
+    """Settings in words, those of the recording first."""
+    recorded = ["as recorded" for verdict in verdicts if verdict.as_recorded]
+    names = [verdict.settings or "the defaults" for verdict in verdicts if not verdict.as_recorded]
+    return " and ".join(recorded + ([f"under {'; '.join(names)}"] if names else []))

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -13,7 +13,8 @@ from vramscope.allocator.snapshot.model import UNKNOWN
 from vramscope.allocator.summary import DeviceSummary
 from vramscope.allocator.what_if import Outcome
 from vramscope.units import format_size
-from vramscope.views.snapshot_remarks import export_line, remarks, settings_lines
+from vramscope.views.layout import Trimmed, first_fitting, hanging, indented
+from vramscope.views.snapshot_remarks import export_line, limit_words, remarks, settings_lines
 
 _KIND_NAMES = {
     PartKind.BEFORE: "held before the recording",
@@ -31,31 +32,38 @@ _WORDS = ("", "known from", "settings")
 
 def print_snapshot(report: SnapshotReport, console: Console, verbose: bool = False) -> None:
     """Print the report; everything in it that comes from the file is printed as plain text, never as markup."""
-    console.print(snapshot_view(report, verbose))
+    for part in _parts(report, console, verbose):
+        console.print(Trimmed(part))
 
 
-def snapshot_view(report: SnapshotReport, verbose: bool = False) -> RenderableType:
-    """The report as one renderable; ``verbose`` lists all sites."""
+def _parts(report: SnapshotReport, console: Console, verbose: bool) -> Iterator[RenderableType]:
+    """The report from top to bottom; ``verbose`` lists all sites."""
     snapshot = report.summary.snapshot
-    parts: list[RenderableType] = [Text(line) for line in (*export_line(snapshot), *settings_lines(snapshot))]
+    yield from map(_paragraph, (*export_line(snapshot), *settings_lines(snapshot)))
     for device in report.summary.devices:
         if snapshot.exported_from:
-            parts += [_exported_heading(device), *_site_section(device, verbose)]
+            yield from (*_exported_heading(device), *_site_section(device, verbose))
         else:
-            parts += [_heading(device), *_sections(device, verbose)]
+            yield from (*_heading(device), *_sections(device, console, verbose))
         runs = [run for run in report.runs if run.device == device.device]
         if runs:
-            parts += [_title(_runs_title(runs)), _runs(runs)]
-    parts += [Text(line) for line in ("", *remarks(report))]
-    parts += [Text(f"! doubtful: {mark}", style="yellow") for mark in report.summary.marks]
-    return Group(*parts)
+            yield from (_title(_runs_title(report)), _runs(runs, console))
+    yield from map(_paragraph, ("", *remarks(report)))
+    for mark in report.summary.marks:
+        yield hanging(Text(f"! doubtful: {mark}", style="yellow"), 2)
 
 
-def _exported_heading(device: DeviceSummary) -> Text:
-    return Text("\n".join([_peak_line(device), *_length_line(device)]), style="bold")
+def _paragraph(line: str, style: str = "") -> RenderableType:
+    """A line that keeps its margin where it wraps."""
+    words = line.lstrip(" ")
+    return indented(Text(words, style=style), len(line) - len(words))
 
 
-def _heading(device: DeviceSummary) -> Text:
+def _exported_heading(device: DeviceSummary) -> Iterator[RenderableType]:
+    yield from (_paragraph(line, "bold") for line in (_peak_line(device), *_length_line(device)))
+
+
+def _heading(device: DeviceSummary) -> Iterator[RenderableType]:
     reserved = device.replay.peak_reserved
     lines = [_peak_line(device), f"  at most {format_size(reserved)} reserved ({reserved:,} B)", *_length_line(device)]
     if device.out_of_memory:
@@ -65,7 +73,7 @@ def _heading(device: DeviceSummary) -> Text:
     for (library, size, known_from), count in alike.items():
         spaces, each = (f"{count} {library} workspaces", " each") if count > 1 else (f"{library} workspace", "")
         lines.append(f"  {spaces} of {format_size(size)}{each}, known from {known_from}")
-    return Text("\n".join(lines), style="bold")
+    yield from (_paragraph(line, "bold") for line in lines)
 
 
 def _peak_line(device: DeviceSummary) -> str:
@@ -81,10 +89,10 @@ def _length_line(device: DeviceSummary) -> Iterator[str]:
         yield f"  {device.entries:,} trace {entries}{times}"
 
 
-def _sections(device: DeviceSummary, verbose: bool) -> Iterator[RenderableType]:
+def _sections(device: DeviceSummary, console: Console, verbose: bool) -> Iterator[RenderableType]:
     """Tables, each below its title: a title within a table would wrap at the table's width."""
     yield from (_title("Reserved memory"), _layout(device))
-    yield from (_title("What was allocated at the peak"), _composition(device.peak))
+    yield from (_title("What was allocated at the peak"), _composition(device.peak, console))
     yield from _site_section(device, verbose)
 
 
@@ -133,11 +141,14 @@ def _layout(device: DeviceSummary) -> Table:
     return table
 
 
-def _composition(moment: Moment) -> Table:
-    table = _table("", "bytes", "blocks", "known from")
+def _composition(moment: Moment, console: Console) -> Table:
+    """What blocks are for and, where there is room, what that is known from."""
+    full, plain = _table("", "bytes", "blocks", "known from"), _table("", "bytes", "blocks")
     for part in moment.parts:
-        table.add_row(_KIND_NAMES[part.kind], format_size(part.bytes), f"{part.blocks:,}", Text(part.known_from))
-    return table
+        cells = (_KIND_NAMES[part.kind], format_size(part.bytes), f"{part.blocks:,}")
+        full.add_row(*cells, Text(part.known_from))
+        plain.add_row(*cells)
+    return first_fitting(console, [full], narrower=[plain])
 
 
 def _sites(moment: Moment, verbose: bool) -> Table:
@@ -157,37 +168,41 @@ def _place(site: Site) -> str:
     return f"{site.file}:{site.line} {site.function}" if site.file else site.function
 
 
-def _runs_title(runs: list[SettingsRun]) -> str:
-    limit = runs[0].outcome.limit_bytes
-    return "The trace under other settings" + ("" if limit is None else f", with {format_size(limit)} to reserve")
+def _runs_title(report: SnapshotReport) -> str:
+    room = "" if report.limit_bytes is None else f", with {limit_words(report)} to reserve"
+    return f"The trace under other settings{room}"
 
 
-def _runs(runs: list[SettingsRun]) -> Table:
-    """The settings come last: their names are long, and figures must not be pushed out of a narrow terminal."""
+def _runs(runs: list[SettingsRun], console: Console) -> Table:
+    """The settings come last, their names are long; in a narrow terminal they stand above the figures."""
     limited = runs[0].outcome.limit_bytes is not None
-    table = _table("peak reserved", "above the best", "fits" if limited else "retries", "settings")
     best = min((run.outcome.peak_reserved for run in runs if run.outcome.fits), default=None)
+    last = "fits" if limited else "retries"
+    full, plain = _table("peak reserved", "above the best", last, "settings"), _table("peak reserved", last, "settings")
+    stacked = Table.grid()
     for run in runs:
         outcome = run.outcome
-        above = outcome.peak_reserved - best if best is not None and outcome.fits else None
-        retries = f"{outcome.retries:,}" if outcome.retries else ""
-        table.add_row(
-            format_size(outcome.peak_reserved),
-            "" if above is None else format_size(above),
-            _fit(outcome) if limited else retries,
-            Text(_one_a_line(outcome.settings or "the defaults") + (" (as recorded)" if outcome.as_recorded else "")),
-        )
-    return table
+        # a run that found no memory has no peak: it ended below it
+        peak = format_size(outcome.peak_reserved) if outcome.fits else ""
+        above = format_size(outcome.peak_reserved - best) if outcome.fits and best is not None else ""
+        found = _fit(outcome) if limited else f"{outcome.retries:,}" if outcome.retries else ""
+        settings = _settings(outcome)
+        full.add_row(peak, above, found, settings)
+        plain.add_row(peak, found, settings)
+        words = [*([f"{peak} reserved"] if peak else []), *([f"{last}: {found}"] if found else [])]
+        stacked.add_row(Text.assemble(settings, "\n  ", ", ".join(words)))
+    return first_fitting(console, [full, plain, stacked])
 
 
-def _one_a_line(settings: str) -> str:
-    """Long settings, broken where one option ends: within one they could not be read."""
-    return settings.replace(",", ",\n") if len(settings) > _LONG else settings
+def _settings(outcome: Outcome) -> Text:
+    """Long settings are broken where one option ends: within one they could not be read."""
+    settings = outcome.settings or "the defaults"
+    broken = settings.replace(",", ",\n") if len(settings) > _LONG else settings
+    return Text(broken + (" (as recorded)" if outcome.as_recorded else ""))
 
 
 def _fit(outcome: Outcome) -> str:
-    """Whether a run fitted, after how many retries, or where it failed."""
+    """Whether a run fitted, how often cached memory was freed for it, or where it failed."""
     if outcome.failed_entry is None:
-        retries = "1 retry" if outcome.retries == 1 else f"{outcome.retries:,} retries"
-        return f"yes, {retries}" if outcome.retries else "yes"
+        return f"yes, cache freed {outcome.made_room:,}x" if outcome.made_room else "yes"
     return "no, at the start" if outcome.failed_entry < 0 else f"no, entry {outcome.failed_entry + 1:,}"
