@@ -9,12 +9,13 @@ from vramscope.predict.parallel import Parallel, Ranks
 from vramscope.predict.remedies import Plan
 from vramscope.predict.search import Found, Need
 from vramscope.predict.setup import Setup
+from vramscope.units import format_size
 from vramscope.workloads.workload import WorkloadOptions
 
 # a context takes 287,047,680 to 666,632,192 bytes, NCCL 544,000,000 to 4,000,000,000
 CONTEXT_MOST, NCCL_MOST = 666_632_192, 4_000_000_000
 LIMIT = 10_000_000_000
-HINT = "with less outside the allocator more would fit"
+HINT = "{} may fit too: outside the allocator there may be as little as {}"
 
 
 def words(size, next_reserved, outside, ranks=None):
@@ -34,9 +35,10 @@ def words(size, next_reserved, outside, ranks=None):
     ],
 )
 def test_the_next_size_may_fit_where_less_lies_outside(ranks, outside, least):
-    assert HINT in words(3, LIMIT - least, outside, ranks)
-    assert HINT not in words(3, LIMIT - least + 1, outside, ranks)
+    hint = HINT.format("batch 4", format_size(least))
+    assert hint in words(3, LIMIT - least, outside, ranks)
+    assert hint not in words(3, LIMIT - least + 1, outside, ranks)
 
 
 def test_nothing_is_promised_where_not_even_one_fits():
-    assert HINT not in words(0, LIMIT - 287_047_680, CONTEXT_MOST)
+    assert HINT.format("batch 1", "273.8 MiB") not in words(0, LIMIT - 287_047_680, CONTEXT_MOST)

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -64,6 +65,17 @@ def test_the_json_sums_to_the_peak_and_lists_every_regression() -> None:
 def test_only_more_than_half_is_called_most(growth: int, words: str) -> None:
     verdict = Verdict("training", parse_threshold("0"), 1000, 1100, Change(Kind.MODULE, "first", 0, growth))
     assert f"; {words} in module first (+{growth} B)" in verdict_words(verdict)
+
+
+def test_the_model_itself_is_no_module_of_that_name() -> None:
+    verdict = Verdict("training", parse_threshold("0"), 1000, 1100, Change(Kind.MODULE, "", 0, 51))
+    assert verdict_words(verdict).endswith("; most of it in the model itself (+51 B)")
+
+
+def test_what_a_side_lacks_is_none() -> None:
+    before, after = samples.comparison(), samples.comparison()
+    without = replace(after, workload={**after.workload, "batch": None, "checkpoint": True})
+    assert "not alike: batch 4 before, none after\n" in printed(diff_comparisons(before, without))
 
 
 @pytest.mark.parametrize(

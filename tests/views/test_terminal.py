@@ -79,6 +79,17 @@ def test_the_process_is_the_sum_of_its_parts() -> None:
     assert_columns_sum(rows, total, columns=1)
 
 
+def test_verbose_tells_the_process_in_bytes_and_how_it_was_measured() -> None:
+    text = printed(full_comparison(), verbose=True)
+    assert re.search(r"^before the model +104,857,600 B$", text, re.MULTILINE)  # 100 MiB
+    assert "\nhow the peak was measured: VmHWM\n" in text
+
+
+def test_one_parameter_is_singular() -> None:
+    text = printed(comparison(summary(composition(parameters=4)), None, workload={"parameter_count": 1}))
+    assert "net · 1 parameter · " in text
+
+
 def test_a_negative_remainder_is_explained() -> None:
     text = printed(full_comparison())
     assert "-15.0 MiB" in text

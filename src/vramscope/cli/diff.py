@@ -11,6 +11,7 @@ from vramscope.cli.output import check_file, write_text
 from vramscope.cli.passes import load_comparison, pass_option
 from vramscope.cli.run_report import Choice, load_window
 from vramscope.errors import UsageError
+from vramscope.names import visible
 
 if TYPE_CHECKING:
     from vramscope.ledger.comparison import Comparison
@@ -63,9 +64,10 @@ def diff_command(
     thresholds = [parse_threshold(text) for text in fail_over]
     _check_outputs(form, out, json_path, (before, after))
     sides = [_side(path, Choice(None, window, pass_name), quiet) for path in (before, after)]
+    names = (visible(str(before)), visible(str(after)))
     if is_collection(before) or is_collection(after):  # two files that are named one by one are meant as they are
-        require_same_passes(sides[0], sides[1])
-    diff = diff_comparisons(sides[0], sides[1], thresholds)
+        require_same_passes(sides[0], sides[1], names)
+    diff = diff_comparisons(sides[0], sides[1], thresholds, names)
     if json_path is not None:
         _json(diff, json_path, top)
     if json_path != "-" and not (quiet and out == "-"):

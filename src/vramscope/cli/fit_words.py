@@ -124,7 +124,8 @@ def _explanation(found: "Fit") -> list[str]:
         f"{', NCCL' if outside > CONTEXT_BYTES[1] else ''})",
     ]
     if found.fits and found.next_need and found.next_need.reserved_bytes + _least_outside(found) <= limit.bytes:
-        lines.append("with less outside the allocator more would fit")
+        what, size, least = _WORDS[found.over], found.found.size, format_size(_least_outside(found))
+        lines.append(f"{what} {size + 1} may fit too: outside the allocator there may be as little as {least}")
     return lines
 
 

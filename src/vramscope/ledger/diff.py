@@ -19,6 +19,10 @@ from vramscope.ledger.thresholds import Figure, Threshold
 _SAME_RUN = ("name", "batch", "seq", "dtype", "amp", "device", "optimizer", "checkpoint", "parameter_count")
 """Facts of a workload that must agree for two runs to be alike."""
 
+Names = tuple[str, str]
+SIDES: Names = ("the first side", "the second side")
+"""What errors call two sides of which nothing else is known."""
+
 
 class Kind(StrEnum):
     """What a figure is of."""
@@ -120,23 +124,31 @@ class Diff:
         return tuple(verdict for verdict in self.verdicts if verdict.is_regression)
 
 
-def require_same_passes(before: Comparison, after: Comparison) -> None:
+def require_same_passes(before: Comparison, after: Comparison, names: Names = SIDES) -> None:
     """Refuse two sides of different passes: training against inference would say nothing of a change.
 
     Raises:
-        RecordingError: a pass is missing on one side.
+        RecordingError: a pass is missing on one side, which is called by its name.
     """
-    _pairs_of_same_name(list(before.passes), list(after.passes))
+    _pairs_of_same_name(list(before.passes), list(after.passes), names)
 
 
-def diff_comparisons(before: Comparison, after: Comparison, thresholds: Sequence[Threshold] = ()) -> Diff:
+def diff_comparisons(
+    before: Comparison, after: Comparison, thresholds: Sequence[Threshold] = (), names: Names = SIDES
+) -> Diff:
     """What changed, pass by pass; two single recordings are compared whatever passes they are of.
+
+    Args:
+        before: one side.
+        after: the other one.
+        thresholds: what may have grown by how much.
+        names: what errors call the sides.
 
     Raises:
         RecordingError: a pass is missing on one side, or a threshold is asked of figures that cannot be trusted.
         UsageError: a threshold names a module that neither side has.
     """
-    pairs = _pairs(list(before.passes), list(after.passes))
+    pairs = _pairs(list(before.passes), list(after.passes), names)
     warnings = (*_doubts(before, "before"), *_doubts(after, "after"))
     if thresholds and warnings:
         raise RecordingError(f"cannot judge by --fail-over: {warnings[0]}")
@@ -154,22 +166,22 @@ def diff_comparisons(before: Comparison, after: Comparison, thresholds: Sequence
     )
 
 
-def _pairs(before: Sequence[str], after: Sequence[str]) -> dict[str, tuple[str, str]]:
+def _pairs(before: Sequence[str], after: Sequence[str], names: Names) -> dict[str, tuple[str, str]]:
     """The passes to compare, by the name to show."""
     if len(before) == len(after) == 1:
         name = before[0] if before == after else f"{before[0]} to {after[0]}"
         return {name: (before[0], after[0])}
-    return _pairs_of_same_name(before, after)
+    return _pairs_of_same_name(before, after, names)
 
 
-def _pairs_of_same_name(before: Sequence[str], after: Sequence[str]) -> dict[str, tuple[str, str]]:
-    missing = [(name, "the second") for name in before if name not in after]
-    missing += [(name, "the first") for name in after if name not in before]
+def _pairs_of_same_name(before: Sequence[str], after: Sequence[str], names: Names) -> dict[str, tuple[str, str]]:
+    missing = [(name, names[1]) for name in before if name not in after]
+    missing += [(name, names[0]) for name in after if name not in before]
     if missing:
         name, side = missing[0]
         both = [name for name in before if name in after]
         hint = f": compare one pass with --pass {both[0]}" if both else ""
-        raise RecordingError(f"{side} side has no {name} pass{hint}")
+        raise RecordingError(f"{side} has no {name} pass{hint}")
     return {name: (name, name) for name in before}
 
 
@@ -186,7 +198,12 @@ def _doubts(side: Comparison, which: str) -> list[str]:
 
 def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[tuple[str, str, str], ...]:
     pairs = [(key, before.get(key), after.get(key)) for key in _SAME_RUN]
-    return tuple((key, str(old), str(new)) for key, old, new in pairs if old != new)
+    return tuple((key, _said(old), _said(new)) for key, old, new in pairs if old != new)
+
+
+def _said(fact: Any) -> str:
+    """A fact of a workload in words."""
+    return {None: "none", True: "yes", False: "no"}[fact] if fact is None or isinstance(fact, bool) else str(fact)
 
 
 def _changes(before: Comparison, after: Comparison, old: str, new: str) -> tuple[Change, ...]:

@@ -18,6 +18,11 @@ def category_label(category: Category) -> str:
     return category.value.replace("_", " ")
 
 
+def counted(count: int, what: str) -> str:
+    """How many of something whose plural ends in s."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def extent_words(comparison: Comparison, summary: PassSummary) -> str:
     """What a pass's figures are of."""
     if summary.steady_steps:

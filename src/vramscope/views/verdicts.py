@@ -23,20 +23,24 @@ def _where_words(verdict: Verdict) -> str:
     if verdict.module is None:
         return ""
     is_most = 2 * verdict.module.growth_bytes > verdict.after_bytes - verdict.before_bytes
-    return f"; {'most' if is_most else 'the largest part'} of it in module {module_words(verdict.module)}"
+    return f"; {'most' if is_most else 'the largest part'} of it in {module_words(verdict.module)}"
 
 
 def figure_words(threshold: Threshold) -> str:
     """What a threshold watches; but for the peak, no table shows it."""
     if threshold.figure is Figure.MODULE:
-        return f"module {path_words(threshold.name)} with all below it (at its own fullest moment)"
+        return f"{_named_module(threshold.name)} with all below it (at its own fullest moment)"
     name = threshold.name.replace("_", " ")
     return f"{name} (at the category's own fullest moment)" if threshold.figure is Figure.CATEGORY else name
 
 
 def module_words(change: Change) -> str:
     """A module and by how much it grew."""
-    return f"{path_words(change.name)} (+{format_size(change.growth_bytes)})"
+    return f"{_named_module(change.name)} (+{format_size(change.growth_bytes)})"
+
+
+def _named_module(path: str) -> str:
+    return f"module {visible(path)}" if path else "the model itself"
 
 
 def path_words(path: str) -> str:

@@ -15,7 +15,7 @@ from vramscope.names import visible
 from vramscope.views.atomic import atomic_path
 from vramscope.views.html.payload import page_payload
 from vramscope.views.palette import STACK_ORDER
-from vramscope.views.text import Scale, category_label
+from vramscope.views.text import Scale, category_label, counted
 from vramscope.views.why import explain
 
 EXTENSION = "html"
@@ -89,7 +89,7 @@ def _name(comparison: Comparison) -> str:
 def _header(comparison: Comparison) -> str:
     """The model, its circumstances, the one sentence, and what makes the figures doubtful."""
     workload = comparison.workload
-    facts = [f"{workload['parameter_count']:,} parameters"] if workload.get("parameter_count") else []
+    facts = [counted(workload["parameter_count"], "parameter")] if workload.get("parameter_count") else []
     facts += [form.format(workload[key]) for key, form in _FACTS if workload.get(key) not in (None, "")]
     facts += [str(workload["optimizer"])] if workload.get("optimizer") else []
     torch = comparison.environment.get("torch")

@@ -4,6 +4,7 @@ from rich.console import Group
 from rich.text import Text
 
 from vramscope.views.terminal.page import Page
+from vramscope.views.text import counted
 from vramscope.views.why import explain
 
 _FACTS = (("batch", "batch {}"), ("seq", "seq {}"), ("dtype", "{}"), ("amp", "autocast {}"), ("device", "{}"))
@@ -23,7 +24,7 @@ def _name(page: Page) -> Text:
 
 def _facts(page: Page) -> list[Text]:
     workload = page.comparison.workload
-    facts = [f"{workload['parameter_count']:,} parameters"] if workload.get("parameter_count") else []
+    facts = [counted(workload["parameter_count"], "parameter")] if workload.get("parameter_count") else []
     if (workload.get("accumulate") or 1) > 1 and "training" in page.passes:
         facts.append(f"{workload['accumulate']} micro-batches a step")
     if workload.get("parallel"):
@@ -48,7 +49,7 @@ def _steps(page: Page) -> str:
     steady = page.main.steady_steps
     if not steady:
         return page.whole
-    return f"{steady} steady step{'s' if steady > 1 else ''}"
+    return counted(steady, "steady step")
 
 
 def warnings(page: Page) -> Group | None:

@@ -10,6 +10,8 @@ from vramscope.ledger.host import HostSummary
 from vramscope.views.terminal.page import Page, add_figures, ruled_table
 from vramscope.views.text import Scale
 
+_MEASURED = {"rss": "the peak", "python_heap": "the Python heap"}
+
 
 def host(page: Page) -> Group | None:
     """What the process's resident memory grew by, and of what; None where it was not measured."""
@@ -46,8 +48,11 @@ def _remarks(page: Page, found: Mapping[str, HostSummary]) -> list[Text]:
         words = f"{' and '.join(negative)}: the remainder is negative because tensors never touched take no RSS"
         lines.append(page.name(words, "dim"))
     if page.verbose:
-        methods = {method for item in found.values() for method in item.methods.values()}
-        lines += [page.name(method, "dim") for method in sorted(methods)]
+        methods = {method for item in found.values() for method in item.methods.items()}
+        lines += [
+            page.remark(f"how {_MEASURED.get(kind, kind)} was measured: {method}", "dim")
+            for kind, method in sorted(methods, reverse=True)
+        ]
     return lines
 
 
