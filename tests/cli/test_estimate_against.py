@@ -51,6 +51,8 @@ def test_words_for_one_recording(compared):
     assert "inference: prediction beside measurement" in finished.stdout
     assert "all of the same size, in the same order; scratch inside operators is left out" in finished.stdout
     assert "training: prediction" not in finished.stdout
+    assert "\n\n\n" not in finished.stdout
+    assert [line for line in finished.stdout.splitlines() if line != line.rstrip()] == []
 
 
 @pytest.mark.parametrize(

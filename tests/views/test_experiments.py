@@ -49,10 +49,17 @@ def document() -> dict[str, Any]:
     return experiments_document([FINDING], SETTINGS, ENVIRONMENT)
 
 
-def page() -> str:
+def page(width: int = 100) -> str:
     printed = io.StringIO()
-    print_page(FINDING, Console(file=printed, width=100, no_color=True))
+    print_page(FINDING, Console(file=printed, width=width, no_color=True))
     return printed.getvalue()
+
+
+def test_lines_that_wrap_keep_their_margin_and_end_in_no_spaces() -> None:
+    lines = page(width=21).splitlines()
+    assert "  partly asked: it is" in lines
+    assert lines[lines.index("  partly asked: it is") + 1] == " " * 9 + "| always so"
+    assert [line for line in lines if line != line.rstrip()] == []
 
 
 @pytest.mark.parametrize("panel", [LINES, BARS, STACK], ids=lambda panel: panel.kind.value)

@@ -238,6 +238,8 @@ def _print(
     if gpu is not None:
         _print_uses(gpu, uses)
         print_line(f"expected error: {_expected_error(comparison)}")
+        if beside:
+            print_line("")
     for name, against in beside.items():
         print_against(name, against, console)
 

@@ -1,12 +1,12 @@
 """One page per experiment, for the terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from rich.console import Console
-from rich.padding import Padding
+from rich.console import Console, RenderableType
 from rich.text import Text
 
 from vramscope.findings import Claim, Finding, Origin, Timing, Verdict
+from vramscope.views.layout import Trimmed, hanging, indented
 
 _STYLES = {Verdict.HOLDS: "bold green", Verdict.PARTLY: "bold yellow", Verdict.FAILS: "bold red"}
 _MADE_BY = {
@@ -15,6 +15,8 @@ _MADE_BY = {
     Origin.CONTROL: "control",
     Origin.QUESTION: "asked",
 }
+_MARGIN = 9
+"""Columns that a verdict takes before its claim."""
 
 
 def print_findings(findings: Sequence[Finding], console: Console) -> None:
@@ -25,23 +27,28 @@ def print_findings(findings: Sequence[Finding], console: Console) -> None:
 
 def print_page(finding: Finding, console: Console) -> None:
     """Question, answer, claims with their verdicts, and whether the memory adds up."""
-    console.print()
-    console.print(Text(f"{finding.name}: {finding.question}", style="bold"))
-    console.print(Padding(Text(finding.answer), (0, 0, 1, 2)))
+    for part in _parts(finding):
+        console.print(Trimmed(part))
+
+
+def _parts(finding: Finding) -> Iterator[RenderableType]:
+    yield Text("")
+    yield Text(f"{finding.name}: {finding.question}", style="bold")
+    yield from (indented(Text(finding.answer)), Text(""))
     for claim in finding.claims:
-        _print_claim(claim, console)
+        yield from _claim_parts(claim)
     for timing in finding.timings:
-        console.print(Padding(Text(f"timed, not judged: {timing_words(timing)}"), (0, 0, 0, 2)))
+        yield indented(Text(f"timed, not judged: {timing_words(timing)}"))
     exact = "exact in all" if finding.sums_are_exact else f"off by up to {finding.max_disagreement_bytes:,} B in"
-    console.print(Text(f"  memory: sums {exact} {len(finding.passes)} profiled passes", style="dim"))
+    yield indented(Text(f"memory: sums {exact} {len(finding.passes)} profiled passes", style="dim"))
 
 
-def _print_claim(claim: Claim, console: Console) -> None:
+def _claim_parts(claim: Claim) -> Iterator[RenderableType]:
     verdict = Text(f"  {claim.verdict.value:<7}", style=_STYLES[claim.verdict])
-    console.print(verdict.append(f"{_MADE_BY[claim.origin]}: {claim.statement}", style="not bold default"))
-    console.print(Padding(Text(claim.measured), (0, 0, 0, 9)))
+    yield hanging(verdict.append(f"{_MADE_BY[claim.origin]}: {claim.statement}", style="not bold default"), _MARGIN)
+    yield indented(Text(claim.measured), _MARGIN)
     if claim.verdict is Verdict.PARTLY:
-        console.print(Padding(Text(f"not: {'; '.join(failed_checks(claim))}", style="dim"), (0, 0, 0, 9)))
+        yield indented(Text(f"not: {'; '.join(failed_checks(claim))}", style="dim"), _MARGIN)
 
 
 def timing_words(timing: Timing) -> str:

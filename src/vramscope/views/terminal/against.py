@@ -10,17 +10,17 @@ from rich.text import Text
 from vramscope.ledger.against import Against, Allocation, Figure, Parting, Place
 from vramscope.names import visible
 from vramscope.units import format_size
+from vramscope.views.layout import Trimmed
 from vramscope.views.text import Scale, category_label
 
 
 def print_against(name: str, against: Against, console: Console) -> None:
-    """Print one pass: totals, categories, and the first allocation where the two part."""
+    """Print one pass and an empty line: totals, categories, and the first allocation where the two part."""
     for part in _parts(name, against, console):
-        console.print(part, highlight=False)
+        console.print(Trimmed(part), highlight=False)
 
 
 def _parts(name: str, against: Against, console: Console) -> Iterator[RenderableType]:
-    yield Text("")
     yield Text(f"{name}: prediction beside measurement", style="bold cyan")
     yield _table(against, console)
     predicted, measured = against.peaks_at
@@ -32,6 +32,7 @@ def _parts(name: str, against: Against, console: Console) -> Iterator[Renderable
     yield Text(_sequence_words(against))
     if against.parting is not None:
         yield Text(visible(parting_words(against.parting), console.encoding))
+    yield Text("")
 
 
 def _table(against: Against, console: Console) -> Table:

@@ -40,8 +40,13 @@ def print_comparison(comparison: Comparison, console: Console, *, top: int = 10,
         verbose: every figure in bytes, every category, and every module by itself.
     """
     page = Page(comparison, console, top, verbose)
+    print_parts(page)
+    page.print("")
+
+
+def print_parts(page: Page) -> None:
+    """The same without the empty line at the end, for views that go on."""
     for parts in _PARTS:
         shown: list[RenderableType] = [rendered for part in parts if (rendered := part(page)) is not None]
         if shown:
             page.print(shown[0] if len(shown) == 1 else Columns(shown, padding=(0, 5)))
-    page.print("")

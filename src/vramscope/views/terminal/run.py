@@ -11,12 +11,17 @@ from vramscope.ledger.growth import Growth
 from vramscope.ledger.run import CountedSteps, RunSummary
 from vramscope.ledger.sites import NO_PYTHON_FRAME
 from vramscope.views.terminal.page import Page, add_figures, ruled_table
-from vramscope.views.terminal.report import print_comparison
+from vramscope.views.terminal.report import print_parts
 from vramscope.views.terminal.sites import common_folder, folder_remark, within
 from vramscope.views.text import Scale, category_label
 
 _COUNTED = (("first", "last", "highest"), ("last", "highest"), ("highest",))
 """Which figures of counted steps are shown, all of them where there is room."""
+_OLDER = (
+    "a window's peaks leave out what was left behind before it; of older memory only models, gradients, optimizers and "
+    "inputs count"
+)
+"""What `vramscope run` knows of older memory, which is only what it finds on the script's own objects."""
 
 
 def print_run(summary: RunSummary, console: Console, *, top: int = 10, verbose: bool = False) -> None:
@@ -24,8 +29,8 @@ def print_run(summary: RunSummary, console: Console, *, top: int = 10, verbose: 
     if not summary.passes:
         return
     comparison = Comparison(summary.workload, summary.environment, summary.passes, {})
-    print_comparison(comparison, console, top=top, verbose=verbose)
     page = Page(comparison, console, top, verbose)
+    print_parts(page)
     for make in (_steps, _growth, _counted, _children, _notes):
         part = make(page, summary)
         if part is not None:
@@ -48,7 +53,8 @@ def _steps(page: Page, summary: RunSummary) -> Group:
     if len(summary.steps) > page.top:
         table.add_row(f"{len(summary.steps) - page.top} more", "", "")
     windows = "1 window" if summary.windows == 1 else f"{summary.windows} windows"
-    return page.section("Recorded steps", table, remark=windows)
+    older = [page.remark(_OLDER, "dim")] if summary.windows > 1 else []
+    return page.section("Recorded steps", table, *older, remark=windows)
 
 
 def _growth(page: Page, summary: RunSummary) -> Group | None:
