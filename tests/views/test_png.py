@@ -16,7 +16,7 @@ from matplotlib.image import imread
 from helpers import MarkKind, Script
 from views import samples
 from vramscope.errors import OutputError
-from vramscope.ledger.comparison import Comparison, compare_recordings
+from vramscope.ledger.comparison import Comparison, RunWindow, compare_recordings
 from vramscope.ledger.ledger import Ledger
 from vramscope.views.pictures.panel import panel_of
 from vramscope.views.pictures.peaks import draw_peaks, spread
@@ -208,6 +208,13 @@ def test_titles_say_what_is_shown(steps: int, timeline: str, peaks: str) -> None
         figure = Figure(layout="constrained")
         draw(shown, figure)
         assert any(text.get_text().endswith(words) for text in figure.texts)
+
+
+def test_a_window_of_a_run_is_named_below_the_title() -> None:
+    shown = replace(samples.comparison(), window=RunWindow(1, 24, 26))
+    figure = Figure(layout="constrained")
+    draw_timeline(shown, figure)
+    assert any("steps 24 to 26 (window 1)" in text.get_text() for text in figure.texts)
 
 
 def test_parts_too_small_to_see_are_told_below_the_bar() -> None:

@@ -13,11 +13,20 @@ OF_ONE_PASS = ("modules", "pass")
 
 
 @dataclass(frozen=True)
+class RunWindow:
+    """Which window of a script's run, counted from 0, and the steps in it."""
+
+    number: int
+    first_step: int
+    last_step: int
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Passes by name (``inference``, ``training``), in the order in which they are shown.
 
     ``workload`` holds name, target, device, dtype, batch, seq, optimizer and parameter_count; ``environment`` the
-    versions and the machine.
+    versions and the machine. ``window`` is there where all is of one window of a script's run.
     """
 
     workload: Mapping[str, Any]
@@ -25,6 +34,7 @@ class Comparison:
     passes: Mapping[str, PassSummary]
     ledgers: Mapping[str, Ledger]
     predicted: bool = False
+    window: RunWindow | None = None
 
     @property
     def peak_ratio(self) -> float | None:

@@ -1,10 +1,11 @@
 """One window of a script's run as a comparison of its passes, for the views that draw every event."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import groupby
 
 from vramscope.errors import UsageError
-from vramscope.ledger.comparison import Comparison, compare_recordings
+from vramscope.ledger.comparison import Comparison, RunWindow, compare_recordings
 from vramscope.recording.merge import merge
 from vramscope.recording.parts import Part
 from vramscope.recording.recording import Recording
@@ -19,7 +20,10 @@ def compare_window(parts: Iterable[Part], number: int) -> Comparison:
     Raises:
         UsageError: there is no such window, or it has more events than one ledger should hold.
     """
-    return compare_recordings({name: merge(stretch) for name, stretch in _stretches(_of_window(parts, number)).items()})
+    stretches = _stretches(_of_window(parts, number))
+    comparison = compare_recordings({name: merge(stretch) for name, stretch in stretches.items()})
+    steps = [step.value for ledger in comparison.ledgers.values() for step in ledger.steps]
+    return replace(comparison, window=RunWindow(number, min(steps), max(steps)) if steps else None)
 
 
 def last_window(parts: Iterable[Part]) -> Recording:

@@ -30,6 +30,15 @@ def extent_words(comparison: Comparison, summary: PassSummary) -> str:
     return "cold step" if comparison.workload.get("tool") == RUN else "whole recording"
 
 
+def window_words(comparison: Comparison) -> str:
+    """Which steps of a script's run are shown, and by which number ``--window`` calls them; empty for all else."""
+    window = comparison.window
+    if window is None:
+        return ""
+    first, last = window.first_step, window.last_step
+    return f"{f'step {first}' if first == last else f'steps {first} to {last}'} (window {window.number})"
+
+
 def share_text(part: int, whole: int, places: int = 1) -> str:
     """A share in percent: nothing for nothing, and never 0 % for something."""
     if not part or not whole:

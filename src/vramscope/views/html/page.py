@@ -15,7 +15,7 @@ from vramscope.names import visible
 from vramscope.views.atomic import atomic_path
 from vramscope.views.html.payload import page_payload
 from vramscope.views.palette import STACK_ORDER
-from vramscope.views.text import Scale, category_label, counted
+from vramscope.views.text import Scale, category_label, counted, window_words
 from vramscope.views.why import explain
 
 EXTENSION = "html"
@@ -92,6 +92,7 @@ def _header(comparison: Comparison) -> str:
     facts = [counted(workload["parameter_count"], "parameter")] if workload.get("parameter_count") else []
     facts += [form.format(workload[key]) for key, form in _FACTS if workload.get(key) not in (None, "")]
     facts += [str(workload["optimizer"])] if workload.get("optimizer") else []
+    facts += [window_words(comparison)] if comparison.window else []
     torch = comparison.environment.get("torch")
     facts += [f"torch {torch}"] if torch else []
     shown = "".join(f"<li>{html.escape(visible(fact))}</li>" for fact in facts)

@@ -6,7 +6,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from vramscope.ledger.comparison import Comparison
 from vramscope.names import visible
-from vramscope.views.text import extent_words
+from vramscope.views.text import extent_words, window_words
 
 _LEFT, _BELOW_TITLES = 0.012, 0.89
 """Where titles begin, and where the rest of the figure ends, as shares of its width and height."""
@@ -38,6 +38,7 @@ def _facts(comparison: Comparison) -> list[str]:
     workload = comparison.workload
     facts = [f"{key} {workload[key]}" for key in ("batch", "seq") if workload.get(key)]
     facts += [drawable(str(workload[key])) for key in ("dtype", "device", "optimizer") if workload.get(key)]
+    facts += [window_words(comparison)] if comparison.window else []
     return [*facts, *(["PREDICTED, not measured"] if comparison.predicted else [])]
 
 
