@@ -3,16 +3,19 @@
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.allocator.snapshot_builder import Program, frame, load
 
 from browser import Page, find_chromium
 from helpers import Script
 from views import samples
+from vramscope.allocator.snapshot.importer import import_snapshot
 from vramscope.errors import OutputError, UnsupportedError
-from vramscope.ledger.comparison import Comparison, compare_recordings
+from vramscope.ledger.comparison import Comparison, RunWindow, compare_recordings
 from vramscope.names import visible
 from vramscope.recorders.profiler import ProfilerRecorder
 from vramscope.recording.recording import Recording
@@ -223,14 +226,63 @@ def test_steady_steps_are_offered_where_there_are_some(opened: Any, steps: int) 
 def test_tables_are_sorted_and_filtered(opened: Any) -> None:
     page = opened(samples.comparison())
     names = "[...document.querySelectorAll('#rows tbody td:first-child')].map(cell => cell.textContent)"
-    page.evaluate("document.querySelector('#rows th').click()")
+    page.evaluate("document.querySelector('#rows th button').click()")
     assert page.evaluate(names) == sorted(page.evaluate(names))
-    page.evaluate("document.querySelector('#rows th').click()")
+    # the heading that was pressed keeps the focus, so that a keyboard, whose keys press buttons, can press it again
+    assert page.evaluate("document.activeElement.closest('th').getAttribute('aria-sort')") == "ascending"
+    page.evaluate("document.activeElement.click()")
     assert page.evaluate(names) == sorted(page.evaluate(names), reverse=True)
+    assert page.evaluate("document.activeElement.closest('th').getAttribute('aria-sort')") == "descending"
     page.evaluate(
         "(() => { const box = document.getElementById('filter'); box.value = 'SECOND'; box.oninput({target: box}); })()"
     )
     assert page.evaluate(names) == ["second"]
+
+
+@needs_browser
+def test_ties_are_rounded_alike_in_the_table_and_in_the_panel(opened: Any) -> None:
+    # 160,000 B are 156.25 KiB, which lies in the middle: to even it is 156.2
+    page = opened(samples.comparison(activation=160_000 - 2 * samples.WEIGHT))
+    texts = page.evaluate(
+        "[...document.querySelectorAll('[data-bytes=\"160000\"]')].map(cell => [cell.tagName, cell.textContent])"
+    )
+    press(page, "passes", "inference")
+    texts += page.evaluate("[['H3', document.querySelector('#moment h3').textContent]]")
+    assert {tag for tag, _ in texts} >= {"TD", "H3"}
+    assert {text for _, text in texts} == {"156.2 KiB"}
+
+
+@needs_browser
+def test_what_a_snapshot_does_not_hold_is_left_out(opened: Any, tmp_path: Path) -> None:
+    program = Program()
+    for line in (3, 7):
+        program.malloc(1 << 20, frames=[frame("forward", "net.py", line)])
+    page = opened(compare_recordings({"recording": import_snapshot(load(program.snapshot(), tmp_path))}))
+    assert page.evaluate("document.getElementById('modules').hidden") is True
+    tables = page.evaluate("[...document.querySelectorAll('#table button')].map(button => button.textContent)")
+    assert tables == ["operators", "source lines"]
+    blocks = page.evaluate("document.getElementById('largest').textContent")
+    assert "net.py:3" in blocks
+    assert "?" not in blocks
+    assert page.evaluate("document.querySelector('h1').textContent").endswith(".pickle")
+    assert "/" not in page.evaluate("document.querySelector('h1').textContent")
+
+
+@needs_browser
+def test_modules_too_small_to_draw_are_drawn_together(opened: Any) -> None:
+    # 602 of one size: each has less than a 500th of their sum
+    names = tuple(f"layer{number}" for number in range(602))
+    page = opened(compare_recordings({"training": samples.training(names=names)}))
+    press(page, "measure", "parameters")
+    texts = "[...document.querySelectorAll('#icicle .slicetext')].map(text => text.textContent)"
+    page.wait_for(f"{texts}.some(text => text.startsWith('602 small modules'))")
+    assert page.problems == []
+
+
+def test_a_window_of_a_run_says_which_it_is() -> None:
+    shown = replace(samples.comparison(), window=RunWindow(1, 24, 26))
+    assert "<li>steps 24 to 26 (window 1)</li>" in page_text(shown)
+    assert "step 24 (window 1)" in page_text(replace(shown, window=RunWindow(1, 24, 24)))
 
 
 @needs_browser

@@ -51,6 +51,10 @@ def test_a_size_in_the_tables_unit(size: int, text: str) -> None:
     assert Scale(2).text(size) == text
 
 
+def test_below_one_kib_sizes_are_in_bytes() -> None:
+    assert [Scale(1).text(size) for size in (32, 80, 1023, 1024)] == ["32 B", "80 B", "1,023 B", "1.0 KiB"]
+
+
 @pytest.mark.parametrize(
     ("part", "whole", "places", "text"),
     [

@@ -82,8 +82,8 @@ class Scale:
         return size_bytes / self.unit_bytes
 
     def text(self, size_bytes: int) -> str:
-        """A size in this unit; one that would round to nothing keeps a smaller unit of its own."""
-        if self.power == 0 or size_bytes == 0:
+        """A size in this unit; one that would round to nothing has a smaller unit of its own, below 1 KiB bytes."""
+        if self.power == 0 or abs(size_bytes) < 1024:
             return f"{size_bytes:,} B"
         value = self.value(size_bytes)
         return format_size(size_bytes) if abs(value) < 0.05 else f"{value:,.1f} {self.unit}"

@@ -1,5 +1,6 @@
 """Makes a Recording of a snapshot, so that every view works on it."""
 
+from pathlib import PurePath
 from typing import TypeVar
 
 import numpy as np
@@ -70,7 +71,7 @@ def import_snapshot(snapshot: Snapshot, replays: dict[int, Replay] | None = None
         strings=strings.table(),
         devices=tuple(_device(snapshot, r) for r in replayed),
         environment={"allocator_settings": snapshot.settings_text},
-        workload={"name": snapshot.name},
+        workload={"name": PurePath(snapshot.name).name},
         notes=notes,
         complete=not notes,
     )

@@ -18,13 +18,13 @@ const element = (name, text, attributes = {}) => {
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
   return made;
 };
+/* ties to even, as Python rounds them, so that one figure reads alike wherever it stands */
 const number = (value, digits) =>
-  value.toLocaleString("en-US", {minimumFractionDigits: digits, maximumFractionDigits: digits});
+  value.toLocaleString("en-US", {minimumFractionDigits: digits, maximumFractionDigits: digits, roundingMode: "halfEven"});
 const inUnit = (bytes, power) => power === 0 ? `${number(bytes, 0)} B` : `${number(bytes / 1024 ** power, 1)} ${UNITS[power]}`;
 function size(bytes) {
-  if (bytes === 0 || data.power === 0 || Math.abs(bytes) / 1024 ** data.power >= 0.05) {
-    return bytes === 0 ? "0 B" : inUnit(bytes, data.power);
-  }
+  if (Math.abs(bytes) < 1024) return inUnit(bytes, 0);
+  if (data.power === 0 || Math.abs(bytes) / 1024 ** data.power >= 0.05) return inUnit(bytes, data.power);
   let power = 0;
   while (power + 1 < UNITS.length && Math.abs(bytes) >= 1024 ** (power + 1)) power++;
   return inUnit(bytes, power);
@@ -147,11 +147,13 @@ function showMoment(index) {
 function blocksAt(timeline, index) {
   const table = element("table", undefined, {id: "largest"});
   for (const block of timeline.largest[floorIndex(timeline.largestAt, index)]) {
-    const [bytes, category, label, module, operator, phase] = timeline.blocks[block];
+    const [bytes, category, label, module, operator, phase, line] = timeline.blocks[block];
     const row = table.insertRow(), words = row.insertCell();
     words.className = "text";
-    words.append(swatch(CATEGORIES[category]), label || module || operator || "?");
-    words.append(element("div", [label ? module : "", operator, phase].filter(Boolean).join(" · "), {class: "of"}));
+    const name = label || module || operator || line || data.paints[CATEGORIES[category]].label;
+    words.append(swatch(CATEGORIES[category]), name);
+    const further = [label ? module : "", operator, line, phase].filter(word => word && word !== name).join(" · ");
+    if (further) words.append(element("div", further, {class: "of"}));
     row.append(sizeCell(bytes));
   }
   return table;
@@ -164,20 +166,45 @@ function swatch(category) {
 const sizeCell = bytes => element("td", size(bytes), {"data-bytes": bytes, title: `${number(bytes, 0)} B`, class: bytes ? "" : "zero"});
 
 /* -- modules -- */
+const LEAST_SHARE = 1 / 500;  /* of the module above: less would be no wider than its border */
+function joinedSmall(modules, value) {
+  /* the modules to draw; small ones of one parent are one, and nothing is below it. Parents stand before children */
+  const small = new Map(), hidden = new Set(), drawn = [];
+  modules.forEach((module, index) => {
+    const share = module.parent === null ? 1 : value(module.all) / value(modules[module.parent].all);
+    if (!(share > 0 && share < LEAST_SHARE)) return;
+    if (!small.has(module.parent)) small.set(module.parent, []);
+    small.get(module.parent).push(index);
+  });
+  for (const found of small.values()) if (found.length > 1) found.forEach(index => hidden.add(index));
+  modules.forEach((module, index) => {
+    if (hidden.has(module.parent)) hidden.add(index);
+    else if (!hidden.has(index) && value(module.all) > 0) drawn.push({...module, id: `m${index}`});
+  });
+  for (const [parent, found] of small) {
+    if (found.length < 2 || hidden.has(parent)) continue;
+    const sum = key => found.reduce((sums, index) => sums.map((size, i) => size + modules[index][key][i]), [0, 0, 0, 0]);
+    const name = `${number(found.length, 0)} small modules`;
+    drawn.push({id: `s${parent}`, parent, path: name, name, type: "", all: sum("all"), own: sum("own")});
+  }
+  return drawn;
+}
+const hasModules = pass => pass.modules.some(module => module.all.some(size => size > 0));
 function drawIcicle() {
+  $("modules").hidden = !hasModules(current());
+  if ($("modules").hidden) return;
   const modules = current().modules, [label, column, category] = MEASURES[state.measure];
   const value = figures => column < 0 ? figures.reduce((a, b) => a + b, 0) : figures[column];
-  const ids = new Map(modules.map((module, index) => [module, `m${index}`]));
-  const shown = modules.filter(module => value(module.all) > 0);
+  const shown = joinedSmall(modules, value);
   const total = shown.length ? value(shown[0].all) : 0;
-  const text = shown.map(module => module.path ? module.path.split(".").pop() : data.name);
+  const text = shown.map(module => module.name || (module.path ? module.path.split(".").pop() : data.name));
   const details = shown.map(module => {
     const words = [`<b>${safe(module.path || data.name)}</b>`, safe(module.type), `${label} ${size(value(module.all))}, own ${size(value(module.own))}`,
       ...["parameters", "kept for backward", "gradients", "optimizer state"].map((name, i) => `${name} ${size(module.all[i])}`)];
     return words.filter(Boolean).join("<br>");
   });
   const base = colour(category), pale = isDark() ? "#2c3542" : "#eef1f6";
-  const trace = {type: "icicle", ids: shown.map(m => ids.get(m)), labels: text.map(safe), values: shown.map(m => value(m.all)),
+  const trace = {type: "icicle", ids: shown.map(m => m.id), labels: text.map(safe), values: shown.map(m => value(m.all)),
     parents: shown.map(m => m.parent === null ? "" : `m${m.parent}`), branchvalues: "total", customdata: details,
     hovertemplate: "%{customdata}<extra></extra>", text: shown.map(m => size(value(m.all))), textinfo: "label+text",
     sort: false, tiling: {orientation: "v", pad: 1}, pathbar: {side: "top", thickness: 24}, maxdepth: 6,
@@ -207,9 +234,15 @@ function drawTable() {
   rows.sort((a, b) => (column < kind.texts ? (a[column] < b[column] ? -1 : a[column] > b[column] ? 1 : 0) : a[column] - b[column]) * (descending ? -1 : 1));
   const head = element("tr");
   kind.columns.forEach((title, index) => {
-    const cell = element("th", title, {scope: "col", class: index < kind.texts ? "text" : ""});
+    const cell = element("th", undefined, {scope: "col", class: index < kind.texts ? "text" : ""});
     if (index === column) cell.setAttribute("aria-sort", descending ? "descending" : "ascending");
-    cell.onclick = () => { state.sort = {column: index, descending: index === column ? !descending : index >= kind.texts}; drawTable(); };
+    const button = element("button", title, {type: "button"});
+    button.onclick = () => {
+      state.sort = {column: index, descending: index === column ? !descending : index >= kind.texts};
+      drawTable();
+      $("rows").tHead.rows[0].cells[index].firstChild.focus();  /* the heading that was pressed is a new one now */
+    };
+    cell.append(button);
     head.append(cell);
   });
   const counts = kind.counts || [];
@@ -250,7 +283,9 @@ $("passes").hidden = data.passes.length < 2;
 choices("range", [["steady", "steady steps"], ["whole", "whole recording"]], () => state.range, value => { state.range = value; drawTimeline(); });
 choices("axis", [["time", "by time"], ["events", "by event"]], () => state.axis, value => { state.axis = value; drawTimeline(); });
 choices("measure", MEASURES.map((measure, index) => [index, measure[0]]), () => state.measure, value => { state.measure = value; drawIcicle(); });
-choices("table", Object.entries(TABLES).map(([key, kind]) => [key, kind.title]), () => state.table, value => { state.table = value; state.sort = null; state.all = false; drawTable(); });
+const filled = Object.entries(TABLES).filter(([, kind]) => data.passes.some(pass => kind.rows(pass).length));
+if (filled.length) state.table = filled[0][0];
+choices("table", filled.map(([key, kind]) => [key, kind.title]), () => state.table, value => { state.table = value; state.sort = null; state.all = false; drawTable(); });
 $("filter").oninput = event => { state.filter = event.target.value; drawTable(); };
 $("more").onclick = () => { state.all = true; drawTable(); };
 $("theme").onclick = () => { root.dataset.theme = isDark() ? "light" : "dark"; paintStatic(); drawAll(); };

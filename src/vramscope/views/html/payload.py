@@ -1,6 +1,7 @@
 """What the page's script draws: names made visible, sizes as integers, the timeline thinned out."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from vramscope.ledger.ledger import Ledger
 from vramscope.ledger.module_tree import module_tree
 from vramscope.ledger.operators import operator_rows
 from vramscope.ledger.periods import Period
+from vramscope.ledger.sites import place_of_frame, shown_frames
 from vramscope.ledger.summary import PassSummary, steady_window
 from vramscope.names import visible
 from vramscope.recording.recording import Integers
@@ -161,10 +163,14 @@ def _largest(ledger: Ledger, events: Integers) -> Plain:
     number = {row: index for index, row in enumerate(rows)}
     changed = np.flatnonzero(np.append(True, (found[1:] != found[:-1]).any(axis=1)))
     lists = [[number[row] for row in moment if row != NO_BLOCK] for moment in found[changed].tolist()]
-    return {"largestAt": changed.tolist(), "largest": lists, "blocks": [_block(ledger, row) for row in rows]}
+    frames = shown_frames(ledger)[ledger.blocks.birth_scope[rows]].tolist()
+    blocks = [_block(ledger, row, frame) for row, frame in zip(rows, frames, strict=True)]
+    return {"largestAt": changed.tolist(), "largest": lists, "blocks": blocks}
 
 
-def _block(ledger: Ledger, row: int) -> list[Any]:
+def _block(ledger: Ledger, row: int, frame: int) -> list[Any]:
     facts = describe_block(ledger, row)
-    words = (facts.label, facts.module, facts.operator or "", facts.phase or "")
+    file, line, _ = place_of_frame(ledger, frame)
+    place = f"{PurePath(file).name}:{line}" if line else ""
+    words = (facts.label, facts.module, facts.operator or "", facts.phase or "", place)
     return [facts.size_bytes, CATEGORIES.index(facts.category), *(visible(word) for word in words)]
