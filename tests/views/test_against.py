@@ -1,6 +1,7 @@
 """A prediction beside a measurement, in words."""
 
 import io
+import re
 from dataclasses import replace
 
 import pytest
@@ -23,10 +24,19 @@ ALIKE = Against(
 )
 
 
-def printed(against: Against) -> str:
-    console = Console(file=io.StringIO(), width=200)
+def printed(against: Against, width: int = 200) -> str:
+    console = Console(file=io.StringIO(), width=width)
     print_against("training", against, console)
     return console.file.getvalue()
+
+
+@pytest.mark.parametrize(("width", "figures"), [(60, 4), (50, 3), (40, 2)])
+def test_no_figure_is_cut(width, figures):
+    large = Figure(10**9, 10**9 + 1)
+    text = printed(replace(ALIKE, peak=large, by_category=dict.fromkeys(CATEGORIES, large)), width)
+    assert "…" not in text
+    total = next(line for line in text.splitlines() if line.startswith("total"))
+    assert len(re.findall(r" [KM]?i?B\b|%", total)) == figures
 
 
 def test_peaks_at_one_moment_are_not_mentioned():

@@ -1,6 +1,6 @@
 """A prediction beside a measurement on a console."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich import box
 from rich.console import Console, RenderableType
@@ -10,8 +10,16 @@ from rich.text import Text
 from vramscope.ledger.against import Against, Allocation, Figure, Parting, Place
 from vramscope.names import visible
 from vramscope.units import format_size
-from vramscope.views.layout import Trimmed
+from vramscope.views.layout import Trimmed, first_fitting
 from vramscope.views.text import Scale, category_label
+
+_RICH_TO_PLAIN = (
+    ("predicted", "measured", "difference", "error"),
+    ("predicted", "measured", "error"),
+    ("predicted", "measured"),
+    ("difference",),
+)
+"""Which figures are shown, all of them where there is room."""
 
 
 def print_against(name: str, against: Against, console: Console) -> None:
@@ -36,19 +44,29 @@ def _parts(name: str, against: Against, console: Console) -> Iterator[Renderable
 
 
 def _table(against: Against, console: Console) -> Table:
+    full, *narrower = (_with_figures(against, console, figures) for figures in _RICH_TO_PLAIN)
+    return first_fitting(console, [full], narrower)
+
+
+def _with_figures(against: Against, console: Console, figures: Sequence[str]) -> Table:
     scale = Scale.fitting(max(against.peak.predicted_bytes, against.peak.measured_bytes))
     utf = console.encoding.lower().startswith("utf")
     table = Table(box=box.SIMPLE_HEAD if utf else box.ASCII2, show_edge=False, pad_edge=False)
     table.add_column("at the peak")
-    for header in ("predicted", "measured", "difference", "error"):
+    for header in figures:
         table.add_column(header, justify="right", no_wrap=True)
+
+    def add(name: str, figure: Figure, style: str = "") -> None:
+        cells = _cells(figure, scale)
+        table.add_row(name, *(cells[header] for header in figures), style=style)
+
     for category, figure in against.by_category.items():
         if figure.predicted_bytes or figure.measured_bytes:
-            table.add_row(category_label(category), *_cells(figure, scale))
+            add(category_label(category), figure)
     table.add_section()
-    table.add_row("total", *_cells(against.peak, scale), style="bold")
+    add("total", against.peak, "bold")
     if against.reserved is not None:
-        table.add_row("reserved", *_cells(against.reserved, scale))
+        add("reserved", against.reserved)
     return table
 
 
@@ -57,14 +75,14 @@ def _place_words(place: Place) -> str:
     return f"in {' · '.join(filter(None, parts))}" if any(parts) else "outside every phase"
 
 
-def _cells(figure: Figure, scale: Scale) -> tuple[str, str, str, str]:
+def _cells(figure: Figure, scale: Scale) -> dict[str, str]:
     error = figure.error
-    return (
-        scale.text(figure.predicted_bytes),
-        scale.text(figure.measured_bytes),
-        scale.change(figure.difference_bytes),
-        "" if error is None else f"{error:+.3%}",
-    )
+    return {
+        "predicted": scale.text(figure.predicted_bytes),
+        "measured": scale.text(figure.measured_bytes),
+        "difference": scale.change(figure.difference_bytes),
+        "error": "" if error is None else f"{error:+.3%}",
+    }
 
 
 def _sequence_words(against: Against) -> str:
