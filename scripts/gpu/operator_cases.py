@@ -339,6 +339,18 @@ def batch_norm_of_a_transposed_matrix(make: Make) -> Run:
 
 
 @case
+def layer_norm_of_what_lies_across(make: Make) -> Run:
+    layer, given = make.layer(nn.LayerNorm, make.columns), make.floats(3, make.columns, make.rows)
+    return lambda: layer(given.transpose(1, 2)).square()
+
+
+@case
+def layer_norm_whose_gradient_lies_across(make: Make) -> Run:
+    layer, given = make.layer(nn.LayerNorm, make.columns), make.floats(3, make.rows, make.columns)
+    return lambda: layer(given).transpose(1, 2).mean(2)
+
+
+@case
 def logsumexp_of_whole_numbers(make: Make) -> Run:
     given = make.whole()
     return lambda: given.logsumexp(1)

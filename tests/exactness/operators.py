@@ -539,3 +539,40 @@ def alignments_asked_of_torch_itself() -> Workload:
         return torch.ctc_loss(m.layer(x).log_softmax(2), labels, [12] * 3, [4] * 3, reduction=2, zero_infinity=True)
 
     return _workload(loss, torch.randn(12, 3, 8), layer=nn.Linear(8, 6))
+
+
+def layer_norm_of_what_lies_across() -> Workload:
+    """Channels are normalised where they do not lie together, and the gradient comes across too."""
+    layers = {"layer": nn.Conv2d(3, 8, 1), "norm": nn.LayerNorm(8), "last": nn.Linear(8, 4)}
+
+    def normalise(m, x):
+        return m.norm(m.layer(x).flatten(2).transpose(1, 2)).transpose(1, 2).mean(2)
+
+    return _workload(lambda m, x: m.last(normalise(m, x)), torch.randn(4, 3, 6, 6), **layers)
+
+
+def layer_norm_of_a_layer_whose_gradient_lies_across() -> Workload:
+    layers = {"layer": nn.Linear(6, 16), "norm": nn.LayerNorm(16)}
+    return _workload(lambda m, x: m.norm(m.layer(x)).transpose(1, 2).mean(2), torch.randn(4, 32, 6), **layers)
+
+
+def batch_norm_of_sequences_that_lie_across() -> Workload:
+    """Its result lies in order, so that the layers after it need not copy."""
+    layers = {"layer": nn.Linear(8, 8), "norm": nn.BatchNorm1d(8), "last": nn.Linear(8, 4)}
+    sequences = torch.randn(4, 16, 8)
+    return _workload(lambda m, x: m.last(m.norm(m.layer(x).transpose(1, 2)).transpose(1, 2)), sequences, **layers)
+
+
+def batch_norm_of_rows() -> Workload:
+    return _workload(lambda m, x: m.norm(m.layer(x)), torch.randn(4, 8), layer=nn.Linear(8, 6), norm=nn.BatchNorm1d(6))
+
+
+def instance_norm_of_the_input() -> Workload:
+    """Nobody asks for the gradient of what is normalised."""
+    return _workload(
+        lambda m, x: m.norm(x.transpose(1, 2)), torch.randn(4, 16, 8), norm=nn.InstanceNorm1d(8, affine=True)
+    )
+
+
+def exponential_of_a_matrix() -> Workload:
+    return _workload(lambda m, x: x @ torch.linalg.matrix_exp(m.layer.weight), torch.randn(4, 8), layer=nn.Linear(8, 8))

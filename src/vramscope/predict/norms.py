@@ -6,10 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
+from torch._prims_common import suggest_memory_format
 
 from vramscope.predict.gpus import Gpu
 from vramscope.predict.reductions import power_of_two
 from vramscope.recorders.virtual.mode import Rule, VirtualMode
+from vramscope.recorders.virtual.operators.norms import Scratch, layer_norm, layer_norm_backward, wanted
 
 aten = torch.ops.aten
 FLOAT_BYTES = 4
@@ -21,10 +23,10 @@ _HALVES = (torch.bfloat16, torch.float16)
 def norm_rules(gpu: Gpu) -> Mapping[OpOverload, Rule]:
     """The rules of a GPU for norms, by operator."""
     return {
-        aten.native_layer_norm.default: float32_statistics,
+        aten.native_layer_norm.default: layer_norm(float32_statistics),
         aten.native_batch_norm.default: batch_norm,
         aten.native_batch_norm_backward.default: batch_norm_backward,
-        aten.native_layer_norm_backward.default: layer_norm_backward(gpu),
+        aten.native_layer_norm_backward.default: layer_norm_backward(_partial_sums(gpu)),
         aten.native_group_norm.default: group_norm,
         aten.native_group_norm_backward.default: group_norm_backward,
     }
@@ -85,9 +87,12 @@ def batch_norm_backward(mode: VirtualMode, func: OpOverload, args: tuple[Any, ..
     ``batch_norm_backward_reduce_cuda_channels_last_template`` in Normalization.cuh.
     """
     _, given, weight, running, _, mean, _, trains = args[:8]
+    gradient, *of_parameters = wanted(mode.describe(func, *args, **kwargs), args[9])
+    if gradient is not None:
+        gradient = mode.describe(aten.empty_like.default, given, memory_format=suggest_memory_format(given))
     if not _channels_last(given) or not is_native(given, weight, weight, running, trains):
-        return mode.run(func, *args, **kwargs)
-    gradient, *of_parameters = mode.describe(func, *args, **kwargs)
+        mode.memory.see((gradient, *of_parameters))
+        return gradient, *of_parameters
     sums = [mode.run(aten.empty_like.default, mean) for _ in range(2)]
     mode.memory.see(tuple(of_parameters))
     mode.memory.pass_through(_shared_statistics(given, 2))
@@ -125,19 +130,16 @@ def layer_norm_backward_scratch(rows: int, width: int, element_bytes: int, gpu: 
     return (blocks * width * element_bytes,) * 2
 
 
-def layer_norm_backward(gpu: Gpu) -> Rule:
-    """The gradients of input, weight and bias, and partial sums on the way to the latter two."""
+def _partial_sums(gpu: Gpu) -> Scratch:
+    """Partial sums on the way to the gradients of weight and bias."""
 
-    def rule(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        results = mode.run(func, *args, **kwargs)
-        given, weight = args[1], args[5]
-        if weight is not None:
-            width = weight.numel()
-            scratch = layer_norm_backward_scratch(given.numel() // width, width, weight.element_size(), gpu)
-            mode.memory.pass_through(scratch)
-        return results
+    def scratch(given: Tensor, weight: Tensor | None) -> tuple[int, ...]:
+        if weight is None:
+            return ()
+        width = weight.numel()
+        return layer_norm_backward_scratch(given.numel() // width, width, weight.element_size(), gpu)
 
-    return rule
+    return scratch
 
 
 def group_norm_scratch(shape: tuple[int, int, int, int], affine: bool, half: bool) -> tuple[int, ...]:

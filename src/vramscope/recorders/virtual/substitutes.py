@@ -104,6 +104,15 @@ def left_aligned(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwa
     return False
 
 
+def matrix_exp(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """``torch.linalg.matrix_exp``: how many powers it needs, and keeps meanwhile, is a matter of the matrix's norm.
+
+    Source: ``mexp_impl`` in aten/src/ATen/native/LinearAlgebra.cpp.
+    """
+    mode.note("linalg.matrix_exp: the powers that it keeps meanwhile count as 0: a lower bound")
+    return mode.run(func, *args, **kwargs)
+
+
 SUBSTITUTES: Mapping[OpOverload, Rule] = {
     **KNOWN_NUMBERS,
     aten._local_scalar_dense.default: item,
@@ -113,4 +122,5 @@ SUBSTITUTES: Mapping[OpOverload, Rule] = {
     aten.masked_select.default: masked_select,
     aten._unique2.default: unique,
     aten._nested_tensor_from_mask_left_aligned.default: left_aligned,
+    aten.linalg_matrix_exp.default: matrix_exp,
 }

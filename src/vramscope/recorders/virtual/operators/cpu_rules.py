@@ -12,6 +12,12 @@ from vramscope.recorders.virtual.mode import Rule, VirtualMode
 from vramscope.recorders.virtual.operators.bags import embedding_bag
 from vramscope.recorders.virtual.operators.im2col import im2col_rules
 from vramscope.recorders.virtual.operators.losses import ctc_loss, ctc_loss_backward, loss_rules
+from vramscope.recorders.virtual.operators.norms import (
+    batch_norm_backward,
+    float_statistics,
+    layer_norm,
+    layer_norm_backward,
+)
 from vramscope.recorders.virtual.operators.onednn import lstm_layer, lstm_layer_backward
 from vramscope.recorders.virtual.operators.packing import pack, real_numbers
 from vramscope.recorders.virtual.operators.python_kernels import python_kernels
@@ -20,7 +26,6 @@ from vramscope.recorders.virtual.operators.shortcuts import CPU_WAYS, WAYS, with
 from vramscope.recorders.virtual.substitutes import SUBSTITUTES
 
 aten = torch.ops.aten
-_NORMS = (aten.native_batch_norm.default, aten.native_layer_norm.default, aten.native_group_norm.default)
 
 
 def in_order(*order: int) -> Rule:
@@ -33,20 +38,6 @@ def in_order(*order: int) -> Rule:
         return results
 
     return rule
-
-
-def float_statistics(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """Mean and deviation of 16-bit numbers in float32, where the weights are: a normalised input under autocast.
-
-    Source: ``param_scalar_type`` in aten/src/ATen/native/cpu/mixed_data_type.h.
-    """
-    given, *others = args
-    if not any(isinstance(other, Tensor) and other.dtype != given.dtype for other in others):
-        return mode.run(func, *args, **kwargs)
-    result, *statistics = mode.describe(func, *args, **kwargs)
-    mode.memory.see(result)
-    empty = aten.new_empty.default
-    return (result, *(mode.run(empty, given, list(one.shape), dtype=torch.float32) for one in statistics))
 
 
 def group_norm_backward(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -92,12 +83,13 @@ CPU_RULES: Mapping[OpOverload, Rule] = with_shortcuts(
         aten._pack_padded_sequence.default: pack,
         **dict.fromkeys((aten.select.int, aten.unbind.int), real_numbers),
         **reduction_rules(),
-        **dict.fromkeys(_NORMS, float_statistics),
+        **dict.fromkeys((aten.native_batch_norm.default, aten.native_group_norm.default), float_statistics),
+        aten.native_layer_norm.default: layer_norm(float_statistics),
+        aten.native_layer_norm_backward.default: layer_norm_backward(),
+        aten.native_batch_norm_backward.default: batch_norm_backward,
         aten.native_group_norm_backward.default: group_norm_backward,
         aten.max_unpool2d.default: max_unpool,
         **dict.fromkeys((aten._embedding_bag.default, aten._embedding_bag_forward_only.default), embedding_bag),
-        # batch_norm_backward_cpu_template, aten/src/ATen/native/Normalization.cpp: weight, bias, input
-        aten.native_batch_norm_backward.default: in_order(1, 2, 0),
         # mkldnn_convolution_backward, aten/src/ATen/native/mkldnn/Conv.cpp: input, bias, weight
         aten.convolution_backward.default: in_order(0, 2, 1),
         aten.mkldnn_rnn_layer.default: lstm_layer,

@@ -176,6 +176,8 @@ WAYS: Mapping[str, Way] = {
         (aten.div.Tensor, 1): _is_the_gradient,
         (aten.where.self, 2): _returns_the_gradient,
     },
+    # differential_analytic_matrix_function: one block of two by two matrices, which a run fills part by part
+    "LinalgMatrixExpBackward0": {(aten.cat.default, 3): _goes},
 }
 """By node, from torch/csrc/autograd/FunctionsManual.cpp: the first operator of the long way to the last."""
 
@@ -196,6 +198,7 @@ CPU_WAYS: Mapping[str, Way] = dict.fromkeys(
 _LONG_WAYS = {
     **dict.fromkeys(("ProdBackward0", "ProdBackward1"), _LONG_WAY_OF_PRODUCTS),
     "CumprodBackward0": _LONG_WAY_OF_CUMULATIVE_PRODUCTS,
+    "LinalgMatrixExpBackward0": (aten.cat.default, aten.zeros_like.default),
     **dict.fromkeys(CPU_WAYS, _LONG_WAY_OF_THE_CHOSEN),
 }
 """By node, the operators of its long way."""
