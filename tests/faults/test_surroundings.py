@@ -92,6 +92,30 @@ def test_a_disk_that_fills_up_keeps_what_was_there(folder: Path, form: str) -> N
     assert sorted(path.name for path in folder.iterdir()) == ["before", "training.vram"]
 
 
+@pytest.mark.parametrize(
+    ("command", "missing", "kept"),
+    [
+        ("compare mlp --no-lines --no-host", ("timeline.png", "peaks.png"), ("training.vram", "compare.json")),
+        ("estimate mlp --gpu t4-16gb", ("timeline.png", "peaks.png"), ("training.vram", "estimate.json")),
+        ("fit mlp --vram 1GiB --steps 1 --pass inference", ("fit.png",), ("fit.json",)),
+    ],
+)
+def test_a_disk_that_is_too_small_for_pictures_costs_no_table(
+    folder: Path, command: str, missing: tuple[str, ...], kept: tuple[str, ...]
+) -> None:
+    # a file may have no more than 48 KiB, which are enough for the JSON and the recordings of a small model
+    finished = shell(f"ulimit -f 48; {VRAMSCOPE} {command} -o out --json figures.json", folder)
+    line = one_line(finished)
+    assert b"MiB" in finished.stdout
+    assert line.startswith(f"vramscope: cannot write out/{missing[0]}: File too large")
+    for name in (*kept, "figures.json"):
+        assert name in line.partition("kept: ")[2]
+    written = {path.name for path in (folder / "out").iterdir()}
+    assert written >= set(kept)
+    assert not written & set(missing)
+    assert not any(name.startswith(".") for name in written)
+
+
 @pytest.mark.parametrize("locale", ["C", "POSIX", "en_US.ISO-8859-1"])
 def test_a_locale_without_utf_8(folder: Path, locale: str) -> None:
     finished = shell(

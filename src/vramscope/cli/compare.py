@@ -1,18 +1,24 @@
 """`vramscope compare TARGET`: inference and training of one model side by side."""
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from vramscope.cli.autopsy import explained_failure
 from vramscope.cli.options import Place, common_options, workload_options, workload_values
-from vramscope.cli.output import files_of, make_folder, prepare_outputs, write_text
+from vramscope.cli.output import files_of, prepare_outputs
 from vramscope.cli.progress import progress_bar
+from vramscope.cli.results import Results, Writer, text_writer
 from vramscope.ledger.comparison import Comparison, compare_recordings
 from vramscope.recording.file import write_recording
 from vramscope.views.json import comparison_document, to_text
 from vramscope.workloads.comparing import PASSES, RecordingPlan, record_passes
+
+if TYPE_CHECKING:
+    from vramscope.recording.recording import Recording
 
 ANNOUNCEMENTS_BESIDES_STEPS = 2  # building the model, and the cold step
 
@@ -50,23 +56,25 @@ def compare_command(
             recordings = record_passes(plan, PASSES, lambda name, role, text: bar.announce(f"{name} ({role}): {text}"))
         comparison = compare_recordings(recordings)
     document = to_text(comparison_document(comparison, "compare"))
+    results = Results()
     if folder is not None:
-        make_folder(folder)
-        for name, recording in recordings.items():
-            write_recording(recording, folder / f"{name}.vram")
-        write_text(str(folder / "compare.json"), document)
-        _write_pictures(comparison, folder)
-    if json_path is not None:
-        write_text(json_path, document)
+        results.write_folder(folder, _files(comparison, recordings, document))
+    results.write_json(json_path, document)
     if not quiet and json_path != "-":
         _print(comparison, top, verbose)
+    results.check()
 
 
-def _write_pictures(comparison: Comparison, folder: Path) -> None:
+def _files(comparison: Comparison, recordings: "Mapping[str, Recording]", document: str) -> dict[str, Writer]:
+    """What is kept, by name."""
     from vramscope.views.png import write_peaks, write_timeline  # matplotlib takes long to load
 
-    write_timeline(comparison, folder / "timeline.png")
-    write_peaks(comparison, folder / "peaks.png")
+    return {
+        **{f"{name}.vram": partial(write_recording, recording) for name, recording in recordings.items()},
+        "compare.json": text_writer(document),
+        "timeline.png": partial(write_timeline, comparison),
+        "peaks.png": partial(write_peaks, comparison),
+    }
 
 
 def _print(comparison: Comparison, top: int, verbose: bool) -> None:

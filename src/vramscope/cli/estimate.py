@@ -4,6 +4,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,9 @@ import click
 from vramscope.allocator.settings import parse_settings
 from vramscope.cli.against import compare_with, is_of_cpu, read_measured
 from vramscope.cli.options import Place, common_options, predicted_options, workload_values
-from vramscope.cli.output import files_of, make_folder, prepare_outputs, print_line, write_text
+from vramscope.cli.output import files_of, prepare_outputs, print_line
 from vramscope.cli.progress import progress_bar
+from vramscope.cli.results import Results, Writer, text_writer
 from vramscope.cli.setup_options import check_setup, check_training_options, pass_of_setup, setup_of, setup_options
 from vramscope.collector import loading
 from vramscope.errors import UsageError
@@ -89,12 +91,13 @@ def estimate_command(
     comparison, uses = _predict(target, gpu, allocator, given, quiet, passes)
     beside = compare_with(comparison, measured)
     document = to_text(_document(comparison, gpu, uses, beside))
+    results = Results()
     if folder is not None:
-        _write_folder(comparison, document, folder)
-    if json_path is not None:
-        write_text(json_path, document)
+        results.write_folder(folder, _files(comparison, document))
+    results.write_json(json_path, document)
     if not quiet and json_path != "-":
         _print(comparison, gpu, uses, beside, top, verbose)
+    results.check()
 
 
 def _gpu(name: str | None, allocator: str, of_cpu: bool) -> "Gpu | None":
@@ -210,15 +213,16 @@ def _document(
     return document
 
 
-def _write_folder(comparison: Comparison, document: str, folder: Path) -> None:
+def _files(comparison: Comparison, document: str) -> dict[str, Writer]:
+    """What is kept, by name."""
     from vramscope.views.png import write_peaks, write_timeline  # matplotlib takes long to load
 
-    make_folder(folder)
-    for name, ledger in comparison.ledgers.items():
-        write_recording(ledger.recording, folder / f"{name}.vram")
-    write_text(str(folder / "estimate.json"), document)
-    write_timeline(comparison, folder / "timeline.png")
-    write_peaks(comparison, folder / "peaks.png")
+    return {
+        **{f"{name}.vram": partial(write_recording, ledger.recording) for name, ledger in comparison.ledgers.items()},
+        "estimate.json": text_writer(document),
+        "timeline.png": partial(write_timeline, comparison),
+        "peaks.png": partial(write_peaks, comparison),
+    }
 
 
 def _print(

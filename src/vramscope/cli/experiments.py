@@ -2,14 +2,16 @@
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from vramscope.cli.options import SEED, Place
-from vramscope.cli.output import make_folder, prepare_outputs, write_text
+from vramscope.cli.output import prepare_outputs
 from vramscope.cli.progress import progress_bar
+from vramscope.cli.results import Results, Writer, text_writer
 from vramscope.collector import loading
 from vramscope.findings import Finding
 from vramscope.views.experiments.document import experiments_document
@@ -43,14 +45,13 @@ def experiments_command(
     prepare_outputs(folder, json_path)
     findings, document = _run(names, quick, seed, device, quiet)
     text = to_text(document)
+    results = Results()
     if folder is not None:
-        make_folder(folder)
-        _write_figures(findings, folder)
-        write_text(str(folder / "experiments.json"), text)
-    if json_path is not None:
-        write_text(json_path, text)
+        results.write_folder(folder, _files(findings, text))
+    results.write_json(json_path, text)
     if not quiet and json_path != "-":
         _print(findings)
+    results.check()
 
 
 def _run(
@@ -72,11 +73,12 @@ def _run(
     return findings, experiments_document(findings, how, environment)
 
 
-def _write_figures(findings: Sequence[Finding], folder: Path) -> None:
+def _files(findings: Sequence[Finding], text: str) -> dict[str, Writer]:
+    """What is kept, by name."""
     from vramscope.views.experiments.figure import write_figure  # matplotlib takes long to load
 
-    for finding in findings:
-        write_figure(finding, folder / f"{finding.name}.png")
+    figures: dict[str, Writer] = {f"{finding.name}.png": partial(write_figure, finding) for finding in findings}
+    return {**figures, "experiments.json": text_writer(text)}
 
 
 def _print(findings: Sequence[Finding]) -> None:

@@ -1,5 +1,6 @@
 """`vramscope fit TARGET --gpu NAME`: the largest batch, or sequence, that fits, by predicting."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +10,9 @@ from vramscope.allocator.settings import parse_settings
 from vramscope.cli.estimate import check_device
 from vramscope.cli.fit_words import document_of, picture_of, words_of
 from vramscope.cli.options import Place, about, common_options, predicted_options, workload_values
-from vramscope.cli.output import files_of, make_folder, prepare_outputs, print_line, write_text
+from vramscope.cli.output import files_of, prepare_outputs, print_line
 from vramscope.cli.progress import progress_bar
+from vramscope.cli.results import Results, Writer, text_writer
 from vramscope.cli.setup_options import check_setup, check_training_options, setup_of, setup_options
 from vramscope.collector import loading
 from vramscope.errors import UsageError
@@ -75,17 +77,21 @@ def fit_command(
     prepare_outputs(folder, json_path, *files_of(target))
     found = _search(target, over, name, (gpu, usable_bytes, headroom, room), allocator, given, quiet)
     document = to_text(document_of(found))
+    results = Results()
     if folder is not None:
-        from vramscope.views.experiments.figure import write_picture  # matplotlib takes long to load
-
-        make_folder(folder)
-        write_text(str(folder / "fit.json"), document)
-        write_picture(picture_of(found), folder / "fit.png")
-    if json_path is not None:
-        write_text(json_path, document)
+        results.write_folder(folder, _files(found, document))
+    results.write_json(json_path, document)
     if not quiet and json_path != "-":
         print_line(words_of(found, verbose))
+    results.check()
     return 0 if found.fits else 1
+
+
+def _files(found: "Fit", document: str) -> dict[str, Writer]:
+    """What is kept, by name."""
+    from vramscope.views.experiments.figure import write_picture  # matplotlib takes long to load
+
+    return {"fit.json": text_writer(document), "fit.png": partial(write_picture, picture_of(found))}
 
 
 def _check(given: dict[str, Any], over: str, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import click
 from vramscope.cli.options import Place
 from vramscope.cli.output import check_file, check_folder, make_folder, tell, write_text
 from vramscope.cli.passes import load_comparison, pass_option
+from vramscope.cli.results import Results
 from vramscope.cli.run_report import SUMMARIES, Choice, load_window, print_runs, runs_text, summarize_files
 from vramscope.errors import UsageError
 
@@ -171,8 +173,10 @@ def _png(job: Job) -> list[Path]:
     if has_modules(job.comparison):
         writers["modules"] = write_modules
     paths = {folder / f"{prefix}{name}.png": write for name, write in writers.items()}
+    results = Results()
     for path, write in paths.items():
-        write(job.comparison, path)
+        results.write(path, partial(write, job.comparison))
+    results.check()
     return list(paths)
 
 

@@ -13,8 +13,9 @@ import click
 
 from vramscope.cli.no_step import why_no_step
 from vramscope.cli.options import Place, common_options
-from vramscope.cli.output import make_folder, prepare_outputs, tell, write_text
+from vramscope.cli.output import make_folder, prepare_outputs, tell
 from vramscope.cli.ranks import Rank
+from vramscope.cli.results import Results, text_writer
 from vramscope.errors import UsageError, VramscopeError
 from vramscope.ledger.ranks import merge_ranks
 from vramscope.ledger.run import RunSummary, summarize_run
@@ -173,16 +174,16 @@ def _report(
     runs = rank.gather(output, summary) if rank is not None and rank.reports else {}
     document = run_document(summary, outcome.exit_code, merge_ranks(runs))
     document["reading_out_seconds"] = outcome.status.get("reading_out_seconds")
-    _write(document, folder, output, json_path)
-    if quiet or (rank is not None and not rank.reports):
-        return
-    _print(summary, runs, rank, top, verbose)
-    if outcome.status.get("out_of_memory"):
-        tell(autopsy_of(output, sys.stderr.encoding or "ascii"), nl=False)
-    if missed:
-        tell(f"vramscope: {missed}")
-    where = output if output.exists() else output.with_name(output.name + ".part")
-    tell(f"vramscope: recording in {os.path.relpath(where)}")
+    results = _written(document, folder, output, json_path)
+    if not quiet and (rank is None or rank.reports):
+        _print(summary, runs, rank, top, verbose)
+        if outcome.status.get("out_of_memory"):
+            tell(autopsy_of(output, sys.stderr.encoding or "ascii"), nl=False)
+        if missed:
+            tell(f"vramscope: {missed}")
+        where = output if output.exists() else output.with_name(output.name + ".part")
+        tell(f"vramscope: recording in {os.path.relpath(where)}")
+    results.check()
 
 
 def _nothing(outcome: Outcome, output: Path, first: int) -> str:
@@ -221,11 +222,13 @@ def _defect(outcome: Outcome) -> str:
     return f"recording stopped early through a fault of vramscope: {outcome.status['error']}"
 
 
-def _write(document: dict[str, Any], folder: Path | None, output: Path, json_path: str | None) -> None:
+def _written(document: dict[str, Any], folder: Path | None, output: Path, json_path: str | None) -> Results:
+    """The figures in their files, or what kept them out."""
+    results, text = Results(), to_text(document)
     if folder is not None:
-        write_text(str(output.with_suffix(".json")), to_text(document))
-    if json_path is not None:
-        write_text(json_path, to_text(document))
+        results.write(output.with_suffix(".json"), text_writer(text))
+    results.write_json(json_path, text)
+    return results
 
 
 def _print(summary: RunSummary, runs: Mapping[int, RunSummary], rank: Rank | None, top: int, verbose: bool) -> None:

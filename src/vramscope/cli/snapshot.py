@@ -1,5 +1,6 @@
 """``vramscope snapshot``: what a CUDA memory snapshot says, and what other allocator settings would have done."""
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -9,7 +10,8 @@ from vramscope.allocator.snapshot.importer import import_snapshot
 from vramscope.allocator.snapshot.model import Snapshot
 from vramscope.allocator.snapshot.reader import read_snapshot
 from vramscope.cli.options import Place, about, common_options
-from vramscope.cli.output import make_folder, prepare_outputs, write_text
+from vramscope.cli.output import prepare_outputs
+from vramscope.cli.results import Results, Writer, text_writer
 from vramscope.recording.collection import SNAPSHOT
 from vramscope.recording.file import write_recording
 from vramscope.units import format_size, parse_size, spaced_size
@@ -53,12 +55,13 @@ def snapshot_command(
     snapshot = read_snapshot(file)
     report = build_report(snapshot, settings, sweep, limit_bytes, limit_words)
     text = _document(report) if json_path or folder else ""
+    results = Results()
     if folder is not None:
-        _write_folder(snapshot, report, text, folder)
-    if json_path is not None:
-        write_text(json_path, text)
+        results.write_folder(folder, _files(snapshot, report, text))
+    results.write_json(json_path, text)
     if not quiet and json_path != "-":
         _print(report, verbose)
+    results.check()
     if report.fits is False:
         click.get_current_context().exit(1)
 
@@ -77,14 +80,18 @@ def _document(report: SnapshotReport) -> str:
     return to_text(snapshot_json(report))
 
 
-def _write_folder(snapshot: Snapshot, report: SnapshotReport, text: str, folder: Path) -> None:
+def _files(snapshot: Snapshot, report: SnapshotReport, text: str) -> dict[str, Writer]:
+    """What is kept, by name."""
     from vramscope.views.snapshot_png import write_segment_map
 
-    make_folder(folder)
-    write_text(str(folder / "snapshot.json"), text)
-    write_recording(import_snapshot(snapshot), folder / f"{SNAPSHOT}.vram")
+    recording = import_snapshot(snapshot)
+    files: dict[str, Writer] = {
+        "snapshot.json": text_writer(text),
+        f"{SNAPSHOT}.vram": partial(write_recording, recording),
+    }
     for device in () if snapshot.exported_from else report.summary.devices:  # an export has no segments to draw
         layout = device.peak.layout
         of = f"{format_size(layout.allocated)} of {format_size(layout.reserved)} reserved"
         title = f"{device.name} at its peak of allocated memory: {of}"
-        write_segment_map(device.peak, title, folder / f"segments-cuda{device.device}.png")
+        files[f"segments-cuda{device.device}.png"] = partial(write_segment_map, device.peak, title)
+    return files
