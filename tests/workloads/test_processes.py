@@ -12,7 +12,7 @@ from tests.processes import python
 from vramscope.workloads.processes import ProcessDiedError, PythonProcess
 
 ANSWERS = """
-import os, subprocess, sys
+import os, subprocess, sys, time
 from vramscope.workloads.processes import begin_child
 replies = os.fdopen(begin_child(), "w")
 print("to standard output")
@@ -20,6 +20,12 @@ print("€" * 300_000, file=sys.stderr)
 if "leaves" in sys.argv:
     nowhere = subprocess.DEVNULL
     sys.argv.insert(1, str(subprocess.Popen(["sleep", "60"], stdout=nowhere, stderr=nowhere, close_fds=False).pid))
+if "forks" in sys.argv and (forked := os.fork()):
+    sys.argv.insert(1, str(forked))
+elif "forks" in sys.argv:
+    replies.write("of the forked one")
+    replies.flush()
+    time.sleep(60)
 print("last words", file=sys.stderr)
 replies.write(" ".join(sys.argv[1:-1]))
 replies.close()
@@ -63,6 +69,16 @@ def test_what_a_workload_leaves_running_keeps_nobody_waiting(answers: Path) -> N
     assert words == [b"leaves", b"dies"]
     assert left.status() != psutil.STATUS_ZOMBIE
     left.kill()
+    process.close()
+
+
+def test_what_a_workload_forks_has_no_pipe_to_reply_on(answers: Path) -> None:
+    process = PythonProcess("answers", "forks", "dies")
+    pid, *words = process.replies.read().split()  # ends although the forked one is running
+    forked = psutil.Process(int(pid))
+    assert words == [b"forks", b"dies"]
+    assert forked.status() != psutil.STATUS_ZOMBIE
+    forked.kill()
     process.close()
 
 

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from vramscope.errors import MemoryExhaustedError, VramscopeError, WorkloadError
 from vramscope.recording.recording import PhaseName
+from vramscope.workloads.forks import forks_ended
 from vramscope.workloads.messages import describe_error
 from vramscope.workloads.steps import inference_step, training_step
 from vramscope.workloads.targets import Target
@@ -147,8 +148,9 @@ def _build(
 ) -> tuple[PreparedWorkload, Sequence[Optimizer]]:
     """The workload, and for training its optimizers; what torch refuses (memory, above all) is the user's to mend."""
     try:
-        prepared = changes.built(target.prepare(options, training=name is PassName.TRAINING))
-        return prepared, prepared.build_optimizers() if name is PassName.TRAINING else ()
+        with forks_ended():
+            prepared = changes.built(target.prepare(options, training=name is PassName.TRAINING))
+            return prepared, prepared.build_optimizers() if name is PassName.TRAINING else ()
     except (RuntimeError, MemoryError) as error:
         raise WorkloadError(
             f"{target.target} cannot be built: {describe_error(error)}; try a smaller --batch"

@@ -18,6 +18,7 @@ from typing import IO, Any
 
 from vramscope import errors
 from vramscope.errors import VramscopeError, WorkloadError
+from vramscope.workloads.forks import withhold_from_forks
 
 INTERRUPTED = 130
 """The exit code of a child that was interrupted."""
@@ -150,13 +151,14 @@ def begin_child() -> int:
     """In a child, when it has imported what is ours: what it prints goes out with each line, and it finds the targets.
 
     Returns:
-        the number of the pipe for its replies, which no program that the workload starts inherits.
+        the number of the pipe for its replies, which no program or process that the workload starts inherits.
     """
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)
     sys.path.insert(0, str(Path.cwd()))
     replies = int(sys.argv[-1])
     os.set_inheritable(replies, False)
+    withhold_from_forks(replies)
     return replies
 
 

@@ -16,6 +16,7 @@ from vramscope.errors import VramscopeError, WorkloadError
 from vramscope.recorders.failures import out_of_memory
 from vramscope.recorders.stamps import loss_scope
 from vramscope.recording.recording import PhaseName
+from vramscope.workloads.forks import forks_ended
 from vramscope.workloads.messages import describe_error
 from vramscope.workloads.workload import AMP_DTYPES, CallArguments, PreparedWorkload
 
@@ -170,7 +171,7 @@ def _autocast(prepared: PreparedWorkload) -> AbstractContextManager[object]:
 
 @contextmanager
 def _phase(phases: Phases, name: PhaseName) -> Iterator[None]:
-    with phases.phase(name), _failure_of(name, _ADVICE[name]):
+    with phases.phase(name), _failure_of(name, _ADVICE[name]), forks_ended():
         yield
 
 
