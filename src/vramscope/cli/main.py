@@ -30,6 +30,7 @@ COMMANDS = {
 }
 """Each command, where it is and what it does; its module is imported only when the command itself is used."""
 DEFECT, INTERRUPTED = 3, 130
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 class LazyCommands(click.Group):
@@ -68,18 +69,38 @@ def cli() -> None:
     """Where the memory of a PyTorch step goes, to the byte, on CPUs and GPUs."""
 
 
+class _TerminatedError(BaseException):
+    """We are told to end; no exception of a workload's own, which a factory's ``sys.exit()`` would be."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave the process with its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    signal.signal(signal.SIGTERM, _terminate)
-    code = _flushed(run(given))
+    _end_in_order()
+    try:
+        code = _flushed(run(given))
+    except _TerminatedError as told:
+        code = told.code
     leave()
     sys.exit(code)
 
 
+def _end_in_order() -> None:
+    """Leave nothing behind where we are told to end, or the terminal goes; but a signal that is ignored stays so."""
+    for number in _ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _terminate)
+
+
 def _terminate(number: int, frame: object) -> None:
     """End as an interrupt does: children are ended and temporary files removed on the way out."""
-    raise SystemExit(128 + number)
+    for ending in _ENDING:  # a terminal that goes tells it, and its shell once more
+        signal.signal(ending, signal.SIG_IGN)
+    raise _TerminatedError(128 + number)
 
 
 def _flushed(code: int) -> int:

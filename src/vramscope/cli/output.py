@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import TextIO
+from typing import IO
 
 import click
 
@@ -64,7 +64,7 @@ def tell(text: str, *, nl: bool = True) -> None:
         drop(sys.stderr)
 
 
-def drop(stream: TextIO) -> None:
+def drop(stream: IO[str]) -> None:
     """Send what is still to be written nowhere, or Python complains of it when the process ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
