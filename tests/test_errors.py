@@ -7,6 +7,7 @@ from vramscope import errors
 EXIT_CODES = {
     "VramscopeError": 2,
     "UsageError": 2,
+    "NothingToTrainError": 2,
     "TargetError": 2,
     "WorkloadError": 2,
     "MemoryExhaustedError": 2,

@@ -13,6 +13,10 @@ class UsageError(VramscopeError):
     """A command, option or argument that makes no sense."""
 
 
+class NothingToTrainError(UsageError):
+    """A training step of a model that has no parameters to train; inference it may have."""
+
+
 class TargetError(VramscopeError):
     """A target that cannot be found, loaded or built."""
 

@@ -39,6 +39,12 @@ class NoTensor(nn.Linear):
 
 def no_loss():
     return NoTensor()
+
+def frozen():
+    return nn.Linear(4, 2).requires_grad_(False)
+
+def without():
+    return nn.ReLU()
 """
 
 
@@ -108,6 +114,26 @@ def test_a_factory_in_a_file(factory: Path) -> None:
 def test_a_factory_in_a_module(factory: Path) -> None:
     document = json_of("compare", "mine:model", "--input", "input=float32[16,4]", *FAST, cwd=factory)
     check_pass(document["passes"]["inference"], 40)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        # Linear(4, 2): eight weights and two biases
+        ("frozen", "all 10 parameters of the model are frozen; call requires_grad_(True) on what is to be trained"),
+        ("without", "the model has no parameters"),
+    ],
+)
+def test_of_a_model_with_nothing_to_train_inference_is_shown(name: str, reason: str, factory: Path) -> None:
+    (factory / "out").mkdir()
+    (factory / "out" / "training.vram").write_text("of an older comparison")
+    arguments = ("compare", f"mine.py:{name}", "--input", "input=float32[16,4]", *FAST, "-o", "out")
+    document = json_of(*arguments, cwd=factory)
+    assert list(document["passes"]) == ["inference"]
+    assert "ratio" not in document
+    assert f"there is no training pass: {reason}" in document["passes"]["inference"]["notes"]
+    written = {path.name for path in (factory / "out").iterdir()}
+    assert written == {"inference.vram", "compare.json", "timeline.png", "peaks.png"}
 
 
 @pytest.mark.parametrize(

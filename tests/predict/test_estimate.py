@@ -7,6 +7,7 @@ import pytest
 
 from cli.command import refused, vramscope
 from vramscope.allocator.settings import parse_settings
+from vramscope.errors import NothingToTrainError
 from vramscope.ledger.categories import Category
 from vramscope.ledger.ledger import Ledger
 from vramscope.ledger.summary import summarize_ledger
@@ -188,6 +189,17 @@ def test_a_file_that_can_run_only_once_in_a_process_is_predicted_for_both_passes
         assert ledger.max_disagreement_bytes() == 0
         # 100 x 100 and 8 x 100 numbers of 4 bytes in whole blocks of 512, made by the file's one run
         assert (held[Category.BUFFERS], held[Category.INPUTS], held[Category.UNATTRIBUTED]) == (40448, 3584, 0)
+
+
+def test_of_a_model_with_nothing_to_train_inference_is_predicted(tmp_path):
+    text = "import torch, vramscope\ndef build():\n    return vramscope.Workload(torch.nn.ReLU(), torch.ones(8))\n"
+    (tmp_path / "plain.py").write_text(text, encoding="utf-8")
+    target, options = f"{tmp_path / 'plain.py'}:build", WorkloadOptions(steps=1)
+    recordings = predict_passes(target, options, GPU, ("inference", "training"))
+    assert list(recordings) == ["inference"]
+    assert "there is no training pass: the model has no parameters" in recordings["inference"].notes
+    with pytest.raises(NothingToTrainError):
+        predict_passes(target, options, GPU, ("training",))
 
 
 def test_a_model_that_reads_values_says_what_was_assumed(tmp_path):

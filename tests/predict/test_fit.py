@@ -171,3 +171,11 @@ def test_help_lists_no_device_since_a_prediction_refuses_one(command, tmp_path):
 )
 def test_wrong_use_is_one_line(tmp_path, arguments, said):
     assert said in refused("fit", "mlp", *arguments, cwd=tmp_path)
+
+
+def test_a_model_with_nothing_to_train_is_told_of_inference(tmp_path):
+    text = "import torch, vramscope\ndef build(batch=1):\n    x = torch.ones(batch)\n"
+    text += "    return vramscope.Workload(torch.nn.ReLU(), x)\n"
+    (tmp_path / "plain.py").write_text(text, encoding="utf-8")
+    line = refused("fit", "plain.py:build", "--vram", "1GiB", cwd=tmp_path)
+    assert "the model has no parameters; --pass inference takes the model as it is" in line

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from vramscope.errors import TargetError, UsageError
+from vramscope.errors import NothingToTrainError, TargetError, UsageError
 from vramscope.workloads.models.gpt2 import Gpt2, Gpt2Sizes
 from vramscope.workloads.optimizers import available, build, plan
 
@@ -127,7 +127,7 @@ def test_frozen_parameters_are_left_out() -> None:
 
 @pytest.mark.parametrize("model", [mlp().requires_grad_(False), nn.ReLU()])
 def test_a_model_without_trainable_parameters_is_refused(model: nn.Module) -> None:
-    with pytest.raises(UsageError, match="AdamW: the model has no parameter to train"):
+    with pytest.raises(NothingToTrainError, match="there is no training pass"):
         build("adamw", model)
 
 

@@ -1,6 +1,7 @@
 """`vramscope compare TARGET`: inference and training of one model side by side."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,7 @@ def compare_command(
     """Profile inference and training of TARGET, and show where every byte goes and why training needs more.
 
     TARGET is a built-in model (mlp, resnet18, vit_b16, gpt2, lstm), package.module:factory, path/to/file.py:factory,
-    or hf:NAME-OR-FOLDER, timm:NAME, torchvision:NAME.
+    or hf:NAME-OR-FOLDER, timm:NAME, torchvision:NAME. Of a model without parameters to train, inference alone is shown.
     """
     prepare_outputs(folder, json_path, *files_of(target))
     plan = RecordingPlan(target, workload_values(workload), lines, host, verbose)
@@ -58,6 +59,7 @@ def compare_command(
     document = to_text(comparison_document(comparison, "compare"))
     results = Results()
     if folder is not None:
+        _remove_older(folder, [name for name in PASSES if name not in recordings])
         results.write_folder(folder, _files(comparison, recordings, document))
     results.write_json(json_path, document)
     if not quiet and json_path != "-":
@@ -75,6 +77,13 @@ def _files(comparison: Comparison, recordings: "Mapping[str, Recording]", docume
         "timeline.png": partial(write_timeline, comparison),
         "peaks.png": partial(write_peaks, comparison),
     }
+
+
+def _remove_older(folder: Path, names: Sequence[str]) -> None:
+    """No pass of an older comparison stays beside the new ones, which would be read together with them."""
+    for name in names:
+        with suppress(OSError):  # it is not there, or writing will fail as well
+            (folder / f"{name}.vram").unlink()
 
 
 def _print(comparison: Comparison, top: int, verbose: bool) -> None:

@@ -15,7 +15,7 @@ from vramscope.cli.progress import progress_bar
 from vramscope.cli.results import Results, Writer, text_writer
 from vramscope.cli.setup_options import check_setup, check_training_options, setup_of, setup_options
 from vramscope.collector import loading
-from vramscope.errors import UsageError
+from vramscope.errors import NothingToTrainError, UsageError
 from vramscope.predict.gpus import Gpu, find_gpu, nearest_gpu
 from vramscope.predict.workers import Workers
 from vramscope.units import format_size, parse_share, parse_size
@@ -152,6 +152,8 @@ def _search(
         others = limits_of_neighbours(limit, lambda size: _headroom(headroom, size))
         try:
             return fit(plan, over, limit, others, workers, bar.announce)
+        except NothingToTrainError as error:
+            raise UsageError(f"{error}; --pass inference takes the model as it is") from error
         except UsageError as error:
             raise _about_size(error, over) from error
 

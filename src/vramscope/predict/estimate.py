@@ -22,6 +22,7 @@ from vramscope.predict.parallel import NCCL_BYTES
 from vramscope.predict.setup import ONE_GPU, Setup, arranged
 from vramscope.recorders.virtual.recorder import VirtualRecorder
 from vramscope.recording.recording import Recording, ScopeKind
+from vramscope.workloads.comparing import passes_there_are
 from vramscope.workloads.passes import PassName, run_pass
 from vramscope.workloads.targets import resolve
 from vramscope.workloads.workload import WorkloadOptions
@@ -72,7 +73,7 @@ def predict_passes(
     progress: Callable[[str, str], None] = lambda name, text: None,
     setup: Setup = ONE_GPU,
 ) -> Mapping[str, Recording]:
-    """The recording of each pass as the GPU would give it.
+    """The recording of each pass that there is, as the GPU would give it.
 
     Args:
         target: what to predict.
@@ -86,14 +87,15 @@ def predict_passes(
     Raises:
         TargetError, UsageError, WorkloadError: the workload cannot be built or run on fake tensors.
     """
-    recordings = {}
-    for name in passes:
+
+    def predict(name: str) -> Recording:
         limits = Limits()
         recorder = VirtualRecorder({**cuda_rules(gpu), **limits.rules()}, keep_real=False, kernels=cuda_kernels(gpu))
         with _foreach_by_default():
             virtual = _run(target, options, name, recorder, progress, setup)
-        recordings[name] = on_cuda(virtual, gpu, settings).with_notes(*limits.notes())
-    return recordings
+        return on_cuda(virtual, gpu, settings).with_notes(*limits.notes())
+
+    return passes_there_are(passes, predict)
 
 
 def predict_on_cpu(
@@ -104,7 +106,7 @@ def predict_on_cpu(
     setup: Setup = ONE_GPU,
 ) -> Mapping[str, Recording]:
     """The recording of each pass as the CPU would give it; arguments and errors as `predict_passes`."""
-    return {name: _run(target, options, name, VirtualRecorder(), progress, setup) for name in passes}
+    return passes_there_are(passes, lambda name: _run(target, options, name, VirtualRecorder(), progress, setup))
 
 
 def _run(

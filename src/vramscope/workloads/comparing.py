@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from vramscope.errors import MemoryExhaustedError, VramscopeError
+from vramscope.errors import MemoryExhaustedError, NothingToTrainError, VramscopeError
 from vramscope.recorders.joining import with_host, with_lines
 from vramscope.recorders.samples import HostSamples
 from vramscope.recording.file import read_recording, write_recording
@@ -39,7 +39,7 @@ class RecordingPlan:
 def record_passes(
     plan: RecordingPlan, passes: Sequence[str], progress: Callable[[str, Role, str], None]
 ) -> dict[str, Recording]:
-    """The recording of each pass.
+    """The recording of each pass that there is: a model without parameters to train has inference alone.
 
     Args:
         plan: what to record.
@@ -56,7 +56,26 @@ def record_passes(
             for role in plan.roles
         ]
         with children(requests, plan.echo) as started:
-            return {name: _record_pass(plan, name, islice(started, len(plan.roles)), progress) for name in passes}
+            return passes_there_are(
+                passes, lambda name: _record_pass(plan, name, islice(started, len(plan.roles)), progress)
+            )
+
+
+def passes_there_are(names: Sequence[str], record: Callable[[str], Recording]) -> dict[str, Recording]:
+    """The recording of each pass; where the model has nothing to train, those before training, whose notes say so.
+
+    Raises:
+        NothingToTrainError: training comes first, or nothing else was asked for.
+    """
+    recordings: dict[str, Recording] = {}
+    for name in names:
+        try:
+            recordings[name] = record(name)
+        except NothingToTrainError as error:
+            if not recordings:
+                raise
+            return {done: recording.with_notes(str(error)) for done, recording in recordings.items()}
+    return recordings
 
 
 def _record_pass(

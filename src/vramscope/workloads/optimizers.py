@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from vramscope.errors import UsageError
+from vramscope.errors import NothingToTrainError, UsageError
 from vramscope.workloads.libraries import import_library, require_library
 from vramscope.workloads.messages import suggestion, summarize_error
 
@@ -63,6 +63,7 @@ class OptimizerPlan:
         """The optimizer over the model's trainable parameters, and AdamW over those it is not made for.
 
         Raises:
+            NothingToTrainError: the model has no parameters, or all are frozen.
             UsageError: torch or this optimizer refuses the settings or the parameters; the reason is in the message.
         """
         split = self._split(model)
@@ -74,7 +75,7 @@ class OptimizerPlan:
     def _split(self, model: nn.Module) -> "_Split":
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         if not trainable:
-            raise UsageError(f"{self.name}: the model has no parameter to train (all have requires_grad=False)")
+            raise NothingToTrainError(_why_nothing(model))
         if self.kind is torch.optim.SparseAdam:
             return _split_sparse(model, trainable)
         if self.kind is torch.optim.Muon:
@@ -97,6 +98,16 @@ class _Split:
             f"{name} trains {len(self.own)} {self.what} ({_count(self.own):,} parameters), "
             f"AdamW the other {len(self.others)} tensors ({_count(self.others):,})",
         )
+
+
+def _why_nothing(model: nn.Module) -> str:
+    frozen = _count(model.parameters())
+    if not frozen:
+        return "there is no training pass: the model has no parameters"
+    return (
+        f"there is no training pass: all {frozen:,} parameters of the model are frozen; call requires_grad_(True) on "
+        "what is to be trained"
+    )
 
 
 def _count(parameters: Iterable[nn.Parameter]) -> int:
