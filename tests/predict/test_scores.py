@@ -13,8 +13,15 @@ def test_the_range_and_the_sign_of_errors():
     scores = [score("published", 1000, 900), score("published", 1000, 1010), score("recorded", 200, 201)]
     # 900 for 1000 is a tenth too low; 1010 one percent too high; 201 for 200 half a percent
     assert expected_error(CONVOLUTIONAL, scores) == (
-        "+0.50% to +0.50% against 1 figures of recorded steps of this kind, 0 of them predicted too low; "
-        "-10.00% to +1.00% against 2 published figures, 1 of them predicted too low"
+        "1 figure of recorded steps of this kind was missed by +0.50% to +0.50%, none predicted too low; "
+        "2 published figures were missed by -10.00% to +1.00%, 1 predicted too low"
+    )
+
+
+def test_predictions_without_error_are_called_exact():
+    scores = [score("recorded", 200, 200), score("recorded", 300, 300)]
+    assert expected_error(CONVOLUTIONAL, scores) == (
+        "all 2 figures of recorded steps of this kind were predicted exactly; no published figures to compare with"
     )
 
 

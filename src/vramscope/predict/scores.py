@@ -65,8 +65,8 @@ def expected_error(kind: ModelKind, scores: Sequence[Score]) -> str:
     parts = [
         _range_words([score for score in own if score.source == source], words)
         for source, words in (
-            ("recorded", "figures of recorded steps of this kind"),
-            ("published", "published figures"),
+            ("recorded", "figure{} of recorded steps of this kind"),
+            ("published", "published figure{}"),
         )
     ]
     return "; ".join(part for part in parts if part)
@@ -74,7 +74,11 @@ def expected_error(kind: ModelKind, scores: Sequence[Score]) -> str:
 
 def _range_words(scores: Sequence[Score], words: str) -> str:
     if not scores:
-        return f"no {words} to compare with"
+        return f"no {words.format('s')} to compare with"
     errors = sorted(score.error for score in scores)
+    several = len(errors) > 1
+    what = f"{len(errors)} {words.format('s' if several else '')} {'were' if several else 'was'}"
+    if not any(errors):
+        return f"{'all ' if several else ''}{what} predicted exactly"
     low = sum(error < 0 for error in errors)
-    return f"{errors[0]:+.2%} to {errors[-1]:+.2%} against {len(errors)} {words}, {low} of them predicted too low"
+    return f"{what} missed by {errors[0]:+.2%} to {errors[-1]:+.2%}, {low or 'none'} predicted too low"
