@@ -1,5 +1,6 @@
 """Files that are there whole or not at all."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,15 @@ def test_after_a_failure_the_old_file_is_left(tmp_path: Path) -> None:
         temporary.write_text("half")
         raise KeyboardInterrupt
     assert {entry.name: entry.read_text() for entry in tmp_path.iterdir()} == {"file": "old"}
+
+
+def test_a_pipe_without_a_name_is_written_to() -> None:
+    reading, writing = os.pipe()  # as `/dev/stdout` is, where a command's output is read by another one
+    with atomic_path(Path(f"/dev/fd/{writing}")) as path:
+        path.write_text("whole")
+    os.close(writing)
+    assert os.read(reading, 10) == b"whole"
+    os.close(reading)
 
 
 def test_a_full_disk_is_told_in_one_line(tmp_path: Path) -> None:

@@ -20,8 +20,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
         OutputError: the file cannot be written or moved into place.
     """
     target = path.resolve()  # a link stays, and what it leads to is replaced
-    special = target.exists() and not target.is_file()  # a device or pipe is written to, never replaced
-    temporary = target if special else target.parent / f".{secrets.token_hex(8)}.part"
+    special = (
+        path.exists() and not path.is_file()
+    )  # a device or pipe is written to, never replaced; it need have no name
+    temporary = path if special else target.parent / f".{secrets.token_hex(8)}.part"
     try:
         yield temporary
         if not special:
