@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vramscope.cli.autopsy import explained_failure
-from vramscope.cli.options import Place, common_options, workload_options, workload_values
+from vramscope.cli.options import OF_TABLES, Place, common_options, workload_options, workload_values
 from vramscope.cli.output import files_of, prepare_outputs
 from vramscope.cli.progress import progress_bar
 from vramscope.cli.results import Results, Writer, text_writer
@@ -31,7 +31,7 @@ ANNOUNCEMENTS_BESIDES_STEPS = 2  # building the model, and the cold step
 @click.option("--lines/--no-lines", default=True, help="Find source lines, in a run of their own.")
 @click.option("--host/--no-host", default=True, help="Measure the process's own memory, in runs of their own.")
 @click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="Rows of the longer tables.")
-@common_options
+@common_options(f"{OF_TABLES[:-1]}; and what the workload itself prints.")
 def compare_command(
     target: str,
     folder: Path | None,

@@ -8,8 +8,8 @@ from vramscope.collector import loading
 
 
 @click.command("doctor")
-@common_options
-def doctor_command(json_path: str | None, quiet: bool, verbose: bool, debug: bool) -> None:
+@common_options(None)
+def doctor_command(json_path: str | None, quiet: bool, debug: bool) -> None:
     """Show torch, GPUs, driver and allocator, and what each recorder can give on this machine."""
     prepare_outputs(None, json_path)
     from vramscope.ledger.capabilities import capabilities

@@ -12,7 +12,7 @@ import click
 
 from vramscope.allocator.settings import parse_settings
 from vramscope.cli.against import compare_with, is_of_cpu, read_measured
-from vramscope.cli.options import Place, common_options, predicted_options, workload_values
+from vramscope.cli.options import OF_TABLES, Place, common_options, predicted_options, workload_values
 from vramscope.cli.output import files_of, prepare_outputs, print_line
 from vramscope.cli.progress import progress_bar
 from vramscope.cli.results import Results, Writer, text_writer
@@ -55,7 +55,7 @@ ANNOUNCEMENTS_BESIDES_STEPS = 2
 @predicted_options
 @click.option("-o", "--out", "folder", type=Place(), help="Keep recordings, JSON and PNGs in DIR.")
 @click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="Rows of the longer tables.")
-@common_options
+@common_options(OF_TABLES)
 def estimate_command(
     target: str | None,
     gpu_name: str | None,

@@ -51,7 +51,7 @@ _USUAL_PREDICTIONS = 30
 @setup_options
 @predicted_options
 @click.option("-o", "--out", "folder", type=Place(), help="Keep fit.json and fit.png in DIR.")
-@common_options
+@common_options("Every size that was predicted, in bytes.")
 def fit_command(
     target: str,
     gpu_name: str | None,

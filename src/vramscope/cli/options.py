@@ -92,12 +92,8 @@ _STEP_OPTIONS = (
         help="Of weights, inputs and dropout.",
     ),
 )
-_COMMON_OPTIONS = (
-    click.option("--json", "json_path", metavar="PATH", help="Write the figures as JSON; - is standard output."),
-    click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and what --json - asks for."),
-    click.option("-v", "--verbose", is_flag=True, help="More rows, and what the workload itself prints."),
-    click.option("--debug", is_flag=True, help="Show a traceback with an error."),
-)
+OF_TABLES = "Every figure in bytes, every category and module."
+"""What ``-v`` shows where tables are printed."""
 WORKLOAD_KEYS = (
     *("batch", "seq", "inputs", "dtype", "amp", "checkpoint", "accumulate"),
     *("optimizer", "foreach", "fused", "device", "steps", "seed"),
@@ -114,9 +110,19 @@ def predicted_options(command: Command) -> Command:
     return with_options(command, (*_WORKLOAD_OPTIONS, _REFUSED_DEVICE_OPTION, *_STEP_OPTIONS))
 
 
-def common_options(command: Command) -> Command:
-    """Add the options that say what to print."""
-    return with_options(command, _COMMON_OPTIONS)
+def common_options(verbose: str | None) -> Callable[[Command], Command]:
+    """Add the options that say what to print.
+
+    Args:
+        verbose: what ``-v`` does for this command, None where there is no more to show.
+    """
+    options = (
+        click.option("--json", "json_path", metavar="PATH", help="Write the figures as JSON; - is standard output."),
+        click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and what --json - asks for."),
+        *(() if verbose is None else (click.option("-v", "--verbose", is_flag=True, help=verbose),)),
+        click.option("--debug", is_flag=True, help="Show a traceback with an error."),
+    )
+    return lambda command: with_options(command, options)
 
 
 def with_options(command: Command, options: tuple[Callable[[Any], Any], ...]) -> Command:

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from vramscope.cli.no_step import why_no_step
-from vramscope.cli.options import Place, common_options
+from vramscope.cli.options import OF_TABLES, Place, common_options
 from vramscope.cli.output import make_folder, prepare_outputs, tell
 from vramscope.cli.ranks import Rank
 from vramscope.cli.results import Results, text_writer
@@ -52,7 +52,7 @@ class _EndsAtModule(click.Command):
 @click.option("--rearm/--no-rearm", default=True, help="Record again, with lines, where memory keeps growing.")
 @click.option("-o", "--out", "folder", type=Place(), help="Write run.vram and run.json to DIR.")
 @click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="Rows of the longer tables.")
-@common_options
+@common_options(OF_TABLES)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[SCRIPT] [ARGS]…")
 def run_command(
     module: str | None,
@@ -69,13 +69,14 @@ def run_command(
 ) -> int:
     """Profile SCRIPT, or a module with -m, without changing it: its output, signals and exit code stay its own.
 
-    Options of vramscope stand before the script. The recording is SCRIPT.vram here, or run.vram in the folder of
-    --out; the report goes to standard error, after the script's own output.
+    Options of vramscope stand before the script. The recording is SCRIPT.vram here, SCRIPT-2.vram and so on where older
+    ones are, or run.vram in the folder of --out, whose older one it replaces; the report goes to standard error, after
+    the script's own output, and ends with the recording's name.
     """
     program, rest = (module, arguments) if module is not None else _script(arguments)
     first, last = _steps(window, everything)
     prepare_outputs(folder, json_path, None if module else Path(program))
-    output = _output(folder, module or Path(program).stem)
+    output, older = _output(folder, module or Path(program).stem)
     with tempfile.TemporaryDirectory(prefix="vramscope-") as scratch:
         status = str(Path(scratch) / "status.json")
         request = ScriptRequest(program, module is not None, rest, str(output), status, first, last, rearm)
@@ -83,7 +84,7 @@ def run_command(
     if debug and outcome.status.get("traceback"):
         tell(outcome.status["traceback"].rstrip())
     try:
-        _report(outcome, output, first, folder, json_path, quiet, top, verbose)
+        _report(outcome, output, older, first, folder, json_path, quiet, top, verbose)
     except BrokenPipeError:
         pass
     except Exception as error:  # noqa: BLE001 - the script's exit code stands, whatever becomes of the report
@@ -127,15 +128,16 @@ def _steps(window: str | None, everything: bool) -> tuple[int, int | None]:
     return int(first), int(last)
 
 
-def _output(folder: Path | None, name: str) -> Path:
-    """Where the recording goes; each rank of a distributed job has its own, and no older recording is in the way."""
+def _output(folder: Path | None, name: str) -> tuple[Path, Path | None]:
+    """Where the recording goes, one for each rank of a distributed job; and which older one of its name stays."""
     rank = Rank.of_environment()
     stem = name if folder is None else _RUN
     stem = stem if rank is None else rank.name(stem)
-    if folder is None:
-        return _free(Path.cwd() / f"{stem}.vram", numbered=rank is None)
-    make_folder(folder)
-    return _free(folder.absolute() / f"{stem}.vram", numbered=False)
+    if folder is not None:
+        make_folder(folder)
+    path = (Path.cwd() if folder is None else folder.absolute()) / f"{stem}.vram"
+    free = _free(path, numbered=folder is None and rank is None)
+    return free, None if free == path else path
 
 
 def _free(path: Path, numbered: bool) -> Path:
@@ -153,6 +155,7 @@ def _free(path: Path, numbered: bool) -> Path:
 def _report(
     outcome: Outcome,
     output: Path,
+    older: Path | None,
     first: int,
     folder: Path | None,
     json_path: str | None,
@@ -181,9 +184,14 @@ def _report(
             tell(autopsy_of(output, sys.stderr.encoding or "ascii"), nl=False)
         if missed:
             tell(f"vramscope: {missed}")
-        where = output if output.exists() else output.with_name(output.name + ".part")
-        tell(f"vramscope: recording in {os.path.relpath(where)}")
+        stays = "" if older is None else f"; {_place(older)} is from before"
+        tell(f"vramscope: recording in {_place(output)}{stays}")
     results.check()
+
+
+def _place(recording: Path) -> str:
+    """The recording, or its folder where it was not sealed, as the user would type it."""
+    return os.path.relpath(recording if recording.exists() else recording.with_name(recording.name + ".part"))
 
 
 def _nothing(outcome: Outcome, output: Path, first: int) -> str:

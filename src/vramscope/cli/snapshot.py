@@ -32,7 +32,7 @@ from vramscope.views.json import to_text
     "--fits", "limit", metavar="SIZE", help="Would it fit if the allocator could reserve SIZE, such as 24GiB?"
 )
 @click.option("-o", "--out", "folder", type=Place(), help="Keep recording, JSON and segment maps in DIR.")
-@common_options
+@common_options("Every place that allocated, not the largest alone.")
 def snapshot_command(
     file: Path,
     settings: tuple[str, ...],
