@@ -38,6 +38,15 @@ def test_figures_never_take_the_place_of_what_they_are_made_from(line: str, capf
     assert Path("train.py").read_text() == SCRIPT
 
 
+@pytest.mark.parametrize("name", ["compare.json", "estimate.json", "run.json", "run.rank1.json"])
+def test_nor_of_the_figures_beside_a_recording(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    Path("out").mkdir()
+    Path("out", name).write_text("{}")
+    assert run(["report", "out", "--format", "csv", "-o", f"out/{name}"]) == 2
+    assert "take the place of" in capfd.readouterr().err
+    assert Path("out", name).read_text() == "{}"
+
+
 def test_nor_of_a_configuration(capfd: pytest.CaptureFixture[str]) -> None:
     Path("model").mkdir()
     Path("model/config.json").write_text("{}")
@@ -80,6 +89,10 @@ def test_a_file_that_only_looks_like_a_source_is_replaced(target: str, name: str
         (["fit", "mlp", "--vram", "foo"], "--vram: 'foo' is not a size"),
         (["fit", "mlp", "--vram", "1GiB", "--headroom", "-1%"], "--headroom: '-1%' is neither a size nor a share"),
         (["snapshot", "train.py", "--fits", "0"], "--fits: '0' is not a size"),
+        (["snapshot", "train.py", "--replay", ""], "--replay: it is empty"),
+        (["report", "loop.vram", "-q"], "-q does nothing with the terminal view"),
+        (["report", "loop.vram", "--format", "html", "-v"], "-v is for the terminal view"),
+        (["doctor", "-v"], "No such option"),
     ],
 )
 def test_what_would_do_nothing_or_something_else_is_refused(

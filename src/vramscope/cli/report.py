@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vramscope.cli.options import Place
+from vramscope.cli.options import OF_TABLES, Place
 from vramscope.cli.output import check_file, check_folder, make_folder, tell, write_text
 from vramscope.cli.passes import load_comparison, pass_option
 from vramscope.cli.results import Results
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from vramscope.ledger.comparison import Comparison
 
 FORMATS = ("terminal", "json", "csv", "png", "html", "perfetto", "snapshot")
+_FIGURES = ("compare.json", "estimate.json", "snapshot.json", "run.json", "run.rank*.json")
+"""What commands write into a folder beside the recordings."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Job:
 @click.option("--rank", type=click.IntRange(0), help="Of a distributed run: only this rank [default: all, or worst].")
 @click.option("--window", type=click.IntRange(0), help="Of a run: the window that html, png … draw [default: 0].")
 @click.option("-q", "--quiet", is_flag=True, help="Do not say which files were written.")
-@click.option("-v", "--verbose", is_flag=True, help="Every figure in bytes, every category and module.")
+@click.option("-v", "--verbose", is_flag=True, help=OF_TABLES)
 @click.option("--debug", is_flag=True, help="Show a traceback with an error.")
 def report_command(
     recording: Path,
@@ -98,6 +100,7 @@ def report_command(
     --rank or --window: training.html, report.html, report-training.html, training-peaks.png.
     """
     form = form or "terminal"
+    _check_words(form, quiet, verbose)
     if out is not None:
         _check(form, out, recording)
     from vramscope.recording.collection import find_run  # numpy takes long to load, and --help needs none
@@ -135,7 +138,20 @@ def _check(form: str, out: Path, recording: Path) -> None:
     if form == "png":
         check_folder(out)
     else:
-        check_file(str(out), recording)
+        check_file(str(out), recording, *_figures_in(recording))
+
+
+def _figures_in(recording: Path) -> list[Path]:
+    """The figures that a folder of recordings keeps beside them."""
+    return [path for pattern in _FIGURES for path in recording.glob(pattern)] if recording.is_dir() else []
+
+
+def _check_words(form: str, quiet: bool, verbose: bool) -> None:
+    """Refuse options that would do nothing."""
+    if quiet and form == "terminal":
+        raise UsageError("-q does nothing with the terminal view, which writes no file: leave it out")
+    if verbose and form != "terminal":
+        raise UsageError(f"-v is for the terminal view, and {form} has every figure anyway: leave it out")
 
 
 def _terminal(job: Job) -> list[Path]:

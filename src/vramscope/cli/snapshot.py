@@ -12,6 +12,7 @@ from vramscope.allocator.snapshot.reader import read_snapshot
 from vramscope.cli.options import Place, about, common_options
 from vramscope.cli.output import prepare_outputs
 from vramscope.cli.results import Results, Writer, text_writer
+from vramscope.errors import UsageError
 from vramscope.recording.collection import SNAPSHOT
 from vramscope.recording.file import write_recording
 from vramscope.units import format_size, parse_size, spaced_size
@@ -49,6 +50,8 @@ def snapshot_command(
     Shows the peak, who held it, fragmentation and rounding, and replays the trace allocation by allocation. With
     --fits the exit code is 1 where it would not fit as recorded or, with --replay, under none of the settings given.
     """
+    if any(not text.strip() for text in settings):
+        raise UsageError("--replay: it is empty: give settings such as expandable_segments:True, or leave it out")
     with about("--fits"):
         limit_bytes, limit_words = (None, "") if limit is None else (parse_size(limit), spaced_size(limit))
     prepare_outputs(folder, json_path, file)
