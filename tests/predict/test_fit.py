@@ -140,6 +140,7 @@ def test_inference_lists_no_remedy_of_training(tmp_path):
     assert [remedy["name"] for remedy in document["remedies"]] == ["amp bfloat16", "expandable_segments:True"]
     # no GPU was named: the rules of the smallest one with so much memory
     assert document["gpu"] == "gtx1660ti-6gb"
+    assert "device" not in document["options"]  # what was run on fakes has none
 
 
 @pytest.mark.parametrize("command", ["estimate", "fit"])

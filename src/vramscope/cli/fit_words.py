@@ -23,7 +23,8 @@ def document_of(found: "Fit") -> dict[str, Any]:
         "target": plan.target,
         "gpu": limit.gpu.name,
         "pass": plan.name,
-        "options": plan.options.to_json(),
+        # less the device: nothing ran there, and the GPU is named above
+        "options": {name: value for name, value in plan.options.to_json().items() if name != "device"},
         "over": found.over,
         "batch": size if found.over == "batch" else plan.options.batch,
         "seq": size if found.over == "seq" else plan.options.seq,

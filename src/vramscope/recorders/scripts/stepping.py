@@ -267,7 +267,7 @@ class Stepping:
 
     def _method(self) -> dict[str, str]:
         """How the live bytes of steps are read that are only counted."""
-        return {} if self._live is None else {"live_bytes": self._live.method}
+        return {} if self._live is None else {"live_bytes_method": self._live.method}
 
     def _missed(self, kind: StepKind, index: int) -> None:
         """A step that was wanted is over, and no backward pass had ended before it began."""

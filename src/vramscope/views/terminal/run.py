@@ -94,7 +94,7 @@ def _counted(page: Page, summary: RunSummary) -> Group | None:
     if not summary.counted:
         return None
     full, *narrower = (_counted_table(page, summary.counted, headers) for headers in _COUNTED)
-    method = str(summary.workload.get("live_bytes", ""))
+    method = str(summary.workload.get("live_bytes_method", ""))
     table = page.first_fitting(full, narrower=narrower)
     return page.section("Only counted, not recorded: live bytes at the end", table, remark=method)
 
