@@ -576,3 +576,26 @@ def instance_norm_of_the_input() -> Workload:
 
 def exponential_of_a_matrix() -> Workload:
     return _workload(lambda m, x: x @ torch.linalg.matrix_exp(m.layer.weight), torch.randn(4, 8), layer=nn.Linear(8, 8))
+def policy_of_checked_arguments() -> Workload:
+    """Arguments of distributions are refused unless all of them are valid."""
+
+    def act(m, x):
+        distribution = torch.distributions.Normal(m.mean(x), m.deviation(x).exp())
+        chosen = torch.distributions.Categorical(logits=m.mean(x))
+        return distribution.log_prob(distribution.rsample()).sum() + chosen.log_prob(chosen.sample()).sum()
+
+    return _workload(act, torch.randn(6, 8), mean=nn.Linear(8, 4), deviation=nn.Linear(8, 4))
+
+
+def numbers_that_are_checked() -> Workload:
+    """Something is repeated until all is small, and what is not finite is refused in several ways."""
+
+    def check(m, x):
+        hidden = m.layer(x)
+        while not (hidden.abs() < 100).all():
+            hidden = hidden / 2
+        assert torch.isfinite(hidden).all() and torch.isfinite(hidden.sum())
+        assert not torch.isnan(hidden).any() and hidden.isnan().sum() == 0
+        return hidden
+
+    return _workload(check, torch.randn(4, 16), layer=nn.Linear(16, 16))

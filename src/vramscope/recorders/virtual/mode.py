@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from vramscope.recorders.virtual.composites import Composites
 from vramscope.recorders.virtual.memory import VirtualMemory
 from vramscope.recorders.virtual.rebased_views import RebasedViews
+from vramscope.recorders.virtual.truths import Truths
 
 aten = torch.ops.aten
 Run = Callable[..., Any]
@@ -43,6 +44,7 @@ class VirtualMode(TorchDispatchMode):
         self.memory = memory
         self._rules = rules
         self.composites = Composites()
+        self.truths = Truths()
         self._views = RebasedViews(self)
         self._asked = (0, 0)
         """How often in a row a device was asked for, and of which tensor last, by the number of its C++ object."""
@@ -59,6 +61,7 @@ class VirtualMode(TorchDispatchMode):
         self._views.called(func, args)
         result = self._run_seen(func, args, kwargs)
         self._views.made(func, result)
+        self.truths.made(func, args, result)
         return result
 
     def _run_seen(self, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

@@ -13,16 +13,18 @@ from vramscope.recorders.virtual.mode import Rule, VirtualMode, argument
 
 aten = torch.ops.aten
 _ONE = "a value read from a tensor (.item() or a test of it) is taken to be 1, a condition not to hold"
+_ALL_HOLD = "a test of whether all elements hold (.all()), or of whether numbers are finite, is taken to hold"
 _SIZE = "what is as large as an integer read from a tensor says, as one_hot without num_classes, is a lower bound"
 _ALL_CHOSEN = "nonzero, masks: every element is taken to be nonzero or chosen, the most there can be"
-TAKEN_FOR_DATA = (_ONE, _ALL_CHOSEN)
+TAKEN_FOR_DATA = (_ONE, _ALL_HOLD, _ALL_CHOSEN)
 """What is told where values that data decide were substituted, which a program may not bear."""
 
 
 def item(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """``tensor.item()``: the value where it is known (a constant), else False, 1 or 1.0.
+    """``tensor.item()``: the value where it is known (a constant), else 1 or 1.0, or whether a condition holds.
 
-    False, because loops such as the one in ``torch.nn.init.trunc_normal_`` run for as long as anything is still wrong.
+    Most do not, because loops such as the one in ``torch.nn.init.trunc_normal_`` run for as long as anything is still
+    wrong; which ones do is told by `Truths`.
     """
     tensor = args[0]
     if not isinstance(tensor, FakeTensor):
@@ -31,21 +33,32 @@ def item(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Map
         with mode.memory.hide():
             return func(*args, **kwargs)
     except DataDependentOutputException:
-        mode.note(_ONE)
-        if _is_integer(tensor.dtype):
-            mode.note(_SIZE)
-        return _one(tensor.dtype)
+        return _holds(mode, tensor) if tensor.dtype == torch.bool else _number(mode, tensor)
+
+
+def _holds(mode: VirtualMode, condition: FakeTensor) -> bool:
+    holds = mode.truths.hold(condition)
+    mode.note(_ALL_HOLD if holds else _ONE)
+    return holds
+
+
+def _number(mode: VirtualMode, tensor: FakeTensor) -> int | float:
+    if mode.truths.told(tensor) is False:
+        mode.note(_ALL_HOLD)
+        return 0
+    return _one(mode, tensor.dtype)
+
+
+def _one(mode: VirtualMode, dtype: torch.dtype) -> int | float:
+    mode.note(_ONE)
+    if _is_integer(dtype):
+        mode.note(_SIZE)
+    return 1.0 if dtype.is_floating_point else 1
 
 
 def _is_integer(dtype: torch.dtype) -> bool:
     """Whether numbers of this type may be sizes."""
-    return not (dtype.is_floating_point or dtype.is_complex or dtype == torch.bool)
-
-
-def _one(dtype: torch.dtype) -> bool | int | float:
-    if dtype == torch.bool:
-        return False
-    return 1.0 if dtype.is_floating_point else 1
+    return not (dtype.is_floating_point or dtype.is_complex)
 
 
 @unless_known
