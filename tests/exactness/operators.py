@@ -3,6 +3,7 @@
 from copy import deepcopy
 from itertools import pairwise
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -599,3 +600,15 @@ def numbers_that_are_checked() -> Workload:
         return hidden
 
     return _workload(check, torch.randn(4, 16), layer=nn.Linear(16, 16))
+
+
+def arrays_as_tensors() -> Workload:
+    """An array's memory is its own, be it written to; copies of it are the allocator's."""
+    given = np.ones((4, 16), dtype=np.float32)
+
+    def use(m, x):
+        kept = torch.tensor(given > 0, dtype=torch.bool)
+        written = torch.from_numpy(given.copy()).mul_(2)
+        return m.layer(x).masked_fill(kept, 0) * torch.from_numpy(given)[:, :1] + written + torch.tensor(given)
+
+    return _workload(use, torch.randn(4, 16), layer=nn.Linear(16, 16))

@@ -124,6 +124,10 @@ class VirtualMemory:
         """Leave a tensor's storage out of the recording, unless it is moved here."""
         self._ignore_storage(tensor.untyped_storage())
 
+    def leaves_out(self, tensor: Tensor) -> bool:
+        """Whether a tensor's storage is left out of the recording."""
+        return address_of(tensor.untyped_storage()) in self._elsewhere
+
     def _ignore_storage(self, storage: torch.UntypedStorage) -> None:
         address = address_of(storage)
         self._elsewhere.add(address)

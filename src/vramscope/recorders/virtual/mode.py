@@ -81,9 +81,22 @@ class VirtualMode(TorchDispatchMode):
     def run(self, func: OpOverload, *args: Any, **kwargs: Any) -> Any:
         """The operator on fake tensors, its new storages noted."""
         result = self.describe(func, *args, **kwargs)
-        replaced = args[0] if func is aten.lift_fresh.default else None
-        self.memory.see(result, replaced.data_ptr() if type(replaced) is Tensor else 0)
+        if func is aten.lift_fresh.default and type(args[0]) is Tensor:
+            self._take_in(result, args[0].untyped_storage())
+        else:
+            self.memory.see(result)
         return result
+
+    def _take_in(self, fake: Tensor, storage: torch.UntypedStorage) -> None:
+        """A fake takes the place of a real tensor, unless its memory is none of the allocator's, as a numpy array's is.
+
+        Source: ``TensorMaker::make_tensor`` in aten/src/ATen/templates/Functions.cpp, which makes a storage over memory
+        from elsewhere that cannot be resized.
+        """
+        if storage.resizable():
+            self.memory.see(fake, storage.data_ptr())
+        else:
+            self.memory.ignore(fake)
 
     def run_rule(self, func: OpOverload, *args: Any, **kwargs: Any) -> Any:
         """The operator by its rule where there is one."""

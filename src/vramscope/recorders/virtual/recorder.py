@@ -22,6 +22,7 @@ from vramscope.recorders.profiler import ProfilerRecorder
 from vramscope.recorders.threads import one_thread
 from vramscope.recorders.virtual.memory import VirtualMemory
 from vramscope.recorders.virtual.mode import Rule, VirtualMode, WithoutDevice
+from vramscope.recorders.virtual.moves import moves_seen
 from vramscope.recorders.virtual.operators.cpu_rules import CPU_RULES
 from vramscope.recorders.virtual.patches import as_it_would_run, patched_torch
 from vramscope.recorders.virtual.reader import VirtualReader, with_totals
@@ -62,6 +63,8 @@ class VirtualRecorder(ProfilerRecorder):
         super().start(seeds)
         self._modes.enter_context(one_thread())  # all that is computed are known numbers, a few at a time
         self._modes.enter_context(patched_torch(self._memory))
+        if not self._keep_real:
+            self._modes.enter_context(moves_seen(self._memory))
         self._modes.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         self._modes.enter_context(self._mode.composites.autocast_watched())
         self._modes.enter_context(self._mode)
