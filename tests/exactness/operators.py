@@ -1,5 +1,6 @@
 """Factories of small workloads, each of which lives off operators that fakes describe otherwise than they run."""
 
+import random
 from copy import deepcopy
 from itertools import pairwise
 
@@ -612,3 +613,16 @@ def arrays_as_tensors() -> Workload:
         return m.layer(x).masked_fill(kept, 0) * torch.from_numpy(given)[:, :1] + written + torch.tensor(given)
 
     return _workload(use, torch.randn(4, 16), layer=nn.Linear(16, 16))
+
+
+def layers_dropped_by_chance() -> Workload:
+    """Which layers are left out is drawn by Python and by numpy."""
+
+    def drop(m, x):
+        for layer in m.layers:
+            if random.random() < 0.5 or np.random.random() < 0.3:
+                x = x + layer(x)
+        return x + m.last(x)
+
+    layers = nn.ModuleList(nn.Linear(16, 16) for _ in range(12))
+    return _workload(drop, torch.randn(4, 16), layers=layers, last=nn.Linear(16, 16))

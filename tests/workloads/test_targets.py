@@ -1,5 +1,7 @@
+import random
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -50,6 +52,15 @@ def test_defaults_are_the_canonical_step_s(
     ]
     assert (workload.name, workload.target, workload.batch, workload.seq) == (name, name, batch, seq)
     assert (workload.optimizer, workload.dtype, workload.notes) == ("AdamW", "float32", ())
+
+
+@pytest.mark.parametrize("seed", [0, 2**40 + 1])
+def test_one_seed_holds_for_every_generator(seed: int) -> None:
+    def drawn() -> tuple[float, float, float]:
+        resolve("mlp").prepare(WorkloadOptions(seed=seed))
+        return random.random(), float(np.random.random()), torch.rand(()).item()
+
+    assert drawn() == drawn()
 
 
 def test_without_training_there_are_no_targets_and_the_inputs_are_the_same() -> None:

@@ -1,10 +1,12 @@
 """Targets: from what the user types to a workload that is ready to step."""
 
+import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -21,6 +23,7 @@ from vramscope.workloads.nests import map_tensors
 from vramscope.workloads.workload import CallArguments, PreparedWorkload, WorkloadOptions, unique_parameters
 
 _DEFAULT_OPTIMIZER = "adamw"
+_NUMPY_SEEDS = 1 << 32
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,8 @@ class Target:
     def prepare(self, options: WorkloadOptions, training: bool = True) -> PreparedWorkload:
         """Build the model and its inputs, in the dtype and on the device asked for.
 
-        Torch's global generator is seeded before the model is built and again at the end, so that weights, inputs and
-        dropout are the same for the same options.
+        The global generators of torch, Python and numpy are seeded before the model is built and again at the end, so
+        that weights, inputs, dropout and what a model drops by numbers of Python's are the same for the same options.
 
         Args:
             options: what the command asked for.
@@ -55,11 +58,17 @@ class Target:
             UsageError: an option that makes no sense for this target.
         """
         _check_device(options)
-        torch.manual_seed(options.seed)
+        _seed_generators(options.seed)
         draft = self.source.draft(options)
         prepared = _finish(self, draft, options, training)
-        torch.manual_seed(options.seed)
+        _seed_generators(options.seed)
         return prepared
+
+
+def _seed_generators(seed: int) -> None:
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % _NUMPY_SEEDS)  # the global generator, as models use it; it takes no larger seeds
 
 
 _LIBRARIES: dict[str, Callable[[str], Source]] = {
