@@ -34,3 +34,11 @@ def test_a_copied_layer_is_of_the_same_mode(recorder: VirtualRecorder) -> None:
 def test_modes_can_be_copied_as_before_afterwards(recorder: VirtualRecorder) -> None:
     recorder.abandon()
     assert not hasattr(FakeTensorMode, "__deepcopy__")
+
+
+def test_a_number_is_written_out_as_for_real(recorder: VirtualRecorder) -> None:
+    """Keys such as ``expert_1`` are made so."""
+    unknown = torch.randint(4, (3,)).max()
+    assert (f"expert_{unknown}", f"{torch.tensor(2.5):.2f}") == ("expert_1", "2.50")
+    assert "read from a tensor" in recorder.notes[0]
+    assert "FakeTensor" in f"{nn.Parameter(torch.ones(()))}"  # of a subclass torch writes no number

@@ -27,14 +27,15 @@ _IS_FAKE = "is_fake_tensor"
 
 @contextmanager
 def patched_torch(memory: VirtualMemory) -> Iterator[None]:
-    """Scopes opened by name stay open, resizing is seen, small numbers are known, and fake parameters can be cast,
-    copied and lazy."""
+    """Scopes opened by name stay open, resizing is seen, small numbers are known, numbers are written out, and fake
+    parameters can be cast, copied and lazy."""
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(record_function, "__enter__", _enter))
         stack.enter_context(mock.patch.object(record_function, "__exit__", _exit))
         stack.enter_context(mock.patch.object(torch.utils, "swap_tensors", _swap))
         stack.enter_context(mock.patch.object(torch.UntypedStorage, "resize_", _resizing(memory)))
         stack.enter_context(mock.patch.object(FakeTensorMode, "__deepcopy__", _same, create=True))
+        stack.enter_context(mock.patch.object(FakeTensor, "__format__", _format, create=True))
         for lazy in (UninitializedParameter, UninitializedBuffer):
             stack.enter_context(mock.patch.object(lazy, "__new__", _without_modes(lazy.__new__)))
             stack.enter_context(mock.patch.object(lazy, "materialize", _materialize))
@@ -67,6 +68,16 @@ def _enter(self: Any) -> Any:
 
 def _exit(self: Any, kind: Any, error: Any, traceback: Any) -> None:
     self.record.__exit__(None, None, None)
+
+
+def _format(tensor: FakeTensor, form: str) -> str:
+    """A number in a text, such as the name of an expert, which torch writes for tensors of no subclass alone.
+
+    Source: ``Tensor.__format__`` in torch/_tensor.py.
+    """
+    if tensor.dim() == 0 and not isinstance(tensor, nn.Parameter):
+        return format(tensor.detach().item(), form)
+    return Tensor.__format__(tensor, form)  # type: ignore[no-any-return]  # torch's own
 
 
 def _same(mode: FakeTensorMode, memo: Any) -> FakeTensorMode:
