@@ -626,3 +626,48 @@ def layers_dropped_by_chance() -> Workload:
 
     layers = nn.ModuleList(nn.Linear(16, 16) for _ in range(12))
     return _workload(drop, torch.randn(4, 16), layers=layers, last=nn.Linear(16, 16))
+
+
+def waves_put_together_again() -> Workload:
+    """``istft`` asks whether its windows leave gaps, and refuses to go on where they do."""
+    window = torch.ones(16)
+
+    def there_and_back(m, x):
+        spectrum = torch.stft(m.layer(x), 16, 4, window=window, return_complex=True)
+        return torch.istft(spectrum, 16, 4, window=window)
+
+    return _workload(there_and_back, torch.randn(2, 64), layer=nn.Linear(64, 64))
+
+
+def experts_of_equal_loads() -> Workload:
+    """Rows are sorted by the expert that they are for and split by how many each gets: every fourth of them."""
+
+    def split(m, x):
+        hidden = m.layer(x)
+        chosen = (hidden[:, 0] * 0).long() + torch.arange(len(x)) % 4
+        order = chosen.argsort()
+        loads = torch.bincount(chosen, minlength=4).tolist()
+        parts = [expert(part) for expert, part in zip(m.experts, hidden[order].split(loads), strict=True)]
+        return torch.cat(parts)[order.argsort()]
+
+    experts = nn.ModuleList(nn.Linear(16, 16) for _ in range(4))
+    return _workload(split, torch.randn(32, 16), layer=nn.Linear(16, 16), experts=experts)
+
+
+def counts_of_two_kinds() -> Workload:
+    """Elements of two kinds, counted and weighed."""
+
+    def count(m, x):
+        kinds = (m.layer(x).flatten() > 1e6).long()
+        kinds[0] = 1
+        return m.layer(x) * torch.bincount(kinds).sum() + torch.bincount(kinds, x.flatten()).sum()
+
+    return _workload(count, torch.randn(4, 16), layer=nn.Linear(16, 16))
+
+
+def runs_of_one_element() -> Workload:
+    def place(m, x):
+        values, places, counts = torch.unique_consecutive(m.layer(x).argsort(-1), True, True)
+        return m.layer(x) * values.sum() * places.sum() * counts.sum()
+
+    return _workload(place, torch.randn(4, 16), layer=nn.Linear(16, 16))

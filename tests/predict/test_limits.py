@@ -65,7 +65,9 @@ def numbers(): return Workload(Reads(version), torch.ones(3, 4))
 def chosen(): return Workload(Reads(lambda x: (2.0, 3.0)[int(x.sum().item()) + 1]), torch.zeros(3, 4))
 def unknown(): return Workload(Reads(lambda x: torch.ops.{space}.unknown(x)), torch.ones(3, 4))
 def numpy(): return Workload(Reads(lambda x: float(x.numpy().sum())), torch.ones(3, 4))
-def equal(): return Workload(nn.Linear(int(torch.equal(torch.ones(4), torch.ones(4))) + 3, 4), torch.ones(3, 4))
+def solved(): return Workload(Reads(lambda x: torch.linalg.lstsq(x, x).solution.sum()), torch.ones(4, 4))
+def even(): return Workload(Reads(lambda x: torch.bincount((x > 0).long().flatten()).sum()), torch.ones(3, 4))
+def checked(): return Workload(Reads(lambda x: x.sum() / (x > 0).all().item()), torch.ones(3, 4))
 def sparse():
     given = torch.sparse_coo_tensor(torch.zeros(1, 3, dtype=torch.int64), torch.ones(3, 4), (5, 4))
     return Workload(Reads(lambda x: x.sum() + given.coalesce().to_dense().sum()), torch.ones(3, 4))
@@ -103,6 +105,8 @@ def notes(tmp_path):
         ("unique", "no element is taken to occur twice"),
         ("sparse", "no index is taken to occur twice"),
         ("orthogonal", "a condition not to hold"),
+        ("checked", "all elements hold (.all())"),
+        ("even", "elements are taken to be spread evenly"),
         ("custom", "::scale: what its kernel takes beside its results counts as 0: a lower bound"),
         # 3 channels of 3 x 3 at 8 x 8 places of 2 images, float32: 13,824 bytes
         ("convolution", "would take 13.5 KiB"),
@@ -140,7 +144,7 @@ def test_attention_by_cudnn_is_said_once_and_only_where_cudnn_computes_it(notes,
 
 @pytest.mark.parametrize(
     ("factory", "operator"),
-    [("unknown", ".unknown.default has no fake form"), ("numpy", ".numpy()"), ("equal", "aten.equal.default")],
+    [("unknown", ".unknown.default has no fake form"), ("numpy", ".numpy()"), ("solved", "aten.linalg_lstsq.default")],
 )
 def test_what_does_not_run_without_data_names_operator_and_line(notes, factory, operator):
     with pytest.raises(WorkloadError, match=r"does not run without data.*models\.py:\d+.*vramscope compare") as caught:

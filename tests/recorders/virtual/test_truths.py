@@ -52,6 +52,7 @@ def test_what_a_program_insists_on_holds(numbers, condition):
         lambda x: torch.isinf(x[0]),
         lambda x: x.isnan().sum().item(),
         lambda x: (x > 0).all().logical_not_(),
+        lambda x: torch.equal(x, x.flip(0)),
         lambda x: torch.allclose(x, x.flip(0)),
     ],
 )

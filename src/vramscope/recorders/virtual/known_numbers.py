@@ -99,7 +99,7 @@ def unless_known(rule: Rule) -> Rule:
 
     @wraps(rule)
     def chosen(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        if all(value.constant is not None for value in args if isinstance(value, FakeTensor)):
+        if all(value.constant is not None for value in (*args, *kwargs.values()) if isinstance(value, FakeTensor)):
             return mode.run(func, *args, **kwargs)
         return rule(mode, func, args, kwargs)
 
@@ -134,8 +134,16 @@ def _known(mode: VirtualMode, fake: Any, real: Callable[[Tensor], Tensor]) -> An
     """What stands for the result of an operator, with its values where they are not many."""
     if type(fake) is FakeTensor and 0 < fake.numel() <= _MOST and fake.device.type == "cpu":
         with mode.memory.hide(), _disable_current_modes():
-            # made from the real one, since views of it are found by its storage
-            fake = fake.fake_mode.fake_tensor_converter.from_real_tensor(fake.fake_mode, real(fake), make_constant=True)
+            values = real(fake)
+        return known(mode, fake.fake_mode, values)
+    mode.memory.see(fake)
+    return fake
+
+
+def known(mode: VirtualMode, fakes: FakeTensorMode, real: Tensor) -> Tensor:
+    """A fake that has the values of a real tensor, and is seen in its place; views of it are found by the real one's."""
+    with mode.memory.hide(), _disable_current_modes():
+        fake: Tensor = fakes.fake_tensor_converter.from_real_tensor(fakes, real, make_constant=True)
     mode.memory.see(fake)
     return fake
 

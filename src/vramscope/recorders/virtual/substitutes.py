@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor
+from torch.utils._python_dispatch import _disable_current_modes
 
-from vramscope.recorders.virtual.known_numbers import KNOWN_NUMBERS, unless_known
+from vramscope.recorders.virtual.known_numbers import KNOWN_NUMBERS, known, unless_known
 from vramscope.recorders.virtual.mode import Rule, VirtualMode, argument
 
 aten = torch.ops.aten
@@ -16,7 +17,8 @@ _ONE = "a value read from a tensor (.item() or a test of it) is taken to be 1, a
 _ALL_HOLD = "a test of whether all elements hold (.all()), or of whether numbers are finite, is taken to hold"
 _SIZE = "what is as large as an integer read from a tensor says, as one_hot without num_classes, is a lower bound"
 _ALL_CHOSEN = "nonzero, masks: every element is taken to be nonzero or chosen, the most there can be"
-TAKEN_FOR_DATA = (_ONE, _ALL_HOLD, _ALL_CHOSEN)
+_EVENLY = "bincount: elements are taken to be spread evenly, over as many numbers as minlength says, else over 0 and 1"
+TAKEN_FOR_DATA = (_ONE, _ALL_HOLD, _ALL_CHOSEN, _EVENLY)
 """What is told where values that data decide were substituted, which a program may not bear."""
 
 
@@ -63,7 +65,11 @@ def _is_integer(dtype: torch.dtype) -> bool:
 
 @unless_known
 def allclose(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """``torch.allclose``: a condition like any other."""
+    """``torch.allclose`` and ``torch.equal``: a condition like any other.
+
+    ``istft`` asks by the latter whether its windows leave gaps (``is_scalar_tensor_true`` in
+    aten/src/ATen/TensorSubclassLikeUtils.h), and raises where they do.
+    """
     mode.note(_ONE)
     return False
 
@@ -100,15 +106,54 @@ def masked_select(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kw
 @unless_known
 def unique(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """``torch.unique``: no element occurs twice."""
-    mode.note("unique: no element is taken to occur twice")
-    given = args[0]
     inverse, counts = (
         argument(args, kwargs, at, f"return_{name}", False) for at, name in ((2, "inverse"), (3, "counts"))
     )
+    return _all_once(mode, args[0], inverse, counts)
+
+
+@unless_known
+def unique_consecutive(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """``torch.unique_consecutive``: no element occurs twice, which is what it takes whatever the data are.
+
+    Source: ``unique_consecutive_cpu_template`` in aten/src/ATen/native/Unique.cpp, which shrinks its results in place.
+    """
+    if argument(args, kwargs, 3, "dim", None) is not None:
+        return mode.run(func, *args, **kwargs)
+    inverse, counts = (
+        argument(args, kwargs, at, f"return_{name}", False) for at, name in ((1, "inverse"), (2, "counts"))
+    )
+    return _all_once(mode, args[0], inverse, counts)
+
+
+def _all_once(mode: VirtualMode, given: Tensor, inverse: bool, counts: bool) -> tuple[Tensor, ...]:
+    mode.note("unique: no element is taken to occur twice")
     sizes = [given.numel()], list(given.shape) if inverse else [0], [given.numel()] if counts else [0]
     dtypes = given.dtype, torch.int64, torch.int64
     empty = aten.new_empty.default
     return tuple(mode.run(empty, given, size, dtype=dtype) for size, dtype in zip(sizes, dtypes, strict=True))
+
+
+@unless_known
+def bincount(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """``torch.bincount``: elements are spread evenly, so that a program may split them by their counts.
+
+    The largest number is 1 where ``minlength`` does not say more. Without weights the counts are known, and add up.
+
+    Source: ``_bincount_cpu_template`` in aten/src/ATen/native/SummaryOps.cpp: the least and the largest number first.
+    """
+    mode.note(_EVENLY)
+    given, weights = args[0], argument(args, kwargs, 1, "weights", None)
+    bins, number = max(argument(args, kwargs, 2, "minlength", 0), 2), given.element_size()
+    mode.memory.pass_through((number,))
+    mode.memory.pass_through((number,))
+    if weights is not None:
+        dtype = weights.dtype if weights.dtype == torch.float32 else torch.float64
+        return mode.run(aten.new_empty.default, weights, [bins], dtype=dtype)
+    with mode.memory.hide(), _disable_current_modes():
+        whole, rest = divmod(given.numel(), bins)
+        counts = torch.full((bins,), whole).add_(torch.arange(bins) < rest)
+    return known(mode, given.fake_mode, counts)
 
 
 def left_aligned(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -129,11 +174,13 @@ def matrix_exp(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwarg
 SUBSTITUTES: Mapping[OpOverload, Rule] = {
     **KNOWN_NUMBERS,
     aten._local_scalar_dense.default: item,
-    aten.allclose.default: allclose,
+    **dict.fromkeys((aten.allclose.default, aten.equal.default), allclose),
     aten.nonzero.default: nonzero,
     aten.index.Tensor: index,
     aten.masked_select.default: masked_select,
     aten._unique2.default: unique,
+    aten.unique_consecutive.default: unique_consecutive,
+    aten.bincount.default: bincount,
     aten._nested_tensor_from_mask_left_aligned.default: left_aligned,
     aten.linalg_matrix_exp.default: matrix_exp,
 }
