@@ -578,6 +578,8 @@ def instance_norm_of_the_input() -> Workload:
 
 def exponential_of_a_matrix() -> Workload:
     return _workload(lambda m, x: x @ torch.linalg.matrix_exp(m.layer.weight), torch.randn(4, 8), layer=nn.Linear(8, 8))
+
+
 def policy_of_checked_arguments() -> Workload:
     """Arguments of distributions are refused unless all of them are valid."""
 

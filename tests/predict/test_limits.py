@@ -10,6 +10,7 @@ from vramscope.workloads.workload import WorkloadOptions
 MODELS = """
 import torch
 from torch import nn
+from torch.nn.attention.flex_attention import flex_attention
 from vramscope import Workload
 
 torch.library.define("{space}::scale", "(Tensor x) -> Tensor")
@@ -68,6 +69,20 @@ def numpy(): return Workload(Reads(lambda x: float(x.numpy().sum())), torch.ones
 def solved(): return Workload(Reads(lambda x: torch.linalg.lstsq(x, x).solution.sum()), torch.ones(4, 4))
 def even(): return Workload(Reads(lambda x: torch.bincount((x > 0).long().flatten()).sum()), torch.ones(3, 4))
 def checked(): return Workload(Reads(lambda x: x.sum() / (x > 0).all().item()), torch.ones(3, 4))
+def insists():
+    def refuse(x):
+        raise ValueError("no " + str((x > 0).sum().item()))
+    return Workload(nn.Linear(refuse(torch.rand(3)), 4), torch.ones(3, 4))
+def jagged():
+    parts = lambda x: torch.nested.nested_tensor([x[0], x[1, :2]], layout=torch.jagged).values().sum()
+    return Workload(Reads(parts), torch.ones(3, 4))
+def compressed():
+    matrix = torch.eye(4).to_sparse_csr()
+    return Workload(Reads(lambda x: (matrix @ x.T).T), torch.ones(3, 4))
+def flexible():
+    heads = lambda x: x.reshape(1, 1, 3, 4)
+    attend = lambda x: flex_attention(heads(x), heads(x), heads(x)).view(3, 4)
+    return Workload(nn.Sequential(nn.Linear(4, 4), Reads(attend)), torch.ones(3, 4))
 def sparse():
     given = torch.sparse_coo_tensor(torch.zeros(1, 3, dtype=torch.int64), torch.ones(3, 4), (5, 4))
     return Workload(Reads(lambda x: x.sum() + given.coalesce().to_dense().sum()), torch.ones(3, 4))
@@ -144,7 +159,11 @@ def test_attention_by_cudnn_is_said_once_and_only_where_cudnn_computes_it(notes,
 
 @pytest.mark.parametrize(
     ("factory", "operator"),
-    [("unknown", ".unknown.default has no fake form"), ("numpy", ".numpy()"), ("solved", "aten.linalg_lstsq.default")],
+    [
+        ("unknown", ".unknown.default has no fake form"),
+        ("numpy", ".numpy()"),
+        ("solved", "aten.linalg_lstsq.default makes something"),
+    ],
 )
 def test_what_does_not_run_without_data_names_operator_and_line(notes, factory, operator):
     with pytest.raises(WorkloadError, match=r"does not run without data.*models\.py:\d+.*vramscope compare") as caught:
@@ -152,7 +171,31 @@ def test_what_does_not_run_without_data_names_operator_and_line(notes, factory, 
     assert operator in str(caught.value)
 
 
-def test_a_failure_after_a_value_was_taken_for_data_says_so(notes):
-    """The third of two numbers is asked for, where data would ask for the second."""
-    with pytest.raises(WorkloadError, match=r"IndexError.*predicted without data.*a value read from a tensor"):
-        notes("chosen")
+@pytest.mark.parametrize(("factory", "remedy"), [("unknown", "register_fake"), ("solved", "torch has no fake form")])
+def test_only_who_wrote_an_operator_is_told_to_give_it_a_fake(notes, factory, remedy):
+    with pytest.raises(WorkloadError) as caught:
+        notes(factory)
+    assert [words in str(caught.value) for words in ("register_fake", remedy)] == [remedy == "register_fake", True]
+
+
+@pytest.mark.parametrize("name", ["inference", "training"])
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of torch: flex_attention is not compiled, CSR is in beta
+@pytest.mark.parametrize(
+    ("factory", "said"),
+    [
+        ("flexible", "flex_attention: predict with another attention"),
+        ("compressed", "sparse tensors other than of torch.sparse_coo_tensor: predict with one of these"),
+        ("jagged", "nested tensors of jagged layout: predict with padded ones"),
+    ],
+)
+def test_what_predictions_do_not_know_is_named_with_what_to_do(notes, factory, said, name):
+    with pytest.raises(WorkloadError, match=r"^this model \(.*models\.py:\d+\) cannot be predicted") as caught:
+        notes(factory, name=name)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(("factory", "error"), [("chosen", "IndexError"), ("insists", "ValueError: no 1")])
+def test_a_failure_after_a_value_was_taken_for_data_says_so_first(notes, factory, error):
+    """The third of two numbers is asked for, where data would ask for the second; and a factory refuses."""
+    with pytest.raises(WorkloadError, match=rf"^this was predicted without data.*a value read from a tensor.*{error}"):
+        notes(factory)

@@ -141,7 +141,7 @@ def _known(mode: VirtualMode, fake: Any, real: Callable[[Tensor], Tensor]) -> An
 
 
 def known(mode: VirtualMode, fakes: FakeTensorMode, real: Tensor) -> Tensor:
-    """A fake that has the values of a real tensor, and is seen in its place; views of it are found by the real one's."""
+    """A fake that has a real tensor's values, and is seen in its place; views of it are found by the real one's."""
     with mode.memory.hide(), _disable_current_modes():
         fake: Tensor = fakes.fake_tensor_converter.from_real_tensor(fakes, real, make_constant=True)
     mode.memory.see(fake)
