@@ -59,6 +59,7 @@ def condition(): return Workload(Reads(lambda x: 2 if x.sum() > 0 else 1), torch
 def one_hot(): return Workload(Reads(lambda x: nn.functional.one_hot(x.argmax(1)).sum()), torch.ones(3, 4))
 def nonzero(): return Workload(Reads(lambda x: torch.nonzero(x).shape[0]), torch.ones(3, 4))
 def mask(): return Workload(Reads(lambda x: x[x > 0].numel()), torch.ones(3, 4))
+def boxes(): return Workload(Reads(lambda x: nn.functional.one_hot(x.argmax(1)).nonzero().shape[0]), torch.ones(3, 4))
 def unique(): return Workload(Reads(lambda x: torch.unique(x).numel()), torch.ones(3, 4))
 def custom(): return Workload(Reads(lambda x: torch.ops.{space}.scale(x)), torch.ones(3, 4))
 def version(x): return torch.ops.{space}.version() + torch.arange(5).sum().item()
@@ -150,6 +151,11 @@ def test_a_mean_of_alignments_of_listed_lengths_runs_without_data(notes):
 @pytest.mark.parametrize("factory", ["item", "condition"])
 def test_only_an_integer_may_be_a_size(notes, factory):
     assert "integer read from a tensor" not in notes(factory)
+
+
+@pytest.mark.parametrize(("factory", "is_said"), [("boxes", True), ("one_hot", False), ("nonzero", False)])
+def test_substitutes_that_pull_both_ways_make_the_total_doubtful(notes, factory, is_said):
+    assert ("may be far too high or far too low" in notes(factory)) == is_said
 
 
 @pytest.mark.parametrize(("gpu", "times"), [("h100-80gb", 1), ("a100-80gb", 0)])

@@ -26,6 +26,7 @@ from vramscope.recorders.virtual.moves import moves_seen
 from vramscope.recorders.virtual.operators.cpu_rules import CPU_RULES
 from vramscope.recorders.virtual.patches import as_it_would_run, patched_torch
 from vramscope.recorders.virtual.reader import VirtualReader, with_totals
+from vramscope.recorders.virtual.substitutes import doubts
 from vramscope.recording.recording import MarkKind, PhaseName, Recording, Source
 
 _LBFGS = "LBFGS: its loss is taken not to change, so that it ends early and keeps no directions: a lower bound"
@@ -108,7 +109,7 @@ class VirtualRecorder(ProfilerRecorder):
             Label(MarkKind.LIBRARY_WORKSPACE, "cuBLAS", "", address, size, self.device)
             for address, size in self._memory.workspaces
         )
-        recording = super().finish(workload, (*notes, *self._mode.notes))
+        recording = super().finish(workload, (*notes, *self.notes, *doubts(self.notes)))
         events, device = with_totals(recording.events, recording.devices[0])
         return replace(recording, events=events, devices=(device,))
 

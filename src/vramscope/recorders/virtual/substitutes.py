@@ -1,6 +1,6 @@
 """Values that only data would decide, such as ``.item()``: a stated substitute, and a note of where it was needed."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -18,8 +18,17 @@ _ALL_HOLD = "a test of whether all elements hold (.all()), or of whether numbers
 _SIZE = "what is as large as an integer read from a tensor says, as one_hot without num_classes, is a lower bound"
 _ALL_CHOSEN = "nonzero, masks: every element is taken to be nonzero or chosen, the most there can be"
 _EVENLY = "bincount: elements are taken to be spread evenly, over as many numbers as minlength says, else over 0 and 1"
+_EITHER_WAY = (
+    "data decide both how much is chosen here, taken to be the most, and how large it is, taken to be little: the "
+    "total may be far too high or far too low, and only a measurement tells"
+)
 TAKEN_FOR_DATA = (_ONE, _ALL_HOLD, _ALL_CHOSEN, _EVENLY)
 """What is told where values that data decide were substituted, which a program may not bear."""
+
+
+def doubts(notes: Collection[str]) -> tuple[str, ...]:
+    """What is said besides where one substitute makes the total too high and another one too low."""
+    return (_EITHER_WAY,) if {_SIZE, _ALL_CHOSEN} <= set(notes) else ()
 
 
 def item(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
