@@ -50,48 +50,49 @@ class Pads(nn.Module):
     def forward(self, x):
         return self.encoder(x, src_key_padding_mask=torch.zeros(x.shape[:2], dtype=torch.bool))
 
-def item(): return Workload(Reads(lambda x: x.sum().item()), torch.ones(3, 4))
+def item(): return Workload(Reads(lambda x: x.sum().item()), torch.rand(3, 4))
 def alignments():
     lengths = lambda x: nn.functional.ctc_loss(x.log_softmax(-1)[:, None], torch.ones(1, 2), [3], [2])
-    return Workload(Reads(lengths), torch.ones(3, 4))
-def linear(): return Workload(nn.Linear(4, 4), torch.ones(3, 4))
-def condition(): return Workload(Reads(lambda x: 2 if x.sum() > 0 else 1), torch.ones(3, 4))
-def one_hot(): return Workload(Reads(lambda x: nn.functional.one_hot(x.argmax(1)).sum()), torch.ones(3, 4))
-def nonzero(): return Workload(Reads(lambda x: torch.nonzero(x).shape[0]), torch.ones(3, 4))
-def mask(): return Workload(Reads(lambda x: x[x > 0].numel()), torch.ones(3, 4))
-def boxes(): return Workload(Reads(lambda x: nn.functional.one_hot(x.argmax(1)).nonzero().shape[0]), torch.ones(3, 4))
-def unique(): return Workload(Reads(lambda x: torch.unique(x).numel()), torch.ones(3, 4))
-def custom(): return Workload(Reads(lambda x: torch.ops.{space}.scale(x)), torch.ones(3, 4))
+    return Workload(Reads(lengths), torch.rand(3, 4))
+def linear(): return Workload(nn.Linear(4, 4), torch.rand(3, 4))
+def condition(): return Workload(Reads(lambda x: 2 if x.sum() > 0 else 1), torch.rand(3, 4))
+def one_hot(): return Workload(Reads(lambda x: nn.functional.one_hot(x.argmax(1)).sum()), torch.rand(3, 4))
+def nonzero(): return Workload(Reads(lambda x: torch.nonzero(x).shape[0]), torch.rand(3, 4))
+def mask(): return Workload(Reads(lambda x: x[x > 0].numel()), torch.rand(3, 4))
+def boxes(): return Workload(Reads(lambda x: nn.functional.one_hot(x.argmax(1)).nonzero().shape[0]), torch.rand(3, 4))
+def unique(): return Workload(Reads(lambda x: torch.unique(x).numel()), torch.rand(3, 4))
+def custom(): return Workload(Reads(lambda x: torch.ops.{space}.scale(x)), torch.rand(3, 4))
+def custom_of_ones(): return Workload(Reads(lambda x: torch.ops.{space}.scale(torch.ones(4))), torch.rand(3, 4))
 def version(x): return torch.ops.{space}.version() + torch.arange(5).sum().item()
-def numbers(): return Workload(Reads(version), torch.ones(3, 4))
-def chosen(): return Workload(Reads(lambda x: (2.0, 3.0)[int(x.sum().item()) + 1]), torch.zeros(3, 4))
-def unknown(): return Workload(Reads(lambda x: torch.ops.{space}.unknown(x)), torch.ones(3, 4))
-def numpy(): return Workload(Reads(lambda x: float(x.numpy().sum())), torch.ones(3, 4))
-def solved(): return Workload(Reads(lambda x: torch.linalg.lstsq(x, x).solution.sum()), torch.ones(4, 4))
-def even(): return Workload(Reads(lambda x: torch.bincount((x > 0).long().flatten()).sum()), torch.ones(3, 4))
-def checked(): return Workload(Reads(lambda x: x.sum() / (x > 0).all().item()), torch.ones(3, 4))
+def numbers(): return Workload(Reads(version), torch.rand(3, 4))
+def chosen(): return Workload(Reads(lambda x: (2.0, 3.0)[int(x.sum().item()) + 1]), torch.rand(3, 4))
+def unknown(): return Workload(Reads(lambda x: torch.ops.{space}.unknown(x)), torch.rand(3, 4))
+def numpy(): return Workload(Reads(lambda x: float(x.numpy().sum())), torch.rand(3, 4))
+def solved(): return Workload(Reads(lambda x: torch.linalg.lstsq(x, x).solution.sum()), torch.rand(4, 4))
+def even(): return Workload(Reads(lambda x: torch.bincount((x > 0).long().flatten()).sum()), torch.rand(3, 4))
+def checked(): return Workload(Reads(lambda x: x.sum() / (x > 0).all().item()), torch.rand(3, 4))
 def insists():
     def refuse(x):
         raise ValueError("no " + str((x > 0).sum().item()))
-    return Workload(nn.Linear(refuse(torch.rand(3)), 4), torch.ones(3, 4))
+    return Workload(nn.Linear(refuse(torch.rand(3)), 4), torch.rand(3, 4))
 def jagged():
     parts = lambda x: torch.nested.nested_tensor([x[0], x[1, :2]], layout=torch.jagged).values().sum()
-    return Workload(Reads(parts), torch.ones(3, 4))
+    return Workload(Reads(parts), torch.rand(3, 4))
 def compressed():
     matrix = torch.eye(4).to_sparse_csr()
-    return Workload(Reads(lambda x: (matrix @ x.T).T), torch.ones(3, 4))
+    return Workload(Reads(lambda x: (matrix @ x.T).T), torch.rand(3, 4))
 def flexible():
     heads = lambda x: x.reshape(1, 1, 3, 4)
     attend = lambda x: flex_attention(heads(x), heads(x), heads(x)).view(3, 4)
-    return Workload(nn.Sequential(nn.Linear(4, 4), Reads(attend)), torch.ones(3, 4))
+    return Workload(nn.Sequential(nn.Linear(4, 4), Reads(attend)), torch.rand(3, 4))
 def sparse():
     given = torch.sparse_coo_tensor(torch.zeros(1, 3, dtype=torch.int64), torch.ones(3, 4), (5, 4))
-    return Workload(Reads(lambda x: x.sum() + given.coalesce().to_dense().sum()), torch.ones(3, 4))
-def orthogonal(): return Workload(nn.utils.parametrizations.orthogonal(nn.Linear(4, 4)), torch.ones(3, 4))
-def convolution(): return Workload(Convolves(), torch.ones(2, 3, 8, 8))
-def recurrent(): return Workload(nn.LSTM(4, 4), torch.ones(3, 2, 4))
-def padded(): return Workload(Pads(), torch.ones(2, 4, 8))
-def attention(): return Workload(Attends(), torch.ones(1, 2, 16, 64, dtype=torch.bfloat16))
+    return Workload(Reads(lambda x: x.sum() + given.coalesce().to_dense().sum()), torch.rand(3, 4))
+def orthogonal(): return Workload(nn.utils.parametrizations.orthogonal(nn.Linear(4, 4)), torch.rand(3, 4))
+def convolution(): return Workload(Convolves(), torch.rand(2, 3, 8, 8))
+def recurrent(): return Workload(nn.LSTM(4, 4), torch.rand(3, 2, 4))
+def padded(): return Workload(Pads(), torch.rand(2, 4, 8))
+def attention(): return Workload(Attends(), torch.rand(1, 2, 16, 64, dtype=torch.bfloat16))
 """
 
 
@@ -124,6 +125,7 @@ def notes(tmp_path):
         ("checked", "all elements hold (.all())"),
         ("even", "elements are taken to be spread evenly"),
         ("custom", "::scale: what its kernel takes beside its results counts as 0: a lower bound"),
+        ("custom_of_ones", "::scale: what its kernel takes beside its results"),  # it has no kernel that could run
         # 3 channels of 3 x 3 at 8 x 8 places of 2 images, float32: 13,824 bytes
         ("convolution", "would take 13.5 KiB"),
         ("padded", "sequences are taken not to be packed, the most there can be"),

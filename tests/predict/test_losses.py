@@ -209,7 +209,7 @@ def test_ctc_loss_of_lengths_that_are_known(length, target):
 )
 def test_ctc_loss_of_lengths_that_are_data(length, targets):
     def make():
-        lengths = torch.zeros(2, dtype=torch.long)
+        lengths = torch.empty(2, dtype=torch.long)
         return torch.empty(length, 2, 6, requires_grad=True), torch.zeros(targets, dtype=torch.long), lengths
 
     found = born(make, lambda made: functional.ctc_loss(*made, made[2], reduction="sum"))

@@ -20,11 +20,12 @@ _GIVE_IT_A_FAKE = "leave it out of what is predicted, give it a fake (torch.libr
 _OF_TORCH = "torch has no fake form of it: predict with other operators in its place or without it, " + _MEASURE
 _FLEX = "flex_attention: predict with another attention, such as scaled_dot_product_attention, or measure on a GPU"
 _HIGHER_ORDER = "HigherOrderOperator"
+_SPARSE = f"sparse tensors other than of torch.sparse_coo_tensor: predict with one of these, {_MEASURE}"
 _NOT_PREDICTED = {
     f"{_HIGHER_ORDER} flex_attention": _FLEX,
     "FlexAttention does not support": _FLEX,  # torch/nn/attention/flex_attention.py: tensors are said to be on a CPU
     _HIGHER_ORDER: f"an operator that takes functions: call them without it for the prediction, {_MEASURE}",
-    "storage of Sparse": f"sparse tensors other than of torch.sparse_coo_tensor: predict with one of these, {_MEASURE}",
+    **dict.fromkeys(("storage of Sparse", "Sparse CSR tensors", "Sparse CSC tensors"), _SPARSE),
     # FakeTensorMode.create_symbolic_nested_int in torch/_subclasses/fake_tensor.py
     "self.shape_env must not be None": f"nested tensors of jagged layout: predict with padded ones, {_MEASURE}",
 }
