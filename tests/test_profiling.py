@@ -244,6 +244,28 @@ def test_an_older_tensor_that_becomes_a_buffer_is_one() -> None:
     assert profile.summary.peak.by_category["buffers"] == 20_000
 
 
+def test_buffers_in_numpys_memory_are_not_taken_for_older() -> None:
+    """They may be new each time, as here, and at most two are there at once."""
+    model = nn.Linear(4, 4)
+    with vramscope.profile(model) as profile:
+        for index in range(5):
+            with profile.step(index):
+                model.register_buffer("mean", torch.from_numpy(np.zeros(1000 + index, dtype=np.float32)))
+                model(torch.ones(1, 4))
+    assert profile.summary.peak.by_category["buffers"] == 0
+
+
+def test_older_state_that_is_put_into_an_optimizers_own_is_its_state() -> None:
+    model, batch = net(), torch.ones(4, 784)
+    other = torch.optim.AdamW(model.parameters())
+    take_step(model, other, batch)
+    optimizer = torch.optim.AdamW(model.parameters())
+    with vramscope.profile(model, optimizer) as profile:
+        optimizer.state.update(other.state)
+        take_step(model, optimizer, batch)
+    assert profile.summary.peak.by_category["optimizer_state"] == 2 * OF_THE_NET + 4 * 4
+
+
 class Caching(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -673,3 +673,15 @@ def runs_of_one_element() -> Workload:
         return m.layer(x) * values.sum() * places.sum() * counts.sum()
 
     return _workload(place, torch.randn(4, 16), layer=nn.Linear(16, 16))
+
+
+def known_numbers_that_data_choose() -> Workload:
+    """Which ones is not known, nor what they are."""
+
+    def choose(m, x):
+        hidden = m.layer(x)
+        places = torch.zeros(8, dtype=torch.int64)[hidden.argmax(1)]
+        shuffled = torch.arange(4)[torch.randperm(4)]
+        return hidden + torch.zeros(5, 8)[places] + torch.ones(4, 8)[shuffled]
+
+    return _workload(choose, torch.randn(4, 6), layer=nn.Linear(6, 8))

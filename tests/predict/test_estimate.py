@@ -209,7 +209,7 @@ def test_a_model_that_reads_values_says_what_was_assumed(tmp_path):
         "class Reads(nn.Module):\n"
         "    def __init__(self):\n        super().__init__(); self.linear = nn.Linear(2, 2)\n"
         "    def forward(self, x):\n        return self.linear(x) * x.sum().item()\n"
-        "def build():\n    return Workload(Reads(), torch.ones(1, 2))\n",
+        "def build():\n    return Workload(Reads(), torch.rand(1, 2))\n",
         encoding="utf-8",
     )
     notes = predict(f"{path}:build").recording.notes

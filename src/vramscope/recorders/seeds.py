@@ -57,7 +57,7 @@ class SeedWatch:
         known = len(self._rows)
         for label in labels:
             device = self._number_by_device.get(label.device)
-            if device is not None and (device, label.address) not in self._numbers:
+            if device is not None and (device, label.address) not in self._numbers and not _may_be_passing(label):
                 self._add(label, device)
         self._doubtful.update(range(known, len(self._rows)))
 
@@ -109,6 +109,11 @@ class SeedWatch:
     def _place_of(self, number: int) -> tuple[int, int]:
         address, _, _, device = self._rows[number]
         return device, address
+
+
+def _may_be_passing(label: Label) -> bool:
+    """Whether it is a buffer in memory of numpy's or of a file's: it may be another each time, and new."""
+    return label.kind is MarkKind.BUFFER and label.storage is not None and not label.storage.resizable()
 
 
 def _first_times(rows: Events | Marks) -> dict[tuple[int, int], int]:

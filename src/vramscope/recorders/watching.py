@@ -42,8 +42,8 @@ class WatchedModels:
         self._optimizers: WeakKeyDictionary[Optimizer, Places] = WeakKeyDictionary()
         self._known_whole: WeakKeyDictionary[Optimizer, int] = WeakKeyDictionary()
         """Optimizers of which models hold all parameters, and how many: to look again at each step would take time."""
-        self._states: WeakKeyDictionary[Optimizer, int] = WeakKeyDictionary()
-        """The state of each optimizer that was looked at, by its id."""
+        self._states: WeakKeyDictionary[Optimizer, tuple[int, ...]] = WeakKeyDictionary()
+        """The state of each optimizer that was looked at, and that of its parameters, by their ids."""
         self._beside: dict[int, tuple[str, ref[Optimizer], Place]] = {}  # by id as well: those of optimizers
         self.renamed: dict[str, str] = {}
         """Names by an optimizer, and those that models have given to the same parameters since."""
@@ -90,8 +90,9 @@ class WatchedModels:
 
     def state_labels(self, optimizer: Optimizer) -> Iterator[Label]:
         """Labels for the state that an optimizer is first met with, or that it has been given since, as by loading."""
-        if self._states.get(optimizer) != id(optimizer.state):
-            self._states[optimizer] = id(optimizer.state)
+        held = id(optimizer.state), *map(id, optimizer.state.values())
+        if self._states.get(optimizer) != held:
+            self._states[optimizer] = held
             yield from label_optimizer_state(optimizer, self.name_of)
 
     def _is_of_model(self, parameter: Tensor) -> bool:

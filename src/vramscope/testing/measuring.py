@@ -107,12 +107,13 @@ class _TestRecorder(ProfilerRecorder):
         self._calls = self
         self._known: WeakSet[nn.Module] = WeakSet()
         self._given_out = GivenOut()
+        self._in_the_making: Optimizer | None = None
         self._undo = ExitStack()
 
     def start(self, seeds: Iterable[Label] = ()) -> None:
         """As any recorder, and look for optimizers."""
         super().start(seeds)
-        # in __init__ too it is what gives an optimizer its parameters
+        replace_attribute(self._undo, Optimizer, "__init__", self._making)
         replace_attribute(self._undo, Optimizer, "add_param_group", self._adding)
 
     def abandon(self) -> None:
@@ -120,10 +121,24 @@ class _TestRecorder(ProfilerRecorder):
         self._undo.close()
         super().abandon()
 
+    def _making(self, original: Callable[..., None]) -> Callable[..., None]:
+        def make(optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:
+            if is_dynamo_compiling() or not self._is_own_thread():
+                original(optimizer, *args, **kwargs)
+                return
+            self._in_the_making = optimizer  # each of its groups is added
+            try:
+                original(optimizer, *args, **kwargs)
+            finally:
+                self._in_the_making = None
+            self.watch_optimizer(optimizer)
+
+        return make
+
     def _adding(self, original: Callable[..., None]) -> Callable[..., None]:
         def add(optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:
             original(optimizer, *args, **kwargs)
-            if not is_dynamo_compiling() and self._is_own_thread():
+            if optimizer is not self._in_the_making and not is_dynamo_compiling() and self._is_own_thread():
                 self.watch_optimizer(optimizer)
 
         return add

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from vramscope.ledger.categories import Category
 from vramscope.ledger.thresholds import Figure, Threshold
 from vramscope.testing.figures import Sizes, TestFigures
 from vramscope.testing.limits import LeakLimit, MemoryLimit
@@ -30,9 +31,15 @@ def judge_memory(limit: MemoryLimit, figures: TestFigures) -> str | None:
 
 
 def doubt_memory(limit: MemoryLimit, figures: TestFigures) -> str | None:
-    """Why a limit on a category that holds may mean little, None where it fails, or holds whatever is unattributed."""
+    """Why a limit on a category that holds may mean little: nothing is known of the test's models.
+
+    None where it fails, or holds whatever is unattributed, or where models are known: then what they have has its
+    category, and the rest is the test's own.
+    """
     category = limit.category
     if category is None or figures.category_peaks[category] > limit.size_bytes:
+        return None
+    if figures.category_peaks[Category.PARAMETERS]:
         return None
     possible = figures.possible_peaks[category]
     if possible <= limit.size_bytes:

@@ -21,11 +21,10 @@ from torch.utils._python_dispatch import _disable_current_modes
 from vramscope.recorders.autograd_threads import in_backward
 from vramscope.recorders.virtual.memory import VirtualMemory
 from vramscope.recorders.virtual.mode import Rule, VirtualMode
+from vramscope.recorders.virtual.values import MOST
 
 aten = torch.ops.aten
 _DATA: Any = Tensor.data
-_MOST = 1 << 18
-"""Elements of a tensor whose values are kept: the mask of 64 sequences of 4,096, and computed in a millisecond."""
 
 
 @contextmanager
@@ -37,7 +36,7 @@ def numbers_kept(memory: VirtualMemory) -> Iterator[None]:
     """
     forget = FakeTensorMode.invalidate_written_to_constants
     with ExitStack() as stack:
-        stack.enter_context(mock.patch.object(fake_tensor, "CONSTANT_NUMEL_LIMIT", _MOST))
+        stack.enter_context(mock.patch.object(fake_tensor, "CONSTANT_NUMEL_LIMIT", MOST))
         stack.enter_context(mock.patch.object(FakeTensorMode, forget.__name__, _with_lists(forget)))
         stack.enter_context(mock.patch.object(FakeTensor, "data", property(_data, _replace_data), create=True))
         stack.enter_context(mock.patch.object(FakeTensor, "__deepcopy__", _copying(memory), create=True))
@@ -70,6 +69,8 @@ def _data(tensor: FakeTensor) -> Tensor:
 
 def _replace_data(tensor: FakeTensor, value: Tensor) -> None:
     _forget(tensor)
+    if isinstance(value, FakeTensor):  # whoever writes to the one writes to the other from now on
+        _forget(value)
     _DATA.__set__(tensor, value)
 
 
@@ -132,7 +133,7 @@ def _filled(fake: Tensor, value: int) -> Tensor:
 
 def _known(mode: VirtualMode, fake: Any, real: Callable[[Tensor], Tensor]) -> Any:
     """What stands for the result of an operator, with its values where they are not many."""
-    if type(fake) is FakeTensor and 0 < fake.numel() <= _MOST and fake.device.type == "cpu":
+    if type(fake) is FakeTensor and 0 < fake.numel() <= MOST and fake.device.type == "cpu":
         with mode.memory.hide(), _disable_current_modes():
             values = real(fake)
         return known(mode, fake.fake_mode, values)

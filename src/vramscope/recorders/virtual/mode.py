@@ -4,9 +4,7 @@ Fake tensors describe tensors without memory (torch/_subclasses/fake_tensor.py).
 autograd.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,8 +14,8 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
-from torch.utils._pytree import tree_leaves
 
+from vramscope.recorders.virtual import values
 from vramscope.recorders.virtual.composites import Composites
 from vramscope.recorders.virtual.memory import VirtualMemory
 from vramscope.recorders.virtual.rebased_views import RebasedViews
@@ -109,8 +107,8 @@ class VirtualMode(TorchDispatchMode):
     def describe(self, func: OpOverload, *args: Any, **kwargs: Any) -> Any:
         """The operator's fake result; the caller notes what is new in it."""
         self._asked = (0, 0)
-        with self.memory.hide(), nullcontext() if _may_compute(func) else _unknown_values(args, kwargs):
-            return func(*args, **kwargs)
+        with self.memory.hide():
+            return values.run(func, args, kwargs)
 
     def run_real(self, func: OpOverload, *args: Any, **kwargs: Any) -> Any:
         """The operator on real tensors, unseen."""
@@ -138,31 +136,6 @@ class VirtualMode(TorchDispatchMode):
     def note(self, remark: str) -> None:
         """Tell the reader of the recording, once."""
         self.notes[remark] = None
-
-
-@cache
-def _may_compute(func: OpOverload) -> bool:
-    """Whether an operator may run for real where all values are known.
-
-    Fakes cannot hold the values of sparse tensors, and a kernel that is not torch's own may be missing here, or slow.
-    """
-    return func.namespace in _TORCHS_OWN and "sparse" not in func.name()
-
-
-@contextmanager
-def _unknown_values(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[None]:
-    """Until left, the values of fakes among arguments are not known."""
-    given = [
-        one for one in tree_leaves((args, dict(kwargs))) if isinstance(one, FakeTensor) and one.constant is not None
-    ]
-    known = [one.constant for one in given]
-    for one in given:
-        one.constant = None
-    try:
-        yield
-    finally:
-        for one, values in zip(given, known, strict=True):
-            one.constant = values
 
 
 def made_of_others(compose: Callable[..., Any]) -> Rule:

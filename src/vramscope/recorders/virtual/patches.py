@@ -27,8 +27,8 @@ _IS_FAKE = "is_fake_tensor"
 
 @contextmanager
 def patched_torch(memory: VirtualMemory) -> Iterator[None]:
-    """Scopes opened by name stay open, resizing is seen, small numbers are known, numbers are written out, and fake
-    parameters can be cast, copied and lazy."""
+    """Scopes opened by name stay open, resizing is seen, numbers that no data decide are known and can be written out,
+    and fake parameters can be cast, copied and lazy."""
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(record_function, "__enter__", _enter))
         stack.enter_context(mock.patch.object(record_function, "__exit__", _exit))
