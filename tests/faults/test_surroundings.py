@@ -116,6 +116,21 @@ def test_a_disk_that_is_too_small_for_pictures_costs_no_table(
     assert not any(name.startswith(".") for name in written)
 
 
+@pytest.mark.parametrize(
+    "command", ["compare mlp --no-lines --no-host --steps 1", "estimate mlp --gpu t4-16gb --steps 1"]
+)
+def test_a_write_that_fails_keeps_an_older_comparison_whole(folder: Path, command: str) -> None:
+    older = {"inference.vram": "a", "training.vram": "b", "compare.json": "c", "estimate.json": "d", "peaks.png": "e"}
+    (folder / "out").mkdir()
+    for name, text in (older | {"training.vram.part": "in the way"}).items():
+        (folder / "out" / name).write_text(text)
+    finished = shell(f"{VRAMSCOPE} {command} -o out", folder)
+    assert "; missing too: out/inference.vram, " in one_line(finished)
+    assert b"MiB" in finished.stdout
+    (folder / "out" / "training.vram.part").unlink()
+    assert {path.name: path.read_text() for path in (folder / "out").iterdir()} == older
+
+
 @pytest.mark.parametrize("locale", ["C", "POSIX", "en_US.ISO-8859-1"])
 def test_a_locale_without_utf_8(folder: Path, locale: str) -> None:
     finished = shell(

@@ -1,10 +1,8 @@
 """`vramscope compare TARGET`: inference and training of one model side by side."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -14,12 +12,8 @@ from vramscope.cli.output import files_of, prepare_outputs
 from vramscope.cli.progress import progress_bar
 from vramscope.cli.results import Results, Writer, text_writer
 from vramscope.ledger.comparison import Comparison, compare_recordings
-from vramscope.recording.file import write_recording
 from vramscope.views.json import comparison_document, to_text
 from vramscope.workloads.comparing import PASSES, RecordingPlan, record_passes
-
-if TYPE_CHECKING:
-    from vramscope.recording.recording import Recording
 
 ANNOUNCEMENTS_BESIDES_STEPS = 2  # building the model, and the cold step
 
@@ -59,31 +53,22 @@ def compare_command(
     document = to_text(comparison_document(comparison, "compare"))
     results = Results()
     if folder is not None:
-        _remove_older(folder, [name for name in PASSES if name not in recordings])
-        results.write_folder(folder, _files(comparison, recordings, document))
+        results.write_comparison(folder, recordings, _files(comparison, document))
     results.write_json(json_path, document)
     if not quiet and json_path != "-":
         _print(comparison, top, verbose)
     results.check()
 
 
-def _files(comparison: Comparison, recordings: "Mapping[str, Recording]", document: str) -> dict[str, Writer]:
-    """What is kept, by name."""
+def _files(comparison: Comparison, document: str) -> dict[str, Writer]:
+    """What is kept beside the recordings, by name."""
     from vramscope.views.png import write_peaks, write_timeline  # matplotlib takes long to load
 
     return {
-        **{f"{name}.vram": partial(write_recording, recording) for name, recording in recordings.items()},
         "compare.json": text_writer(document),
         "timeline.png": partial(write_timeline, comparison),
         "peaks.png": partial(write_peaks, comparison),
     }
-
-
-def _remove_older(folder: Path, names: Sequence[str]) -> None:
-    """No pass of an older comparison stays beside the new ones, which would be read together with them."""
-    for name in names:
-        with suppress(OSError):  # it is not there, or writing will fail as well
-            (folder / f"{name}.vram").unlink()
 
 
 def _print(comparison: Comparison, top: int, verbose: bool) -> None:

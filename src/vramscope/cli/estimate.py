@@ -20,7 +20,6 @@ from vramscope.cli.setup_options import check_setup, check_training_options, pas
 from vramscope.collector import loading
 from vramscope.errors import UsageError
 from vramscope.ledger.comparison import Comparison, compare_recordings
-from vramscope.recording.file import write_recording
 from vramscope.units import format_size
 from vramscope.views.against_json import against_document
 from vramscope.views.json import comparison_document, to_text
@@ -93,7 +92,8 @@ def estimate_command(
     document = to_text(_document(comparison, gpu, uses, beside))
     results = Results()
     if folder is not None:
-        results.write_folder(folder, _files(comparison, document))
+        recordings = {name: ledger.recording for name, ledger in comparison.ledgers.items()}
+        results.write_comparison(folder, recordings, _files(comparison, document))
     results.write_json(json_path, document)
     if not quiet and json_path != "-":
         _print(comparison, gpu, uses, beside, top, verbose)
@@ -214,11 +214,10 @@ def _document(
 
 
 def _files(comparison: Comparison, document: str) -> dict[str, Writer]:
-    """What is kept, by name."""
+    """What is kept beside the recordings, by name."""
     from vramscope.views.png import write_peaks, write_timeline  # matplotlib takes long to load
 
     return {
-        **{f"{name}.vram": partial(write_recording, ledger.recording) for name, ledger in comparison.ledgers.items()},
         "estimate.json": text_writer(document),
         "timeline.png": partial(write_timeline, comparison),
         "peaks.png": partial(write_peaks, comparison),

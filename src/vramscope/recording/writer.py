@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -41,6 +41,7 @@ class RecordingWriter:
         self._digests: dict[str, str] = {}
         self._parts = 0
         self._open = True
+        self._finished: Path | None = None
         self._process = os.getpid()
         with writing(self._path):
             _require_free(self._path, self._target, overwrite)
@@ -68,8 +69,8 @@ class RecordingWriter:
         self._write(commit_name(self._parts), pack_commit(recording, content))
         self._parts += 1
 
-    def seal(self) -> None:
-        """Put the finished file at ``path``, atomically, and remove the folder.
+    def finish(self) -> None:
+        """Write the whole file, but not yet to its place: all that `seal` has left to do is to rename it.
 
         Raises:
             OutputError: nothing was appended, or the disk is full or refuses; nothing is left behind.
@@ -79,12 +80,24 @@ class RecordingWriter:
             self.abandon()
             raise OutputError(f"{self._path}: not written: nothing was recorded")
         temporary = self._claim.folder / (SEALED + TEMPORARY)
+        with self._writing(), temporary.open("w+b") as file:
+            write_archive(file, self._members())
+            file.flush()
+            os.fsync(file.fileno())
+        self._finished = temporary
+
+    def seal(self) -> None:
+        """Put the finished file at ``path``, atomically, and remove the folder.
+
+        Raises:
+            OutputError: nothing was appended, or the disk is full or refuses; nothing is left behind.
+        """
+        if self._finished is None:
+            self.finish()
+        self._require_open()
+        assert self._finished is not None  # or finish would have raised
         with self._writing():
-            with temporary.open("w+b") as file:
-                write_archive(file, self._members())
-                file.flush()
-                os.fsync(file.fileno())
-            put_in_place(temporary, self._target)
+            put_in_place(self._finished, self._target)
         self.abandon()  # of the folder, that is: the file is whole
 
     def abandon(self) -> None:
@@ -157,6 +170,25 @@ def write_recording(recording: Recording, path: Path | str, overwrite: bool = Tr
     """
     with RecordingWriter(path, overwrite=overwrite) as writer:
         writer.append(recording)
+
+
+def write_recordings(recordings: Mapping[Path, Recording]) -> None:
+    """Write recordings that belong together: none takes its place before all of them are written.
+
+    Args:
+        recordings: each with the file that it goes to.
+
+    Raises:
+        OutputError: one cannot be written; none of them is, and what was there before stays.
+        RecordingError: the facts of one cannot be said in JSON, or it is too large.
+    """
+    with contextlib.ExitStack() as stack:
+        writers = [stack.enter_context(RecordingWriter(path)) for path in recordings]
+        for writer, recording in zip(writers, recordings.values(), strict=True):
+            writer.append(recording)
+            writer.finish()
+        for writer in writers:
+            writer.seal()
 
 
 def _require_free(path: Path, target: Path, overwrite: bool) -> None:
