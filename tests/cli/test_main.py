@@ -88,3 +88,42 @@ def test_what_nohup_runs_goes_on(folder: Path) -> None:
         (folder / "go on").touch()
         assert process.wait(60) == 0
     assert (folder / "out" / "compare.json").exists()
+
+
+FORKS = """
+import multiprocessing, signal, time
+import torch
+from torch import nn
+from vramscope import Workload
+
+CONTEXT = multiprocessing.get_context("fork")
+
+def work(begun):
+    begun.set()
+    time.sleep(60)
+
+class Forks(nn.Linear):
+    def forward(self, x):
+        begun = CONTEXT.Event()
+        process = CONTEXT.Process(target=work, args=(begun,))
+        process.start()
+        begun.wait()
+        process.terminate()  # as a pool does with its processes
+        process.join()
+        assert process.exitcode == -signal.SIGTERM
+        return super().forward(x)
+
+def build(batch=1):
+    return Workload(Forks(4, 4), torch.ones(batch, 4))
+"""
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_what_a_workload_forks_ends_as_ever(folder: Path, command: str) -> None:
+    (folder / "forks.py").write_text(FORKS, encoding="utf-8")
+    arguments = [*arguments_of(command.replace("slow", "forks")), *([] if "--steps" in command else ["--steps", "1"])]
+    finished = subprocess.run(
+        arguments, cwd=folder, env=surroundings(folder), capture_output=True, text=True, timeout=300, check=False
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert "Traceback" not in finished.stderr

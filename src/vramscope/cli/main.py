@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import os
 import signal
 import sys
 import tempfile
@@ -90,10 +91,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _end_in_order() -> None:
-    """Leave nothing behind where we are told to end, or the terminal goes; but a signal that is ignored stays so."""
+    """Leave nothing behind where we are told to end, or the terminal goes; but a signal that is ignored stays so.
+
+    Processes that a workload forks have nothing of ours to leave behind, and end as they would without us.
+    """
     for number in _ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _terminate)
+    os.register_at_fork(after_in_child=_end_as_ever)
+
+
+def _end_as_ever() -> None:
+    for number in _ENDING:
+        if signal.getsignal(number) is _terminate:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _terminate(number: int, frame: object) -> None:
