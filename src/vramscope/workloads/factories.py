@@ -16,6 +16,7 @@ from torch import nn
 
 from vramscope.errors import TargetError, UsageError, VramscopeError
 from vramscope.workloads.draft import Draft, draw_for
+from vramscope.workloads.forks import forks_ended
 from vramscope.workloads.inputs import check_names
 from vramscope.workloads.losses import SURROGATE_NOTE, default_loss
 from vramscope.workloads.messages import describe_error, raised_at, suggestion
@@ -119,10 +120,11 @@ def _check_package(target: str, package: str) -> None:
 
 def _import_user_module(source: FactorySource) -> ModuleType:
     try:
-        if source.is_file:
-            return _import_file(Path(source.module).resolve())
-        _make_importable(Path.cwd())
-        return importlib.import_module(source.module)
+        with forks_ended():
+            if source.is_file:
+                return _import_file(Path(source.module).resolve())
+            _make_importable(Path.cwd())
+            return importlib.import_module(source.module)
     except (Exception, SystemExit) as error:  # a script without a main guard may call sys.exit
         raise TargetError(f"{source.target}: importing {source.module} failed: {describe_error(error)}") from error
 
@@ -242,7 +244,8 @@ def _call_factory(
     source: FactorySource, factory: Callable[..., Any], arguments: dict[str, Any]
 ) -> nn.Module | Workload:
     try:
-        made = factory(**arguments)
+        with forks_ended():
+            made = factory(**arguments)
     except VramscopeError as error:  # a Workload that refuses its fields
         place = raised_at(error)
         raise TargetError(f"{source.target}: {error}" + (f" ({place})" if place else "")) from error

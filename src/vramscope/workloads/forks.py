@@ -7,24 +7,27 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import NoReturn
 
+from vramscope.workloads.uncaught import code_of
+
 
 @contextmanager
 def forks_ended() -> Iterator[None]:
     """End whatever process the block forks where it comes out of the block, be it by an exception.
 
+    It says what Python would say, and has the exit code that it would have: what catches exceptions goes around this.
     It would run the workload again and reply a second time; and the profiler's library waits in it, for ever, for
     threads that a forked process does not have.
     """
-    process, code = os.getpid(), 1
+    process = os.getpid()
+    error: BaseException | None = None
     try:
         yield
-        code = 0
-    except SystemExit as error:
-        code = _code_of(error)
+    except BaseException as raised:
+        error = raised
         raise
     finally:
         if os.getpid() != process:
-            _leave(code)
+            _leave(error)
 
 
 def withhold_from_forks(pipe: int) -> None:
@@ -42,15 +45,9 @@ def _lead_nowhere(pipe: int) -> None:
     os.close(nowhere)
 
 
-def _code_of(error: SystemExit) -> int:
-    """The exit code that ``sys.exit(…)`` means."""
-    if error.code is None:
-        return 0
-    return error.code & 0xFF if isinstance(error.code, int) else 1
-
-
-def _leave(code: int) -> NoReturn:
+def _leave(error: BaseException | None) -> NoReturn:
+    code = code_of(error)
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, OSError, ValueError):  # there is none, or nobody reads it
             stream.flush()
-    os._exit(code)
+    os._exit(code & 0xFF)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from vramscope.collector import paused
 from vramscope.workloads.scripts import NOT_STARTED, ScriptRequest, write_status
+from vramscope.workloads.uncaught import code_of, outcome, print_uncaught
 
 if TYPE_CHECKING:
     from vramscope.recorders.scripts.session import ScriptSession
@@ -102,7 +103,7 @@ class Child:
         if program is None:
             return NOT_STARTED
         sys.meta_path.insert(0, _TorchFinder(self._begin))
-        error = _outcome(program)
+        error = outcome(program)
         if os.getpid() != self._process and self._session is not None:
             return _leave(error)
         if isinstance(error, SystemExit):
@@ -110,7 +111,7 @@ class Child:
             raise error
         self._end("" if error is None else f"the script ended with {type(error).__name__}", error)
         if error is not None:
-            _print(error)
+            print_uncaught(error)
         if isinstance(error, KeyboardInterrupt):
             sys.excepthook = _print_nothing
             raise error
@@ -143,16 +144,6 @@ class Child:
         if self._session is not None:
             status |= self._session.close(remark, error)
         write_status(self._request.status, status)
-
-
-def _outcome(program: Action) -> BaseException | None:
-    """Whatever ended a program before its own end."""
-    try:
-        program()
-    except BaseException as error:  # noqa: BLE001 - whatever ends the script is printed, and decides the exit code
-        error.__traceback__ = _without_us(error.__traceback__)
-        return error
-    return None
 
 
 def _file_program(request: ScriptRequest) -> Action:
@@ -210,29 +201,6 @@ def _set_first_path(path: str) -> None:
         sys.path[0] = path
 
 
-def _without_us(trace: TracebackType | None) -> TracebackType | None:
-    """A traceback from the script's first frame on."""
-    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
-        trace = trace.tb_next
-    return trace
-
-
-def _print(error: BaseException) -> None:
-    """As Python prints what nobody caught (``_PyErr_PrintEx`` in Python/pythonrun.c).
-
-    Raises:
-        SystemExit: the script's own hook asked for it.
-    """
-    sys.last_type, sys.last_value, sys.last_traceback = type(error), error, error.__traceback__
-    failed = _outcome(lambda: sys.excepthook(type(error), error, error.__traceback__))
-    if isinstance(failed, SystemExit):
-        raise failed
-    if failed is not None:
-        for words, shown in (("Error in sys.excepthook:", failed), ("\nOriginal exception was:", error)):
-            sys.stderr.write(f"{words}\n")
-            sys.__excepthook__(type(shown), shown, shown.__traceback__)
-
-
 def _print_nothing(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """The hook for what was printed already."""
 
@@ -242,26 +210,12 @@ def _leave(error: BaseException | None) -> NoReturn:
 
     Once torch's profiler has run, its library waits there for a thread that a forked process does not have.
     """
-    if error is not None and not isinstance(error, SystemExit):
-        failed = _outcome(lambda: _print(error))
-        code = _exit_code(failed) if isinstance(failed, SystemExit) else 1
-    else:
-        code = _exit_code(error)
+    code = code_of(error)
     threading._shutdown()  # type: ignore[attr-defined]  # what Py_FinalizeEx calls first
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        _outcome(stream.flush)
+        outcome(stream.flush)
     os._exit(code & 0xFF)
-
-
-def _exit_code(error: SystemExit | None) -> int:
-    """The exit code that ``sys.exit(…)`` means; what is no number is printed, as Python prints it."""
-    if error is None or error.code is None:
-        return 0
-    if isinstance(error.code, int):
-        return error.code
-    sys.stderr.write(f"{error.code}\n")
-    return 1
 
 
 def main() -> None:

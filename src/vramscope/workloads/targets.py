@@ -17,6 +17,7 @@ from vramscope.workloads import hugging_face, image_libraries, optimizers
 from vramscope.workloads.built_ins import BuiltInSource
 from vramscope.workloads.draft import Draft, Source
 from vramscope.workloads.factories import find_factory
+from vramscope.workloads.forks import forks_ended
 from vramscope.workloads.messages import describe_error, suggestion, summarize_error
 from vramscope.workloads.models import BUILT_INS
 from vramscope.workloads.nests import map_tensors
@@ -196,7 +197,8 @@ def _choose_optimizer(draft: Draft, options: WorkloadOptions) -> _ChosenOptimize
 def _own_optimizer(factory: Callable[[nn.Module], Any]) -> Callable[[nn.Module], tuple[Optimizer, ...]]:
     def make(model: nn.Module) -> tuple[Optimizer, ...]:
         try:
-            made = factory(model)
+            with forks_ended():
+                made = factory(model)
         except Exception as error:
             raise TargetError(f"the Workload's optimizer factory failed: {describe_error(error)}") from error
         if not isinstance(made, Optimizer):
