@@ -42,8 +42,16 @@ def test_figures_never_take_the_place_of_what_they_are_made_from(line: str, capf
 def test_nor_of_the_figures_beside_a_recording(name: str, capfd: pytest.CaptureFixture[str]) -> None:
     Path("out").mkdir()
     Path("out", name).write_text("{}")
-    assert run(["report", "out", "--format", "csv", "-o", f"out/{name}"]) == 2
-    assert "take the place of" in capfd.readouterr().err
+    _record("out/loop.vram")
+    for line in (
+        f"report out --format csv -o out/{name}",
+        f"report out/loop.vram --format csv -o out/{name}",
+        f"diff train.py out/loop.vram --json out/{name}",
+        f"diff out train.py --format markdown -o out/{name}",
+        f"estimate mlp --against out/loop.vram --json out/{name}",
+    ):
+        assert run(line.split()) == 2
+        assert "it would take the place of the figures of a recording beside it" in capfd.readouterr().err
     assert Path("out", name).read_text() == "{}"
 
 

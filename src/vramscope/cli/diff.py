@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vramscope.cli.options import Place
-from vramscope.cli.output import check_file, write_text
+from vramscope.cli.output import check_file, figures_beside, write_text
 from vramscope.cli.passes import load_comparison, pass_option
 from vramscope.cli.run_report import Choice, load_window
 from vramscope.errors import UsageError
@@ -93,7 +93,7 @@ def _check_outputs(form: str, out: str, json_path: str | None, sources: Sequence
         raise UsageError(f"--json -: the {form} view goes to standard output already: name a file for one of the two")
     for path in (out, json_path):
         if path is not None:
-            check_file(path, *sources)
+            check_file(path, *sources, figures=figures_beside(*sources))
 
 
 def _terminal(diff: "Diff", out: str, top: int) -> None:

@@ -13,7 +13,7 @@ import click
 from vramscope.allocator.settings import parse_settings
 from vramscope.cli.against import compare_with, is_of_cpu, read_measured
 from vramscope.cli.options import OF_TABLES, Place, common_options, predicted_options, workload_values
-from vramscope.cli.output import files_of, prepare_outputs, print_line
+from vramscope.cli.output import figures_beside, files_of, prepare_outputs, print_line
 from vramscope.cli.progress import progress_bar
 from vramscope.cli.results import Results, Writer, text_writer
 from vramscope.cli.setup_options import check_setup, check_training_options, pass_of_setup, setup_of, setup_options
@@ -81,7 +81,8 @@ def estimate_command(
     if target is None:
         raise UsageError("estimate needs a TARGET: such as gpt2, or hf: and a name or folder")
     check_device(given["device"])
-    prepare_outputs(folder, json_path, against, *files_of(target))
+    beside_it = figures_beside(against) if against is not None else ()
+    prepare_outputs(folder, json_path, against, *files_of(target), figures=beside_it)
     measured = read_measured(against, pass_name) if against is not None else {}
     gpu = _gpu(gpu_name, allocator, bool(measured) and is_of_cpu(measured))
     passes = _passes(pass_name or pass_of_setup(given), measured)

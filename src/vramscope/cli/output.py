@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
@@ -9,8 +10,9 @@ import click
 
 from vramscope.errors import OutputError
 from vramscope.views.atomic import atomic_path
-from vramscope.views.places import check_file as check_file  # the commands take both from here
+from vramscope.views.places import check_file as check_file  # the commands take these from here
 from vramscope.views.places import check_folder as check_folder
+from vramscope.views.places import figures_beside as figures_beside
 
 
 def make_folder(path: Path) -> None:
@@ -25,13 +27,16 @@ def make_folder(path: Path) -> None:
         raise OutputError(f"cannot make the folder {path}: {error.strerror}; give another with --out") from error
 
 
-def prepare_outputs(folder: Path | None, json_path: str | None, *sources: Path | None) -> None:
+def prepare_outputs(
+    folder: Path | None, json_path: str | None, *sources: Path | None, figures: Sequence[Path] = ()
+) -> None:
     """Refuse places that could not be written to, before any work is done for them.
 
     Args:
         folder: for results, if any.
         json_path: for the figures, if any.
         *sources: files that the work begins with, which the figures must not take the place of.
+        figures: those of recordings, whose place they must not take either.
 
     Raises:
         OutputError: the folder or the JSON file cannot be written.
@@ -39,7 +44,7 @@ def prepare_outputs(folder: Path | None, json_path: str | None, *sources: Path |
     if folder is not None:
         check_folder(folder)
     if json_path is not None:
-        check_file(json_path, *filter(None, sources))
+        check_file(json_path, *filter(None, sources), figures=figures)
 
 
 def files_of(target: str) -> tuple[Path, ...]:

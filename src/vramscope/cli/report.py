@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vramscope.cli.options import OF_TABLES, Place
-from vramscope.cli.output import check_file, check_folder, make_folder, tell, write_text
+from vramscope.cli.output import check_file, check_folder, figures_beside, make_folder, tell, write_text
 from vramscope.cli.passes import load_comparison, pass_option
 from vramscope.cli.results import Results
 from vramscope.cli.run_report import SUMMARIES, Choice, load_window, print_runs, runs_text, summarize_files
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from vramscope.ledger.comparison import Comparison
 
 FORMATS = ("terminal", "json", "csv", "png", "html", "perfetto", "snapshot")
-_FIGURES = ("compare.json", "estimate.json", "snapshot.json", "run.json", "run.rank*.json")
-"""What commands write into a folder beside the recordings."""
 
 
 @dataclass(frozen=True)
@@ -138,12 +136,7 @@ def _check(form: str, out: Path, recording: Path) -> None:
     if form == "png":
         check_folder(out)
     else:
-        check_file(str(out), recording, *_figures_in(recording))
-
-
-def _figures_in(recording: Path) -> list[Path]:
-    """The figures that a folder of recordings keeps beside them."""
-    return [path for pattern in _FIGURES for path in recording.glob(pattern)] if recording.is_dir() else []
+        check_file(str(out), recording, figures=figures_beside(recording))
 
 
 def _check_words(form: str, quiet: bool, verbose: bool) -> None:
