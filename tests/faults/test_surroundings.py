@@ -72,6 +72,26 @@ def test_standard_output_on_a_full_disk(folder: Path, command: str) -> None:
     assert "No space left on device; free some space, or write elsewhere" in line
 
 
+@pytest.mark.parametrize("form", ["json", "csv", "html", "perfetto", "snapshot"])
+def test_what_standard_output_holds_already_stays(folder: Path, form: str) -> None:
+    (folder / "kept").write_bytes(b"from before\n")
+    finished = shell(
+        f"{VRAMSCOPE} report training.vram --format {form} -o /dev/stdout >> kept; echo end >> kept", folder
+    )
+    assert b"cannot" not in finished.stderr
+    kept = (folder / "kept").read_bytes()
+    assert kept.startswith(b"from before\n")
+    assert kept.endswith(b"end\n")
+    assert len(kept) > 1000
+    assert sorted(path.name for path in folder.iterdir()) == ["kept", "training.vram"]
+
+
+@pytest.mark.parametrize("form", ["csv", "perfetto"])
+def test_a_reader_of_dev_stdout_that_has_seen_enough(folder: Path, form: str) -> None:
+    finished = shell(f"{VRAMSCOPE} report training.vram -q --format {form} -o /dev/stdout | true", folder)
+    assert (finished.returncode, finished.stderr) == (0, b"")
+
+
 @needs_dev_full
 @pytest.mark.parametrize("form", ["json", "csv", "html", "perfetto", "snapshot"])
 def test_a_report_on_a_full_disk(folder: Path, form: str) -> None:

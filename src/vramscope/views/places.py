@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vramscope.errors import OutputError
+from vramscope.views.atomic import own_descriptor
 
 RECORDING = ".vram"
 _UNSEALED = ".part"
@@ -56,8 +57,8 @@ def check_file(path: str, *sources: Path, figures: Sequence[Path] = ()) -> None:
     )
     if reason is not None:
         raise OutputError(f"cannot write {path!r}: {reason}; name another file")
-    if file.exists() and not file.is_file():
-        return  # a device or a pipe
+    if own_descriptor(file) is not None or (file.exists() and not file.is_file()):
+        return  # an open file of ours, a device or a pipe: nothing is made in their folder
     folder = file.resolve().parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise OutputError(f"cannot write {path}: {folder} must be an existing folder that you may write to")
