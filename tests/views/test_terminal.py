@@ -15,6 +15,7 @@ from rich.console import Console
 from vramscope.ledger.summary import Activations, Level, ModuleRow
 from vramscope.views.terminal import print_comparison
 
+from . import samples
 from .pages import (
     assert_columns_sum,
     comparison,
@@ -149,6 +150,14 @@ def test_the_ratio() -> None:
 
 def test_the_moment_of_the_peak() -> None:
     assert "training    backward · layers.1 (Linear) · aten::mm\n" in printed(full_comparison())
+
+
+def test_the_moment_of_the_peak_cuts_no_name() -> None:
+    # inference is at its peak in the first module, whose name of 101 columns needs two lines of 80
+    name = ".".join(["first", *["block"] * 16])
+    text = printed(samples.comparison(names=(name, "second")), 80)
+    moment = text.split("Moment of the peak")[1].split("\n\n")[0]
+    assert f"forward·{name}(Linear)·aten::linear" in re.sub(r"\s+", "", moment)
 
 
 def test_rounding_slack_is_shown_where_there_is_any() -> None:

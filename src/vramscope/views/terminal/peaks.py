@@ -146,6 +146,8 @@ def _agrees(summary: PassSummary) -> bool:
 def moments(page: Page) -> Group:
     """When each pass is at its peak: phase, module and operator."""
     table = Table.grid(padding=(0, 3))
+    table.add_column(overflow="fold")
+    table.add_column(overflow="fold")
     for name, summary in page.passes.items():
         table.add_row(page.name(name), _moment(page, summary))
     return page.section("Moment of the peak", table)
