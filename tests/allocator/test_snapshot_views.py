@@ -131,7 +131,7 @@ def test_lines_that_wrap_keep_their_margin(tmp_path: Path) -> None:
     out = StringIO()
     print_snapshot(report, Console(file=out, width=40, highlight=False))
     text = out.getvalue()
-    assert "\n  at most 20.0 MiB reserved (20,971,520\n  B)\n" in text
+    assert "\n  at most 20.0 MiB reserved\n  (20,971,520 B)\n" in text
     assert re.search(r"\n  of the other settings tried, it fits\n  \S", text)
 
 

@@ -129,6 +129,14 @@ def test_the_totals_equal_the_allocators_word() -> None:
     assert "WARNING" not in text
 
 
+@pytest.mark.parametrize("wrong", [{}, {"allocator_bytes": 22_222}])
+def test_no_line_parts_a_figure_of_the_totals_from_its_unit(wrong: dict[str, int]) -> None:
+    training = summary(composition(parameters=11_809_864), **wrong)
+    for width in range(40, 120):
+        lines = printed(comparison(summary(composition(parameters=5000)), training), width).splitlines()
+        assert not any(re.match(r"B\b", line) for line in lines)
+
+
 @pytest.mark.parametrize("wrong", [{"disagreement": 12_345}, {"allocator_bytes": 71_000}])
 def test_a_disagreement_is_told_first_and_loudly(wrong: dict[str, int]) -> None:
     training = summary(composition(parameters=70_000), **wrong)

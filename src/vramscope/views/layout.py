@@ -1,5 +1,7 @@
 """How tables and lines meet a console's width: figures are never cut, and no line ends in spaces."""
 
+import re
+import textwrap
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
@@ -12,6 +14,7 @@ from rich.text import Text
 
 LEAST_NAME = 12
 """Columns that names need at least; longer ones are folded."""
+_BEFORE_UNIT, _NO_BREAK = re.compile(r"(?<=\d) (?=([KMGT]i)?B\b)"), "\u00a0"
 _UNBOUNDED = 10_000
 """Columns of a console that is wide enough for every table."""
 
@@ -32,7 +35,24 @@ class Trimmed:
             yield Segment.line()
 
 
-def indented(text: Text, columns: int = 2) -> Padding:
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence over as many lines as it needs, none of which ends between a figure and its unit."""
+
+    text: str
+    style: str = ""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield Text("\n".join(sentence_lines(self.text, options.max_width)), style=self.style, overflow="fold")
+
+
+def sentence_lines(text: str, width: int) -> list[str]:
+    """A text in lines of no more than ``width`` characters, none of which ends between a figure and its unit."""
+    lines = textwrap.wrap(_BEFORE_UNIT.sub(_NO_BREAK, text), width, break_on_hyphens=False)
+    return [line.replace(_NO_BREAK, " ") for line in lines]
+
+
+def indented(text: RenderableType, columns: int = 2) -> Padding:
     """A paragraph all of whose lines begin at the same column."""
     return Padding(text, (0, 0, 0, columns))
 

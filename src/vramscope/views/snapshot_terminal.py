@@ -13,7 +13,7 @@ from vramscope.allocator.snapshot.model import UNKNOWN
 from vramscope.allocator.summary import DeviceSummary
 from vramscope.allocator.what_if import Outcome
 from vramscope.units import format_size
-from vramscope.views.layout import Trimmed, first_fitting, hanging, indented
+from vramscope.views.layout import Sentence, Trimmed, first_fitting, hanging, indented
 from vramscope.views.snapshot_remarks import export_line, limit_words, remarks, settings_lines
 
 _KIND_NAMES = {
@@ -54,9 +54,9 @@ def _parts(report: SnapshotReport, console: Console, verbose: bool) -> Iterator[
 
 
 def _paragraph(line: str, style: str = "") -> RenderableType:
-    """A line that keeps its margin where it wraps."""
+    """A line that keeps its margin, and figures with their units, where it wraps."""
     words = line.lstrip(" ")
-    return indented(Text(words, style=style), len(line) - len(words))
+    return indented(Sentence(words, style), len(line) - len(words))
 
 
 def _exported_heading(device: DeviceSummary) -> Iterator[RenderableType]:

@@ -3,6 +3,7 @@
 from rich.console import Group
 from rich.text import Text
 
+from vramscope.names import visible
 from vramscope.views.terminal.page import Page
 from vramscope.views.text import counted
 from vramscope.views.why import explain
@@ -59,7 +60,8 @@ def warnings(page: Page) -> Group | None:
         for device in summary.devices:
             check = device.allocator
             if check.max_disagreement_bytes or sum(device.peak.by_category.values()) != check.peak_bytes:
-                lines.append(page.remark(_disagreement(name, device.device, check.max_disagreement_bytes), "bold red"))
+                words = _disagreement(name, device.device, check.max_disagreement_bytes)
+                lines.append(page.sentence(visible(words, page.console.encoding, longest=None), "bold red"))
         if not summary.complete:
             lines.append(page.remark(f"WARNING: the {name} recording is incomplete: its end is missing.", "bold red"))
     return Group(Text(""), *lines) if lines else None

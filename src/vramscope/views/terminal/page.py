@@ -1,7 +1,5 @@
 """What all parts of the terminal view share: the console, one unit for all figures, the look of sections and tables."""
 
-import re
-import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,12 +11,11 @@ from rich.text import Text
 from vramscope.ledger.comparison import Comparison
 from vramscope.ledger.summary import PassSummary
 from vramscope.names import visible
-from vramscope.views.layout import Trimmed, first_fitting, leaves_room
+from vramscope.views.layout import Trimmed, first_fitting, leaves_room, sentence_lines
 from vramscope.views.text import Scale, extent_words, share_text
 
 _RULES = (2, 4)
 """Lines of a rich box that are drawn: below the header, and between sections."""
-_BEFORE_UNIT, _NO_BREAK = re.compile(r"(?<=\d) (?=([KMGT]i)?B\b)"), "\u00a0"
 _ASCII = str.maketrans({"·": "-", "✓": "=", "█": "#"})
 
 
@@ -89,8 +86,7 @@ class Page:
 
     def sentence(self, text: str, style: str = "") -> Text:
         """A sentence over several lines, none of which ends between a figure and its unit."""
-        lines = textwrap.wrap(_BEFORE_UNIT.sub(_NO_BREAK, text), self.console.width)
-        return Text("\n").join(self.words(line.replace(_NO_BREAK, " "), style) for line in lines)
+        return Text("\n").join(self.words(line, style) for line in sentence_lines(text, self.console.width))
 
     def joined(self, parts: Iterable[Text]) -> Text:
         """Short facts on one line."""

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from vramscope.ledger.categories import CATEGORIES, Category
 from vramscope.ledger.summary import Level, PassSummary, Peak
+from vramscope.names import visible
 from vramscope.views.terminal.page import Page, add_figures, ruled_table
 from vramscope.views.text import category_label
 
@@ -127,14 +128,17 @@ def _slack(summary: PassSummary) -> int:
 def _checks(page: Page) -> list[Text]:
     """Whether the totals equal what the allocator itself counted; `header.warnings` tells more where they do not."""
     whose = "the simulated allocator's" if page.comparison.predicted else "the allocator's own"
-    agreed = [f"{name} {s.allocator.peak_bytes:,} B" for name, s in page.passes.items() if _agrees(s)]
-    differing = [f"{name} {s.allocator.peak_bytes:,} B" for name, s in page.passes.items() if not _agrees(s)]
+    totals = {
+        name: f"{visible(name, page.console.encoding)} {summary.allocator.peak_bytes:,} B"
+        for name, summary in page.passes.items()
+    }
+    agreed = [totals[name] for name, summary in page.passes.items() if _agrees(summary)]
+    differing = [totals[name] for name, summary in page.passes.items() if not _agrees(summary)]
     lines = []
     if agreed:
-        words = page.name(f"equals {whose} total to the byte: {', '.join(agreed)}", "green")
-        lines.append(page.words("✓ ", "green").append_text(words))
+        lines.append(page.sentence(f"✓ equals {whose} total to the byte: {', '.join(agreed)}", "green"))
     if differing:
-        lines.append(page.name(f"DIFFERS from {whose} total: {', '.join(differing)}", "bold red"))
+        lines.append(page.sentence(f"DIFFERS from {whose} total: {', '.join(differing)}", "bold red"))
     return lines
 
 
