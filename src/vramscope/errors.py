@@ -47,3 +47,10 @@ class LimitError(VramscopeError):
     """A limit or a regression that was found: a result, not a failure of the tool."""
 
     exit_code = 1
+
+
+def why_stopped(error: Exception) -> str:
+    """Why a recording ended before its time, in words: the system refused to write it, or we are at fault."""
+    if isinstance(error, OutputError):
+        return f"recording stopped early: {error}"
+    return f"recording stopped early through a fault of vramscope: {type(error).__name__}: {error}"

@@ -151,6 +151,25 @@ def test_a_write_that_fails_keeps_an_older_comparison_whole(folder: Path, comman
     assert {path.name: path.read_text() for path in (folder / "out").iterdir()} == older
 
 
+STEPS = """
+import torch
+model = torch.nn.Linear(4, 4)
+optimizer = torch.optim.SGD(model.parameters(), 0.1)
+for step in range(5):
+    model(torch.ones(2, 4)).sum().backward()
+    optimizer.step()
+"""
+
+
+def test_a_recording_of_a_script_that_finds_no_room_is_no_fault_of_ours(folder: Path) -> None:
+    (folder / "steps.py").write_text(STEPS)
+    # a file may have no more than 8 KiB, which one step exceeds
+    line = one_line(shell(f"ulimit -f 8; {VRAMSCOPE} run -o out steps.py", folder), code=0)
+    assert line.startswith("vramscope: recording stopped early: ")
+    assert "run.vram: cannot be written (file too large): choose a folder" in line
+    assert "fault of vramscope" not in line
+
+
 @pytest.mark.parametrize("locale", ["C", "POSIX", "en_US.ISO-8859-1"])
 def test_a_locale_without_utf_8(folder: Path, locale: str) -> None:
     finished = shell(

@@ -172,7 +172,7 @@ def _report(
         return
     summary = summarize_run(iterate_windows(output))
     if outcome.status.get("error"):
-        summary = replace(summary, notes=(*summary.notes, _defect(outcome)), complete=False)
+        summary = replace(summary, notes=(*summary.notes, outcome.status["error"]), complete=False)
     rank = Rank.of_environment()
     runs = rank.gather(output, summary) if rank is not None and rank.reports else {}
     document = run_document(summary, outcome.exit_code, merge_ranks(runs))
@@ -203,7 +203,7 @@ def _nothing(outcome: Outcome, output: Path, first: int) -> str:
     if output.exists() or (part / "part-00000.json").exists():
         return ""
     if status.get("error"):
-        return _defect(outcome)
+        return str(status["error"])
     if status.get("torch") is False:
         return "nothing was recorded: the script never imported torch"
     return f"nothing was recorded: {why_no_step(status, first)}"
@@ -224,10 +224,6 @@ def _not_recorded(outcome: Outcome) -> str:
     """Which steps could not be recorded, and why, where those were all that were wanted; empty otherwise."""
     notes = "; ".join(note.removeprefix("not recorded, ") for note in outcome.status.get("not_recorded", ()))
     return f"nothing was recorded: {notes}" if notes else ""
-
-
-def _defect(outcome: Outcome) -> str:
-    return f"recording stopped early through a fault of vramscope: {outcome.status['error']}"
 
 
 def _written(document: dict[str, Any], folder: Path | None, output: Path, json_path: str | None) -> Results:

@@ -110,7 +110,7 @@ class TrainingRecorder:
         status = session.close(remark, error)
         try:
             if status["error"]:
-                _say(f"recording stopped early through a fault of vramscope: {status['error']}")
+                _say(status["error"])
             if status["parts"]:
                 self._summarize()
                 if status["out_of_memory"]:

@@ -21,6 +21,7 @@ from types import CodeType, ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from vramscope.collector import paused
+from vramscope.errors import why_stopped
 from vramscope.workloads.scripts import NOT_STARTED, ScriptRequest, write_status
 from vramscope.workloads.uncaught import code_of, outcome, print_uncaught
 
@@ -137,7 +138,7 @@ class Child:
             plan = WindowPlan(self._request.first, self._request.last, self._request.rearm)
             self._session = ScriptSession(Path(self._request.output), plan)
         except Exception as error:  # noqa: BLE001 - the script goes on unrecorded, and the parent says why
-            self._message = f"{type(error).__name__}: {error}"
+            self._message = why_stopped(error)
 
     def _end(self, remark: str, error: BaseException | None = None) -> None:
         status: dict[str, Any] = {"torch": _TORCH in sys.modules, "error": self._message}

@@ -18,6 +18,7 @@ from torch.nn.modules.loss import _Loss
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.optim import Optimizer
 
+from vramscope.errors import why_stopped
 from vramscope.recorders.autograd_threads import backward_pass, in_backward, works_for
 from vramscope.recorders.failures import out_of_memory
 from vramscope.recorders.hooks import SingleHook, hook_module, keywords_of
@@ -166,7 +167,7 @@ class ScriptSession:
     def give_up(self, error: Exception) -> None:
         """Leave the script alone after an error of ours; what is on disk stays there, unsealed."""
         self.is_over = True
-        self._error = f"{type(error).__name__}: {error}"
+        self._error = why_stopped(error)
         self._trace = "".join(traceback.format_exception(error))
         if not self._scopes.are_in_optimizer:  # or torch would walk its hooks while they are removed
             self._stop()
