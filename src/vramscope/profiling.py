@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from threading import get_ident
+from threading import current_thread
 from types import TracebackType
 from typing import Any, SupportsIndex, TextIO
 
@@ -48,7 +48,7 @@ class Profile:
         """Prepared by `profile`; recording begins on entry."""
         self._given: tuple[nn.Module | None, Sequence[Optimizer], Any] | None = model, optimizers, inputs
         self._name = type(model).__name__ if model is not None else ""
-        self._thread = get_ident()
+        self._thread = current_thread()
         self._is_running = False
         self._recorder = ProfilerRecorder(recorded_device(device, "device="), history=True)
         self._recording: Recording | None = None
@@ -64,7 +64,7 @@ class Profile:
         if self._given is None:
             raise UsageError("a profile records one block: call vramscope.profile(…) again for another one")
         (model, optimizers, inputs), self._given = self._given, None  # what the program drops is to die in its time
-        self._thread = get_ident()
+        self._thread = current_thread()
         self._recorder.start(seeds=_live_labels(model, optimizers, inputs, self._recorder.optimizer_names))
         try:
             if model is not None:
@@ -83,10 +83,11 @@ class Profile:
         """End; after an exception what was recorded until then is kept.
 
         Raises:
-            UsageError: the block has not begun, or began on another thread, where it can still be ended.
+            UsageError: the block has not begun, or began on another thread, which still runs and can end it.
+            RecordingError: another profiler, or the end of that thread, took the events away.
         """
         recorder = self._running("__exit__()")
-        if get_ident() != self._thread:
+        if self._thread is not current_thread() and self._thread.is_alive():
             raise UsageError("a profile ends on the thread on which it began: leave the `with` block there")
         memory_ran_out = error is not None and recorder.failed(error)
         try:
