@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from vramscope.recorders.autograd_threads import in_backward
 from vramscope.recorders.virtual.memory import VirtualMemory
 from vramscope.recorders.virtual.mode import Rule, VirtualMode
-from vramscope.recorders.virtual.values import MOST
+from vramscope.recorders.virtual.values import MOST, fake_of, is_little
 
 aten = torch.ops.aten
 _DATA: Any = Tensor.data
@@ -133,7 +133,7 @@ def _filled(fake: Tensor, value: int) -> Tensor:
 
 def _known(mode: VirtualMode, fake: Any, real: Callable[[Tensor], Tensor]) -> Any:
     """What stands for the result of an operator, with its values where they are not many."""
-    if type(fake) is FakeTensor and 0 < fake.numel() <= MOST and fake.device.type == "cpu":
+    if type(fake) is FakeTensor and fake.numel() and is_little(fake):
         with mode.memory.hide(), _disable_current_modes():
             values = real(fake)
         return known(mode, fake.fake_mode, values)
@@ -142,9 +142,9 @@ def _known(mode: VirtualMode, fake: Any, real: Callable[[Tensor], Tensor]) -> An
 
 
 def known(mode: VirtualMode, fakes: FakeTensorMode, real: Tensor) -> Tensor:
-    """A fake that has a real tensor's values, and is seen in its place; views of it are found by the real one's."""
-    with mode.memory.hide(), _disable_current_modes():
-        fake: Tensor = fakes.fake_tensor_converter.from_real_tensor(fakes, real, make_constant=True)
+    """A fake that has a real tensor's values, and is seen in its place."""
+    with mode.memory.hide():
+        fake = fake_of(fakes, real)
     mode.memory.see(fake)
     return fake
 

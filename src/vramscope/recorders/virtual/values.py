@@ -12,7 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
-from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensor
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+    FakeTensorMode,
+)
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -36,7 +41,7 @@ def run(func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> A
         if not knows_all:
             raise
         return _computed(func, args, kwargs)
-    return _computed(func, args, kwargs) if knows_all and _is_little(result) else result
+    return _computed(func, args, kwargs) if knows_all and is_little(result) else result
 
 
 def _tensors(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Tensor]:
@@ -73,7 +78,8 @@ def _hidden(known: Sequence[FakeTensor]) -> Iterator[None]:
             one.constant = value
 
 
-def _is_little(result: Any) -> bool:
+def is_little(result: Any) -> bool:
+    """Whether the values of what an operator makes are to be kept."""
     made = [one for one in tree_leaves(result) if isinstance(one, Tensor)]
     return bool(made) and all(one.numel() <= MOST and one.device.type == "cpu" for one in made)
 
@@ -82,10 +88,14 @@ def _computed(func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     fakes = next(one.fake_mode for one in _tensors(args, kwargs) if isinstance(one, FakeTensor))
     with _disable_current_modes():
         result = func(*_real(args), **_real(dict(kwargs)))
-        # made from the real ones, since views are found by their storage
-        return tree_map_only(
-            Tensor, lambda one: fakes.fake_tensor_converter.from_real_tensor(fakes, one, make_constant=True), result
-        )
+    return tree_map_only(Tensor, lambda one: fake_of(fakes, one), result)
+
+
+def fake_of(fakes: FakeTensorMode, real: Tensor) -> Tensor:
+    """A fake that has a real tensor's values; views of it are found by the real one's storage."""
+    with _disable_current_modes():
+        fake: Tensor = fakes.fake_tensor_converter.from_real_tensor(fakes, real, make_constant=True)
+    return fake
 
 
 def _real(given: Any) -> Any:
