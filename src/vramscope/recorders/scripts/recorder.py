@@ -189,7 +189,8 @@ class StepRecorder(ProfilerRecorder):
         if not self._is_own_thread():
             return None
         self._depth += 1
-        return super().forward_begins(True, kwargs) if self._depth == 1 else None
+        # of caches among the arguments the session tells, of compiled calls' too
+        return super().forward_begins(True, None) if self._depth == 1 else None
 
     def forward_ended(self, began: bool | None, output: Any) -> None:
         """It has ended; only the outermost one matters."""
