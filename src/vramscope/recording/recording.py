@@ -144,8 +144,7 @@ class Events(_Columns):
     """One row per allocator event, in the order in which they happened.
 
     ``size`` is signed: negative for a free. ``requested`` is what the caller asked for, with the same sign, `UNKNOWN`
-    where
-    the source does not tell. ``total`` and ``reserved`` are the allocator's own running totals after the event.
+    where the source does not tell. ``total`` and ``reserved`` are the allocator's own running totals after the event.
     """
 
     time_ns: Integers
