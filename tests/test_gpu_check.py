@@ -72,6 +72,30 @@ def test_a_section_whose_time_is_over_stops_and_keeps_what_it_has(report: Any, t
     assert "OverTime" in results["sections"]["slow"]["error"]
 
 
+def test_what_one_section_leaves_of_the_time_is_for_those_after_it(report: Any) -> None:
+    given: list[float] = []
+
+    def takes_no_time(report: Any, found: dict[str, Any]) -> None:
+        given.append(report.left())
+
+    report.run_all({"first": (takes_no_time, 100), "second": (takes_no_time, 20), "third": (takes_no_time, 30)})
+    # of 300 seconds: 100 parts of 150, then 20 of 50, then all that is left
+    assert given == pytest.approx([200, 120, 300], abs=5)
+
+
+def test_tests_that_run_over_keep_what_they_found(report: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sections
+
+    monkeypatch.setattr(sections, "ROOT_OF_TESTS", tmp_path)
+    (tmp_path / "gpu").mkdir()
+    lines = ["import time", "def test_wrong(): assert 1 + 1 == 3", "def test_endless(): time.sleep(600)"]
+    (tmp_path / "gpu" / "test_it.py").write_text("\n".join(lines))
+    report.run("tests", sections.tests, 10)
+    assert any("assert (1 + 1) == 3" in line for line in report.sections["tests"]["failures"])
+    assert "timed out" in report.sections["tests"]["summary"]
+    assert "1 failed" in (tmp_path / "tests.txt").read_text()
+
+
 def test_one_workloads_failure_stands_in_its_own_place(report: Any) -> None:
     report.run("none", lambda report, found: None, 10)
     found = report.in_parallel(lambda name: 1 // len(name.strip()), ["fine", " "], workers=2)
@@ -88,7 +112,7 @@ def test_a_command_that_runs_over_is_ended_with_its_children(report: Any, tmp_pa
 
     report.run("hangs", hangs, 5)
     assert report.close() == 1
-    assert "TimeoutExpired" in report.sections["hangs"]["error"]
+    assert "OverTime" in report.sections["hangs"]["error"]
     mine = [p for p in psutil.process_iter(["cmdline"]) if str(tmp_path / "ready") in " ".join(p.info["cmdline"] or [])]
     assert not [p for p in mine if p.status() != psutil.STATUS_ZOMBIE]
 

@@ -1,5 +1,6 @@
 """What the check found: written after every section, so that nothing is lost when a later one fails."""
 
+import contextlib
 import json
 import os
 import signal
@@ -7,17 +8,26 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 LARGEST_FILE = 16 << 20
+LAST_WORDS_SECONDS = 10.0
+"""What a command that is interrupted has for saying how far it came."""
 ROOT_OF_TESTS = Path(__file__).resolve().parents[2] / "tests"
 
 
 class OverTime(Exception):
-    """A section's time is over."""
+    """A section's time is over; ``printed`` is what a command that it ended had to say."""
+
+    def __init__(self, message: str, printed: str = "") -> None:
+        super().__init__(message)
+        self.printed = printed
+
+
+Section = Callable[["Report", dict[str, Any]], None]
 
 
 class Report:
@@ -37,7 +47,19 @@ class Report:
         """What the sections before have found."""
         return self._results["sections"]
 
-    def run(self, name: str, section: Callable[["Report", dict[str, Any]], None], seconds: float) -> None:
+    def run_all(self, sections: Mapping[str, tuple[Section, float]]) -> None:
+        """Run sections in order; what one leaves of its share of the time is for those after it.
+
+        Args:
+            sections: each with the seconds it may need, which give its share.
+        """
+        needed = sum(seconds for _, seconds in sections.values())
+        for name, (section, seconds) in sections.items():
+            left = max(self._deadline - time.monotonic(), 0)
+            self.run(name, section, left * seconds / needed)
+            needed -= seconds
+
+    def run(self, name: str, section: Section, seconds: float) -> None:
         """Run a section for at most so long; it fills in the dict it is given as it goes."""
         begin = time.monotonic()
         self._section_ends = min(begin + seconds, self._deadline)
@@ -75,7 +97,11 @@ class Report:
         return time.monotonic() < self._section_ends
 
     def command(self, *arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        """Run a Python command line until the section's end."""
+        """Run a Python command line until the section's end.
+
+        Raises:
+            OverTime: it ran longer; it was interrupted, and killed where that did not end it soon.
+        """
         with subprocess.Popen(
             [sys.executable, *arguments],
             env={**os.environ, "NO_COLOR": "1", "COLUMNS": "120", **(environment or {})},
@@ -86,8 +112,10 @@ class Report:
         ) as process:
             try:
                 stdout, stderr = process.communicate(timeout=self.left())
+            except subprocess.TimeoutExpired as error:
+                raise OverTime(f"{error}: what it printed until then is kept", _last_words(process)) from None
             except BaseException:
-                os.killpg(process.pid, signal.SIGKILL)  # its children too, or they would hold the GPU
+                _kill(process)
                 raise
         return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
@@ -129,3 +157,19 @@ class Report:
     def _write(self) -> None:
         text = json.dumps(self._results, indent=1, default=str).replace(f"{ROOT_OF_TESTS.parent}/", "")
         (self.folder / "results.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _last_words(process: "subprocess.Popen[str]") -> str:
+    """End a command, its children too; what it printed, and says when interrupted, as pytest does of failures."""
+    process.send_signal(signal.SIGINT)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.communicate(timeout=LAST_WORDS_SECONDS)
+    _kill(process)
+    stdout, stderr = process.communicate()
+    return stdout + stderr
+
+
+def _kill(process: "subprocess.Popen[str]") -> None:
+    """Its children too, or they would hold the GPU."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)

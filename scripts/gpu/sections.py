@@ -1,4 +1,4 @@
-"""The sections of the check, in order, each with the seconds it may take."""
+"""The sections of the check, in order, each with the seconds it may need."""
 
 import tempfile
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import operators
 import overhead
 import predictions
-from report import ROOT_OF_TESTS, Report
+from report import ROOT_OF_TESTS, OverTime, Report
 
 MODELS = {
     "mlp": [],
@@ -32,11 +32,14 @@ def environment(report: Report, found: dict[str, Any]) -> None:
 def tests(report: Report, found: dict[str, Any]) -> None:
     """tests/gpu, all of it."""
     folder = str(ROOT_OF_TESTS / "gpu")
-    finished = report.command("-m", "pytest", "-q", "-p", "no:cacheprovider", "-rs", folder)
-    text = finished.stdout + finished.stderr
+    try:
+        finished = report.command("-m", "pytest", "-q", "-p", "no:cacheprovider", "-rs", folder)
+        text, failed = finished.stdout + finished.stderr, finished.returncode != 0
+    except OverTime as error:
+        text, failed = f"{error.printed}\n{error}\n", True
     (report.folder / "tests.txt").write_text(text[-200_000:], encoding="utf-8")
     found["summary"] = text.strip().splitlines()[-1] if text.strip() else ""
-    if finished.returncode:
+    if failed:
         found["failures"] = text.strip().splitlines()[-30:]
 
 
