@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from command import vramscope
 
 STEP = """
@@ -26,3 +27,48 @@ def test_the_first_one_has_the_name_of_the_script(tmp_path: Path) -> None:
     (tmp_path / "s.py").write_text(STEP)
     finished = vramscope("run", "s.py", cwd=tmp_path)
     assert finished.stderr.splitlines()[-1] == "vramscope: recording in s.vram"
+
+
+WITHOUT_TORCH = "print('no torch')"
+FAILS_EARLY = "import torch, nothing_of_this_name"
+
+
+@pytest.mark.parametrize(
+    ("killed", "text", "said"),
+    [
+        (True, WITHOUT_TORCH, "nothing was recorded: the script never imported torch; out/{} is from before"),
+        (True, FAILS_EARLY, "; out/{} is from before"),
+        (False, FAILS_EARLY, "; out/{} is from before"),
+    ],
+)
+def test_a_run_without_a_step_leaves_the_older_recording(tmp_path: Path, killed: bool, text: str, said: str) -> None:
+    end = "    if _ == 2: __import__('os').kill(__import__('os').getpid(), 9)\n" if killed else ""
+    (tmp_path / "s.py").write_text(STEP + end)
+    vramscope("run", "-q", "-o", "out", "s.py", cwd=tmp_path)
+    name = "run.vram.part" if killed else "run.vram"
+    kept = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["run.json", name]
+    (tmp_path / "s.py").write_text(text)
+    finished = vramscope("run", "-o", "out", "s.py", cwd=tmp_path)
+    assert finished.stderr.splitlines()[-1].endswith(said.format(name))
+    assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == kept
+    assert vramscope("report", "out", cwd=tmp_path).returncode == 0
+
+
+def test_a_killed_run_takes_the_place_of_an_older_recording(tmp_path: Path) -> None:
+    (tmp_path / "s.py").write_text(STEP)
+    vramscope("run", "-q", "-o", "out", "s.py", cwd=tmp_path)
+    (tmp_path / "s.py").write_text(STEP + "    if _ == 2: __import__('os').kill(__import__('os').getpid(), 9)\n")
+    finished = vramscope("run", "-o", "out", "s.py", cwd=tmp_path)
+    assert finished.stderr.splitlines()[-1] == "vramscope: recording in out/run.vram.part"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["run.json", "run.vram.part"]
+
+
+def test_ranks_leave_no_older_recording_that_one_of_them_might_take_for_new(tmp_path: Path) -> None:
+    rank = {"RANK": "0", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
+    (tmp_path / "s.py").write_text(STEP)
+    vramscope("run", "-q", "-o", "out", "s.py", cwd=tmp_path, **rank)
+    assert (tmp_path / "out" / "run.rank0.vram").exists()
+    (tmp_path / "s.py").write_text("")
+    vramscope("run", "-q", "-o", "out", "s.py", cwd=tmp_path, **rank)
+    assert not (tmp_path / "out" / "run.rank0.vram").exists()

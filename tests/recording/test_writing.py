@@ -1,16 +1,18 @@
 """What the operating system refuses while a recording is written: one line, and nothing half-written left behind."""
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.processes import unmeasured
 
 from vramscope.errors import OutputError
-from vramscope.recording.file import RecordingWriter, read_recording, write_recording
+from vramscope.recording.file import RecordingWriter, discard_recording, read_recording, write_recording
 
 from .samples import assert_same, step_recording
 
@@ -128,6 +130,36 @@ def test_nothing_recorded_is_not_written(tmp_path: Path):
         RecordingWriter(tmp_path / "a.vram"),
     ):
         pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_crashed_recording_left_stays_until_something_is_recorded(tmp_path: Path):
+    path = tmp_path / "a.vram"
+    crashed = RecordingWriter(path)
+    crashed.append(replace(step_recording(), notes=("crashed",)))
+    copy = shutil.copytree(tmp_path / "a.vram.part", tmp_path / "copy")
+    crashed.abandon()
+    copy.rename(tmp_path / "a.vram.part")
+    RecordingWriter(path).abandon()
+    assert read_recording(path).notes[0] == "crashed"
+    with RecordingWriter(path) as writer:
+        assert read_recording(path).notes[0] == "crashed"
+        writer.append(step_recording())
+        assert read_recording(path).notes[0] == step_recording().notes[0]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.vram"]
+
+
+def test_a_recording_is_discarded_sealed_or_not(tmp_path: Path):
+    path = tmp_path / "a.vram"
+    discard_recording(path)
+    write_recording(step_recording(), path)
+    writer = RecordingWriter(path)
+    writer.append(step_recording())
+    with pytest.raises(OutputError, match="another vramscope is recording into it"):
+        discard_recording(path)
+    assert path.exists()
+    writer._claim._unlock()  # as when its process is killed
+    discard_recording(path)
     assert list(tmp_path.iterdir()) == []
 
 

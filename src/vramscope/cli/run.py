@@ -5,7 +5,8 @@ import stat
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from vramscope.cli.results import Results, text_writer
 from vramscope.errors import UsageError, VramscopeError
 from vramscope.ledger.ranks import merge_ranks
 from vramscope.ledger.run import RunSummary, summarize_run
-from vramscope.recording.file import iterate_windows
+from vramscope.recording.file import discard_recording, iterate_windows
 from vramscope.views.autopsy import autopsy_of
 from vramscope.views.json import to_text
 from vramscope.views.run_json import run_document
@@ -70,21 +71,21 @@ def run_command(
     """Profile SCRIPT, or a module with -m, without changing it: its output, signals and exit code stay its own.
 
     Options of vramscope stand before the script. The recording is SCRIPT.vram here, SCRIPT-2.vram and so on where older
-    ones are, or run.vram in the folder of --out, whose older one it replaces; the report goes to standard error, after
-    the script's own output, and ends with the recording's name.
+    ones are, or run.vram in the folder of --out, whose older one it replaces once a step is recorded; the report goes to
+    standard error, after the script's own output, and ends with the recording's name.
     """
     program, rest = (module, arguments) if module is not None else _script(arguments)
     first, last = _steps(window, everything)
     prepare_outputs(folder, json_path, None if module else Path(program))
-    output, older = _output(folder, module or Path(program).stem)
+    output = _output(folder, module or Path(program).stem)
     with tempfile.TemporaryDirectory(prefix="vramscope-") as scratch:
         status = str(Path(scratch) / "status.json")
-        request = ScriptRequest(program, module is not None, rest, str(output), status, first, last, rearm)
+        request = ScriptRequest(program, module is not None, rest, str(output.path), status, first, last, rearm)
         outcome = run_script(request)
     if debug and outcome.status.get("traceback"):
         tell(outcome.status["traceback"].rstrip())
     try:
-        _report(outcome, output, older, first, folder, json_path, quiet, top, verbose)
+        _report(outcome, output, first, folder, json_path, quiet, top, verbose)
     except BrokenPipeError:
         pass
     except Exception as error:  # noqa: BLE001 - the script's exit code stands, whatever becomes of the report
@@ -128,34 +129,74 @@ def _steps(window: str | None, everything: bool) -> tuple[int, int | None]:
     return int(first), int(last)
 
 
-def _output(folder: Path | None, name: str) -> tuple[Path, Path | None]:
-    """Where the recording goes, one for each rank of a distributed job; and which older one of its name stays."""
+@dataclass(frozen=True)
+class _Output:
+    """Where the recording goes.
+
+    Attributes:
+        path: the file, or the name of the unsealed folder without its ending.
+        beside: an older recording of the same name, which stays.
+        before: what `_state` gave for the path before the run.
+    """
+
+    path: Path
+    beside: Path | None
+    before: tuple[object, ...]
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the run left a recording, sealed or not; what was there before stays where it did not."""
+        now = _state(self.path)
+        return any(one is not None and one != then for one, then in zip(now, self.before, strict=True))
+
+    @property
+    def older(self) -> Path | None:
+        """A recording of the same name that is from before, if any."""
+        return self.path if any(self.before) and not self.is_new else self.beside
+
+
+def _output(folder: Path | None, name: str) -> _Output:
+    """Where the recording goes, one for each rank of a distributed job, whose older ones are removed together."""
     rank = Rank.of_environment()
     stem = name if folder is None else _RUN
     stem = stem if rank is None else rank.name(stem)
     if folder is not None:
         make_folder(folder)
     path = (Path.cwd() if folder is None else folder.absolute()) / f"{stem}.vram"
-    free = _free(path, numbered=folder is None and rank is None)
-    return free, None if free == path else path
+    if rank is not None:
+        discard_recording(path)
+    free = _free(path) if folder is None else path
+    return _Output(free, None if free == path else path, _state(free))
 
 
-def _free(path: Path, numbered: bool) -> Path:
-    """A path at which no recording is: the next number, or this one after the old recording was removed."""
-    if not numbered:
-        path.unlink(missing_ok=True)
-        return path
+def _free(path: Path) -> Path:
+    """A path at which no recording is: this one, or the next number."""
     candidate, number = path, 1
-    while candidate.exists() or candidate.with_name(candidate.name + ".part").exists():
+    while candidate.exists() or _unsealed(candidate).exists():
         number += 1
         candidate = path.with_name(f"{path.stem}-{number}.vram")
     return candidate
 
 
+def _unsealed(recording: Path) -> Path:
+    return recording.with_name(recording.name + ".part")
+
+
+def _state(recording: Path) -> tuple[object, ...]:
+    """What tells the sealed file and the first part of an unsealed one from others of their names; None for none."""
+    return tuple(_identity(file) for file in (recording, _unsealed(recording) / "part-00000.json"))
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    with suppress(OSError):
+        about = file.stat()
+        return about.st_ino, about.st_mtime_ns
+    return None
+
+
 def _report(
     outcome: Outcome,
-    output: Path,
-    older: Path | None,
+    output: _Output,
     first: int,
     folder: Path | None,
     json_path: str | None,
@@ -165,42 +206,41 @@ def _report(
 ) -> None:
     reason = _nothing(outcome, output, first)
     missed = _missed(outcome)
+    stays = "" if output.older is None else f"; {_place(output.older)} is from before"
     if reason:
         reason = missed or _not_recorded(outcome) or reason
         if not quiet or "not_started" in outcome.status:
-            tell(f"vramscope: {reason}")
+            tell(f"vramscope: {reason}{stays}")
         return
-    summary = summarize_run(iterate_windows(output))
+    summary = summarize_run(iterate_windows(output.path))
     if outcome.status.get("error"):
         summary = replace(summary, notes=(*summary.notes, outcome.status["error"]), complete=False)
     rank = Rank.of_environment()
-    runs = rank.gather(output, summary) if rank is not None and rank.reports else {}
+    runs = rank.gather(output.path, summary) if rank is not None and rank.reports else {}
     document = run_document(summary, outcome.exit_code, merge_ranks(runs))
     document["reading_out_seconds"] = outcome.status.get("reading_out_seconds")
-    results = _written(document, folder, output, json_path)
+    results = _written(document, folder, output.path, json_path)
     if not quiet and (rank is None or rank.reports):
         _print(summary, runs, rank, top, verbose)
         if outcome.status.get("out_of_memory"):
-            tell(autopsy_of(output, sys.stderr.encoding or "ascii"), nl=False)
+            tell(autopsy_of(output.path, sys.stderr.encoding or "ascii"), nl=False)
         if missed:
             tell(f"vramscope: {missed}")
-        stays = "" if older is None else f"; {_place(older)} is from before"
-        tell(f"vramscope: recording in {_place(output)}{stays}")
+        tell(f"vramscope: recording in {_place(output.path)}{stays}")
     results.check()
 
 
 def _place(recording: Path) -> str:
     """The recording, or its folder where it was not sealed, as the user would type it."""
-    return os.path.relpath(recording if recording.exists() else recording.with_name(recording.name + ".part"))
+    return os.path.relpath(recording if recording.exists() else _unsealed(recording))
 
 
-def _nothing(outcome: Outcome, output: Path, first: int) -> str:
+def _nothing(outcome: Outcome, output: _Output, first: int) -> str:
     """Why there is nothing to report, given the first step that was wanted; empty where there is."""
     status = outcome.status
-    part = output.with_name(output.name + ".part")
     if "not_started" in status:
         return f"the script could not be started: {status['not_started']}"
-    if output.exists() or (part / "part-00000.json").exists():
+    if output.is_new:
         return ""
     if status.get("error"):
         return str(status["error"])

@@ -13,13 +13,14 @@ Its last 64 bytes are the checksum of all bytes before them. Nothing in it is a 
 from vramscope.recording.header import FORMAT_VERSION, Header
 from vramscope.recording.parts import Part
 from vramscope.recording.reader import iterate_parts, iterate_windows, read_recording
-from vramscope.recording.writer import RecordingWriter, write_recording, write_recordings
+from vramscope.recording.writer import RecordingWriter, discard_recording, write_recording, write_recordings
 
 __all__ = [
     "FORMAT_VERSION",
     "Header",
     "Part",
     "RecordingWriter",
+    "discard_recording",
     "iterate_parts",
     "iterate_windows",
     "read_recording",

@@ -51,7 +51,7 @@ class Claim:
     """A recording's folder, made and held by one writer: another writer is refused until this one lets go or dies."""
 
     def __init__(self, folder: Path) -> None:
-        """Make the folder, or take over and empty the one that a crashed recording left.
+        """Make the folder, or take over the one that a crashed recording left, which stays until `clear`.
 
         Raises:
             OutputError: another writer holds it, or it has files that are not ours.
@@ -59,31 +59,44 @@ class Claim:
         self.folder = folder
         self._descriptor = _make_and_lock(folder)
         try:
-            self._empty()
+            self._require_ours()
         except BaseException:
             self._unlock()
             raise
 
+    def clear(self) -> None:
+        """Clear away what a crashed recording left, the first member first."""
+        for file in self._files():
+            file.unlink()
+
+    def release(self) -> None:
+        """Let go of the folder as it is; nothing stays where there was nothing."""
+        try:
+            with contextlib.suppress(OSError):  # it holds what a crashed recording left
+                self.folder.rmdir()
+        finally:
+            self._unlock()
+
     def remove(self) -> None:
         """Remove the folder and what vramscope put into it, the first member first, so that no torso can be read."""
         try:
-            for file in sorted(self.folder.iterdir(), key=lambda entry: entry.name != META):
+            for file in self._files():
                 if _OURS.fullmatch(file.name):
                     file.unlink()
             self.folder.rmdir()
         finally:
             self._unlock()
 
-    def _empty(self) -> None:
-        """Clear away what a crashed recording left; anything else is not ours to remove."""
-        files = sorted(self.folder.iterdir(), key=lambda entry: entry.name != META)
-        foreign = [file.name for file in files if not _OURS.fullmatch(file.name)]
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.iterdir(), key=lambda entry: entry.name != META)
+
+    def _require_ours(self) -> None:
+        """Refuse a folder with anything in it that is not ours to remove."""
+        foreign = [file.name for file in self._files() if not _OURS.fullmatch(file.name)]
         if foreign:
             raise OutputError(
                 f"{self.folder}: holds {foreign[0]}, which is not vramscope's: choose another output name"
             )
-        for file in files:
-            file.unlink()
 
     def _unlock(self) -> None:
         if self._descriptor is not None:

@@ -20,12 +20,13 @@ from vramscope.recording.recording import Recording
 class RecordingWriter:
     """Writes a recording while it is made. What was appended survives a crash in the folder ``path.part``.
 
-    An existing file at ``path`` is replaced when the recording is sealed, not before. As a context manager it seals on
-    a normal end and abandons on an exception, unless the caller did either.
+    An existing file at ``path`` is replaced when the recording is sealed, not before, and what a crashed recording left
+    there goes when the first part is written. As a context manager it seals on a normal end and abandons on an
+    exception, unless the caller did either.
     """
 
     def __init__(self, path: Path | str, header: Header | None = None, *, overwrite: bool = True) -> None:
-        """Make the folder; what a crashed recording left there is removed.
+        """Make the folder, or take over the one that a crashed recording left.
 
         Args:
             path: the file to write.
@@ -41,6 +42,7 @@ class RecordingWriter:
         self._digests: dict[str, str] = {}
         self._parts = 0
         self._open = True
+        self._begun = False
         self._finished: Path | None = None
         self._process = os.getpid()
         with writing(self._path):
@@ -105,7 +107,7 @@ class RecordingWriter:
         if self._is_open():
             self._open = False
             with contextlib.suppress(OSError):  # what cannot be removed is an unsealed recording, and says so
-                self._claim.remove()
+                self._claim.remove() if self._begun else self._claim.release()
 
     def __enter__(self) -> Self:
         """Nothing more to do: the folder is there."""
@@ -122,10 +124,14 @@ class RecordingWriter:
     def _begin(self, header: Header) -> Header:
         """Write the first member; without it, the folder is nothing."""
         try:
-            self._write(META, pack_header(header))
+            content = pack_header(header)
         except RecordingError:
             self.abandon()
             raise
+        self._begun = True
+        with self._writing():
+            self._claim.clear()
+        self._write(META, content)
         self._header = header
         return header
 
@@ -189,6 +195,19 @@ def write_recordings(recordings: Mapping[Path, Recording]) -> None:
             writer.finish()
         for writer in writers:
             writer.seal()
+
+
+def discard_recording(path: Path) -> None:
+    """Remove the recording at a path, sealed or not, if there is one.
+
+    Raises:
+        OutputError: it cannot be removed, or another process is recording to it.
+    """
+    target = Path(os.path.realpath(path))
+    with writing(path):
+        if folder_of(target).exists():
+            Claim(folder_of(target)).remove()
+        target.unlink(missing_ok=True)
 
 
 def _require_free(path: Path, target: Path, overwrite: bool) -> None:

@@ -1,5 +1,6 @@
 """Where a session's steps go: each to disk as it ends, with the cheap counters of the steps that are only counted."""
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -24,6 +25,7 @@ class PartStore:
 
     def __init__(self, output: Path) -> None:
         self._writer = RecordingWriter(output)
+        self._older = Path(os.path.realpath(output))
         self._window = -1
         self._devices: tuple[Device, ...] = ()
         self._workload: Mapping[str, Any] = {}
@@ -48,6 +50,10 @@ class PartStore:
         self._devices = tuple(replace(device, start_total=device.end_total) for device in recording.devices)
         self._workload = recording.workload
         self._append(recording, children=True)
+        if not self.parts:
+            self._older.unlink(
+                missing_ok=True
+            )  # of a sealed recording and one that is not, readers take the sealed one
         self.parts += 1
 
     def seal(self, notes: Sequence[str], complete: bool) -> None:
