@@ -71,7 +71,7 @@ def run_command(
     """Profile SCRIPT, or a module with -m, without changing it: its output, signals and exit code stay its own.
 
     Options of vramscope stand before the script. The recording is SCRIPT.vram here, SCRIPT-2.vram and so on where older
-    ones are, or run.vram in the folder of --out, whose older one it replaces once a step is recorded; the report goes to
+    ones are, or run.vram in the folder of --out, whose older one goes when a step is recorded; the report goes to
     standard error, after the script's own output, and ends with the recording's name.
     """
     program, rest = (module, arguments) if module is not None else _script(arguments)
