@@ -55,6 +55,12 @@ def test_a_run_without_a_step_leaves_the_older_recording(tmp_path: Path, killed:
     assert vramscope("report", "out", cwd=tmp_path).returncode == 0
 
 
+def test_a_run_killed_before_its_first_step_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "s.py").write_text("import os, torch\nos.kill(os.getpid(), 9)\n")
+    finished = vramscope("run", "s.py", cwd=tmp_path)
+    assert (finished.returncode, list(tmp_path.iterdir())) == (137, [tmp_path / "s.py"])
+
+
 def test_a_killed_run_takes_the_place_of_an_older_recording(tmp_path: Path) -> None:
     (tmp_path / "s.py").write_text(STEP)
     vramscope("run", "-q", "-o", "out", "s.py", cwd=tmp_path)

@@ -208,6 +208,8 @@ def _report(
     missed = _missed(outcome)
     stays = "" if output.older is None else f"; {_place(output.older)} is from before"
     if reason:
+        with suppress(OSError):  # it is not there, or not empty
+            _unsealed(output.path).rmdir()
         reason = missed or _not_recorded(outcome) or reason
         if not quiet or "not_started" in outcome.status:
             tell(f"vramscope: {reason}{stays}")
