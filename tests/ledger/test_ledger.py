@@ -264,12 +264,14 @@ def test_peaks_agree_with_the_definition(actions, data):
     assert_agrees(ledger)
 
 
-@given(
+_HAPPENINGS = (
     st.lists(st.tuples(st.integers(0, 5), st.integers(0, 1), st.integers(1, 99), st.booleans()), max_size=40),
     st.integers(0, 4095),
 )
-def test_seeds_of_which_some_go_silently_on_two_devices(actions, seeded):
-    """Seeds, reuse of their places, silent ends and frees of unknown blocks: the levels are those of a dictionary."""
+
+
+def some_going_silently(actions, seeded) -> tuple[Script, list[list[int]]]:
+    """Seeds, reuse of their places, silent ends and frees of unknown blocks, and the levels of the two devices."""
     script = Script(devices=2)
     places = [(place, device) for place in range(6) for device in range(2)]
     living = {place: 11 + index for index, place in enumerate(places) if seeded >> index & 1}
@@ -292,12 +294,33 @@ def test_seeds_of_which_some_go_silently_on_two_devices(actions, seeded):
         else:
             continue
         levels[device].append(sum(size for (_, on), size in living.items() if on == device))
+    return script, levels
+
+
+@given(*_HAPPENINGS)
+def test_seeds_of_which_some_go_silently_on_two_devices(actions, seeded):
+    """The levels are those of a dictionary."""
+    script, levels = some_going_silently(actions, seeded)
     ledger = script.ledger()
     assert [ledger.allocator_totals(device).tolist() for device in range(2)] == levels
     assert_agrees(ledger)
     for device in range(2):
         peak = ledger.peak(device=device)
         assert sum(ledger.composition(peak.event, device).values()) == peak.bytes
+
+
+@given(*_HAPPENINGS)
+def test_chosen_blocks_of_which_some_go_silently_on_two_devices(actions, seeded):
+    """What chosen blocks hold just after each event is what those of them that are alive then add up to."""
+    script, _ = some_going_silently(actions, seeded)
+    ledger = script.ledger()
+    blocks, events = ledger.blocks, np.arange(BEFORE, len(ledger))
+    odd = blocks.size % 2 == 1
+    for device in range(2):
+        mine = odd & (blocks.device == device)
+        levels = [int(blocks.size[mine & blocks.alive_after(event)].sum()) for event in events.tolist()]
+        assert ledger.levels_of(odd, events, device).tolist() == levels
+        assert ledger.peak_of(odd, device=device).bytes == max(levels)
 
 
 # -- compositions -----------------------------------------------------------------------------------------------------
