@@ -440,6 +440,7 @@ def test_a_module_that_holds_something_through_the_whole_window_has_a_peak():
         script.alloc(0x10, 10)  # a cache that stays
     with script.phase("forward"), script.module("b"), script.operator("aten::mul"):
         first = script.alloc(0x20, 5)
+        script.alloc(0x30, 7)  # after the window
     ledger = script.ledger()
     peaks = ledger.peaks_by_module(ledger.is_category(Category.ACTIVATIONS), Window(first, first + 1))
     assert {path: peak for path, peak in zip(ledger.module_paths, peaks.tolist(), strict=True) if peak} == {
