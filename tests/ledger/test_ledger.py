@@ -480,13 +480,17 @@ def test_retained_is_what_was_born_in_forward_and_lives_when_backward_begins():
         script.alloc(0x10, 1)  # autograd saves it
         script.alloc(0x20, 1)  # transient
         script.alloc(0x30, 1)  # a variable keeps it
+        script.alloc(0x31, 1)  # another one, for longer
     script.free(0x20, 1)
     with script.phase("backward"), script.node("MulBackward0", sequence=0), script.operator("aten::mul"):
         script.alloc(0x40, 1)
+        script.free(0x40, 1)
         script.free(0x10, 1)
-    script.free(0x30, 1)
+    with script.phase("optimizer"):
+        script.free(0x30, 1)
+    script.free(0x31, 1)
     ledger = script.ledger()
-    assert by_address(ledger, ledger.retained) == {0x10, 0x30}
+    assert by_address(ledger, ledger.retained) == {0x10, 0x30, 0x31}
     assert by_address(ledger, ledger.held_by_autograd) == {0x10}
 
 
@@ -510,6 +514,15 @@ def test_a_block_freed_by_the_first_event_of_backward_is_retained():
         script.free(0x10, 1)
     ledger = script.ledger()
     assert by_address(ledger, ledger.retained) == {0x10}
+
+
+def test_an_activation_made_by_the_first_event_of_backward_is_not_retained():
+    script = Script()
+    with script.phase("backward"), script.module("a"), script.operator("aten::mul"):  # a hook of the program's
+        script.alloc(0x10, 1)
+    ledger = script.ledger()
+    assert ledger.is_category(Category.ACTIVATIONS).all()
+    assert not ledger.retained.any()
 
 
 def test_parameters_and_inputs_are_never_retained_activations():

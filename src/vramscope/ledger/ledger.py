@@ -288,8 +288,7 @@ class Ledger:
     @cached_property
     def kv_cache(self) -> Flags:
         """Which blocks a model's output handed on as keys and values for its next token."""
-        kinds = np.append(self.recording.marks.kind, -1)[self.mark]
-        return (self.mark >= 0) & (kinds == MarkKind.KV_CACHE)
+        return np.append(self.recording.marks.kind, -1)[self.mark] == MarkKind.KV_CACHE
 
     @cached_property
     def retained(self) -> Flags:
@@ -305,7 +304,7 @@ class Ledger:
         """Which retained blocks died during a backward pass: autograd let go of them last, no variable did."""
         rows = self.periods.phase_rows(self.blocks.death)
         names = np.array([phase.name == PhaseName.BACKWARD for phase in self.periods.phases] + [False], dtype=np.bool_)
-        return self.retained & (rows != NO_PHASE) & names[rows]
+        return self.retained & names[rows]  # the last name is that of `NO_PHASE`
 
     @cached_property
     def module_paths(self) -> tuple[str, ...]:
