@@ -173,7 +173,6 @@ def test_out_of_memory_tells_the_totals_and_leaves_the_allocator_whole() -> None
     with pytest.raises(SimulatedOutOfMemory) as caught:
         simulator.malloc(19 * MIB)
     assert (caught.value.requested, caught.value.allocated, caught.value.reserved) == (19 * MIB, 2 * MIB, 20 * MIB)
-    assert simulator.totals.out_of_memory == 1
     check(simulator)
 
 
@@ -251,10 +250,8 @@ def test_empty_cache_waits_for_all_streams() -> None:
 def test_a_private_pool_shares_nothing_and_is_kept_until_released() -> None:
     simulator = Simulator()
     simulator.free(simulator.malloc(512))
-    simulator.begin_capture((0, 1))
-    private = simulator.malloc(512)
+    private = simulator.malloc(512, pool_id=(0, 1))
     assert private - BASE == 2 * MIB  # the cached block of the default pool is not for it
-    simulator.end_capture()
     assert simulator.malloc(512) == BASE
     simulator.free(private)
     simulator.empty_cache()
@@ -265,14 +262,16 @@ def test_a_private_pool_shares_nothing_and_is_kept_until_released() -> None:
     check(simulator)
 
 
-def test_during_a_capture_nothing_is_released_to_make_room() -> None:
-    simulator = Simulator(capacity_bytes=20 * MIB)
-    simulator.free(simulator.malloc(18 * MIB))
-    simulator.begin_capture((0, 1))
-    with pytest.raises(SimulatedOutOfMemory):
-        simulator.malloc(12 * MIB)
-    simulator.end_capture()
-    simulator.malloc(19 * MIB)  # outside, the cache makes room
+def test_emptying_a_private_pool_waits_for_its_own_blocks_alone() -> None:
+    simulator = Simulator()
+    for size, pool_id in ((12 * MIB, (0, 1)), (14 * MIB, (0, 2)), (16 * MIB, (0, 0))):
+        address = simulator.malloc(size, pool_id=pool_id)
+        simulator.record_stream(address, 2)
+        simulator.free(address)
+    simulator.release_pool((0, 1))
+    simulator.release_pool((0, 2))
+    simulator.empty_cache((0, 1))
+    assert simulator.totals.reserved == simulator.totals.active == 30 * MIB  # all but the 12
     check(simulator)
 
 
@@ -321,6 +320,23 @@ class TestExpandableSegments:
         simulator.free(low)
         assert simulator.malloc(10 * MIB) == low  # best fit alone would take the 12 MiB
         assert {guard, high} <= simulator.in_use.keys()
+        check(simulator)
+
+    def test_switched_off_again_their_blocks_are_passed_over(self) -> None:
+        simulator = Simulator(parse_settings("expandable_segments:True"))
+        low, _, rest = simulator.malloc(4 * MIB), simulator.malloc(4 * MIB), simulator.malloc(12 * MIB)
+        simulator.free(low)  # 4 and 12 MiB of the one page of 20 MiB are free
+        simulator.free(rest)
+        simulator.settings = parse_settings("")
+        first, second = (
+            simulator.malloc(14 * MIB),
+            simulator.malloc(16 * MIB),
+        )  # more than either: segments of their own
+        simulator.free(first)
+        simulator.free(second)
+        assert simulator.malloc(4 * MIB) == first  # best fit among all free blocks would be the one at `low`
+        assert simulator.malloc(4 * MIB) == first + 4 * MIB
+        assert simulator.totals.reserved == 50 * MIB  # 20 + 14 + 16
         check(simulator)
 
     def test_when_memory_runs_out_other_ranges_are_trimmed(self) -> None:

@@ -19,10 +19,8 @@ def preferred_index(blocks: Any, index: int, enabled: bool) -> int:
     preferred. Switched off again, blocks of expandable segments are passed over.
     """
     count = len(blocks)
-    if index == count or blocks[index][2].expandable is None:
-        return index
     if not enabled:
-        return next((i for i in range(index + 1, count) if blocks[i][2].expandable is None), count)
+        return next((i for i in range(index, count) if blocks[i][2].expandable is None), count)
     while (
         index + 1 < count
         and blocks[index][2].expandable is not None

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from vramscope.allocator import expandable
+from vramscope.allocator import expandable, rules
 from vramscope.allocator.blocks import DEFAULT_POOL, Block, Pool, PoolId
 
 if TYPE_CHECKING:
@@ -74,10 +74,9 @@ def _is_whole_segment(block: Block) -> bool:
 def release_cached_blocks(simulator: "Simulator", pool_id: PoolId = DEFAULT_POOL) -> None:
     """Release all that is free and whole; large pool first, then small (``release_cached_blocks``).
 
-    Private pools are released once nobody refers to them; given one, only that is. During a capture the default pool
-    stays.
+    Private pools are released once nobody refers to them; given one, only that is.
     """
-    if pool_id == DEFAULT_POOL and not simulator.capturing:
+    if pool_id == DEFAULT_POOL:
         simulator.finish_pending_in(None)
         release_pool(simulator, simulator.pool(False))
         release_pool(simulator, simulator.pool(True))
@@ -94,7 +93,7 @@ def releasable_bytes(block: Block) -> int:
     if block.expandable is None:
         return 0 if block.is_split else block.size
     page, base = block.expandable.page_size, block.expandable.address
-    return max(0, (block.end - base) // page - -(-(block.address - base) // page)) * page
+    return max(0, (block.end - base) // page * page - rules.round_up(block.address - base, page))
 
 
 def release_pool(simulator: "Simulator", pool: Pool) -> None:

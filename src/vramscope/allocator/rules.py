@@ -47,7 +47,7 @@ def round_request(size: int, settings: AllocatorSettings) -> int:
         divisions = divisions_for(size, settings.roundup_power2_divisions)
         if divisions > 1 and size > MIN_BLOCK * divisions:
             return round_to_power2_division(size, divisions)
-    return -(-size // MIN_BLOCK) * MIN_BLOCK
+    return round_up(size, MIN_BLOCK)
 
 
 def divisions_for(size: int, divisions: tuple[int, ...]) -> int:

@@ -37,8 +37,7 @@ def seed(simulator: Simulator, start: StartState, bases: Mapping[Group, int]) ->
         else:
             _seed_segments(simulator, members, blocks)
         floor = end
-    totals = simulator.totals
-    totals.peak_allocated, totals.peak_active = totals.allocated, totals.active
+    simulator.totals.peak_allocated = simulator.totals.allocated
 
 
 def _seed_segments(simulator: Simulator, members: list[StartSegment], blocks: dict[int, list[StartBlock]]) -> None:

@@ -41,10 +41,8 @@ class Totals:
     requested: int = 0
     reserved: int = 0
     peak_allocated: int = 0
-    peak_active: int = 0
     peak_reserved: int = 0
     retries: int = 0
-    out_of_memory: int = 0
     made_room: int = 0
 
 
@@ -80,7 +78,6 @@ class Simulator:
         self.segments: SortedDict = SortedDict()
         """The first block of every segment and address range, by address."""
         self.in_use: dict[int, Block] = {}
-        self._captures: list[PoolId] = []
         self._choice = choice
         self._made = 0
 
@@ -92,14 +89,14 @@ class Simulator:
         Args:
             size: what the program asks for.
             stream: the stream that it will be used on.
-            pool_id: a private pool; None for that of the innermost capture, else the default pool.
+            pool_id: a private pool; None for the default one.
             from_driver: pass over the cache, as a retry does.
 
         Raises:
             SimulatedOutOfMemory: neither the cache nor the driver could serve it.
         """
         rounded = rules.round_request(size, self.settings)
-        pool = self.pool(rules.is_small(rounded), pool_id or (self._captures[-1] if self._captures else DEFAULT_POOL))
+        pool = self.pool(rules.is_small(rounded), pool_id or DEFAULT_POOL)
         found = None if from_driver else self._find(pool, rounded, stream)
         block = found or self._miss(pool, rounded, stream)
         return self.hand_out(block, size, rounded)
@@ -146,25 +143,11 @@ class Simulator:
         """Return every whole free segment and page to the driver, or only those of a private pool (``emptyCache``)."""
         release.release_cached_blocks(self, pool_id)
 
-    def begin_capture(self, pool_id: PoolId) -> None:
-        """From now on allocations go to a private pool (``beginAllocateToPool``): CUDA graph capture, MemPool."""
-        self.freeable_pools.discard(pool_id)
-        self._captures.append(pool_id)
-
-    def end_capture(self) -> None:
-        """The innermost capture ends (``endAllocateToPool``)."""
-        self._captures.pop()
-
     def release_pool(self, pool_id: PoolId) -> None:
         """Nobody refers to the private pool any more: its free blocks may go back to the driver (``releasePool``)."""
         self.freeable_pools.add(pool_id)
 
     # -- how it is served ----------------------------------------------------------------------------------------------
-
-    @property
-    def capturing(self) -> bool:
-        """Whether a private pool is being filled; cached memory is not released meanwhile."""
-        return bool(self._captures)
 
     @property
     def collects_garbage(self) -> bool:
@@ -249,7 +232,6 @@ class Simulator:
             if block is not None:
                 self.totals.made_room += kept < before
                 return block
-        self.totals.out_of_memory += 1
         raise SimulatedOutOfMemory(size, self.totals.allocated, self.totals.reserved)
 
     def _making_room(self, pool: Pool, size: int, stream: int) -> Iterator[None]:
@@ -259,10 +241,9 @@ class Simulator:
         yield
         if release.release_oversize(self, pool, size, stream):
             yield
-        if not self.capturing:
-            release.release_cached_blocks(self)
-            self.totals.retries += 1
-            yield
+        release.release_cached_blocks(self)
+        self.totals.retries += 1
+        yield
 
     def _from_driver(self, pool: Pool, size: int, stream: int) -> Block | None:
         """A block fresh from the driver, or None (``alloc_block``)."""
@@ -288,8 +269,6 @@ class Simulator:
         totals.requested += requested
         if totals.allocated > totals.peak_allocated:
             totals.peak_allocated = totals.allocated
-        if totals.active > totals.peak_active:
-            totals.peak_active = totals.active
         return block.address
 
     def _split(self, block: Block, size: int) -> None:
