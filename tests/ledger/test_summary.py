@@ -302,3 +302,18 @@ def test_a_steady_step_begins_without_what_was_found_gone_in_the_cold_one() -> N
     # it begins with the 5 bytes alone, and nothing is higher
     assert (found.peak.bytes, found.allocator.peak_bytes) == (5, 5)
     assert sum(site.bytes_at_peak for site in found.sites) == 5
+
+
+def test_what_was_freed_where_no_profiler_looked_is_told() -> None:
+    script = Script()
+    for _ in range(2):
+        script.alloc(0x10, 64)  # the second time its place is given out again, without a word of its end
+    script.seed(0x20, 8)
+    script.alloc(0x20, 8)  # what was older ends silently as a rule
+    script.free(0x30, 4)
+    script.alloc(0x30, 4)
+    (note,) = summarize(script.recording()).notes
+    assert note == (
+        "64 bytes were freed where no profiler looked, on another thread (blocks: 1): the allocator's own total still "
+        "counts them, and so do these figures"
+    )

@@ -337,6 +337,6 @@ def _remarks(ledger: Ledger) -> list[str]:
     if not np.any(lost):
         return []
     return [
-        f"{int(lost.sum())} blocks ({int(ledger.blocks.size[lost].sum())} bytes) were freed where no profiler looked, "
-        "on another thread: the allocator's own total still counts them, and so do these figures"
+        f"{int(ledger.blocks.size[lost].sum())} bytes were freed where no profiler looked, on another thread (blocks: "
+        f"{int(lost.sum())}): the allocator's own total still counts them, and so do these figures"
     ]
