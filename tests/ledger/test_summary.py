@@ -212,6 +212,28 @@ def test_devices_have_summaries_of_their_own():
     assert second.peak.by_category[Category.UNATTRIBUTED] == 70
 
 
+def test_modules_and_caches_are_those_of_the_main_device():
+    held = (
+        (MarkKind.PARAMETER, "a.weight", ""),
+        (MarkKind.GRADIENT, "a.weight", ""),
+        (MarkKind.OPTIMIZER_STATE, "exp_avg", "a.weight"),
+        (MarkKind.KV_CACHE, "past_key_values.0", ""),
+    )
+    script = Script(devices=2)
+    with script.step(0):
+        for device, size in ((1, 700), (0, 10)):
+            for place, (kind, name, owner) in enumerate(held):
+                script.alloc(place, size + place, device)
+                script.mark(kind, name, place, owner, device=device)
+            with script.node("CheckpointFunctionBackward"), script.module("a"), script.operator("aten::mul", 1):
+                script.alloc(0x10, size + 4, device)
+    summary = summarize(script.recording())
+    (row,) = (row for row in summary.modules if row.path == "a")
+    assert (row.parameter_bytes, row.gradient_bytes, row.optimizer_state_bytes) == (10, 11, 12)
+    activations = summary.activations
+    assert (activations.kv_cache_bytes_at_peak, activations.recomputed_bytes_at_peak) == (13, 14)
+
+
 # -- sums over modules, on real runs ----------------------------------------------------------------------------------
 
 

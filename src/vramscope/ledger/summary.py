@@ -262,7 +262,7 @@ def _activations(ledger: Ledger, window: Window, top: Moment) -> Activations:
     retained = _retained_at_fullest(ledger, window)
     size = ledger.blocks.size
     transient = ledger.is_category(Category.ACTIVATIONS) & ~ledger.retained
-    alive = ledger.alive_at(top)
+    alive = ledger.alive_at(top) & (ledger.blocks.device == 0)
     retained_bytes = int(size[retained].sum())
     by_autograd = int(size[retained & ledger.held_by_autograd].sum())
     return Activations(
@@ -298,15 +298,13 @@ def _optimizer_state(ledger: Ledger, window: Window) -> dict[str, int]:
 
 def _modules(ledger: Ledger, window: Window) -> tuple[ModuleRow, ...]:
     """A row for every module of the model, and for every other path that something was booked on."""
-    size, count = ledger.blocks.size, len(ledger.module_paths)
-    end = ledger.blocks.alive_after(window.last - 1)
-    gradients = ledger.alive_at(_fullest_gradients(ledger, window)) & ledger.is_category(Category.GRADIENTS)
-    parameters = _sum_by_module(ledger, end & ledger.is_category(Category.PARAMETERS), size)
-    retained = _sum_by_module(ledger, _retained_at_fullest(ledger, window), size)
-    gradient = _sum_by_module(ledger, gradients, size)
-    state = _sum_by_module(
-        ledger, end & (ledger.blocks.device == 0) & ledger.is_category(Category.OPTIMIZER_STATE), size
-    )
+    count, mine = len(ledger.module_paths), ledger.blocks.device == 0
+    end = mine & ledger.blocks.alive_after(window.last - 1)
+    fullest = mine & ledger.alive_at(_fullest_gradients(ledger, window))
+    parameters = _sum_by_module(ledger, end & ledger.is_category(Category.PARAMETERS))
+    retained = _sum_by_module(ledger, _retained_at_fullest(ledger, window))
+    gradient = _sum_by_module(ledger, fullest & ledger.is_category(Category.GRADIENTS))
+    state = _sum_by_module(ledger, end & ledger.is_category(Category.OPTIMIZER_STATE))
     transient = ledger.is_category(Category.ACTIVATIONS) & ~ledger.retained
     peaks = ledger.peaks_by_module(transient, window)
     types = dict(ledger.recording.workload.get("modules", []))
@@ -325,9 +323,9 @@ def _fullest_gradients(ledger: Ledger, window: Window) -> Moment:
     return ledger.category_peak(Category.GRADIENTS, window)
 
 
-def _sum_by_module(ledger: Ledger, chosen: Flags, size: Integers) -> Integers:
+def _sum_by_module(ledger: Ledger, chosen: Flags) -> Integers:
     sums = np.zeros(len(ledger.module_paths), dtype=np.int64)
-    np.add.at(sums, ledger.module[chosen], size[chosen])
+    np.add.at(sums, ledger.module[chosen], ledger.blocks.size[chosen])
     return sums
 
 
