@@ -25,7 +25,7 @@ def _marked_blocks(recording: Recording, blocks: Blocks) -> Integers:
     """For each mark the block that was alive at its address and time, -1 if there was none."""
     marks = recording.marks
     moment = np.searchsorted(recording.events.time_ns, marks.time_ns, side="right")  # events up to the mark
-    if not len(blocks) or not len(marks):
+    if not len(blocks):
         return np.full(len(marks), -1, dtype=np.int64)
     span = len(recording.events) + 2
     places = np.unique(np.stack([blocks.device, blocks.address]), axis=1)
@@ -40,7 +40,7 @@ def _marked_blocks(recording: Recording, blocks: Blocks) -> Integers:
         & (blocks.birth[candidate] < moment)
         & (blocks.death[candidate] >= moment)
     )
-    return np.where((mark_place >= 0) & alive, candidate, -1)
+    return np.where(alive, candidate, -1)
 
 
 def _place_of(places: Integers, device: Integers, address: Integers) -> Integers:
