@@ -154,10 +154,7 @@ def _reserved(ledger: Ledger, failure: _Failure, held: int, fragments: Fragments
 
 
 def _by_module(ledger: Ledger, alive: Flags) -> tuple[tuple[str, int], ...]:
-    sums = np.zeros(len(ledger.module_paths), dtype=np.int64)
-    np.add.at(sums, ledger.module[alive], ledger.blocks.size[alive])
-    order = np.argsort(-sums, kind="stable")
-    return tuple((ledger.module_paths[number], int(sums[number])) for number in order.tolist() if sums[number])
+    return tuple(sorted(ledger.sum_by_module(alive).items(), key=lambda held: -held[1]))
 
 
 # -- what would have helped -------------------------------------------------------------------------------------------

@@ -254,7 +254,7 @@ def _at_the_fullest(threshold: Threshold, ledger: Ledger) -> dict[str, int]:
         moment = ledger.peak(window)
     else:
         moment = ledger.peak_of(chosen, window)
-    return _by_module(ledger, chosen & ledger.alive_at(moment))
+    return ledger.sum_by_module(chosen & ledger.alive_at(moment))
 
 
 def _watched(threshold: Threshold, ledger: Ledger) -> Flags:
@@ -264,12 +264,6 @@ def _watched(threshold: Threshold, ledger: Ledger) -> Flags:
     path = threshold.name if threshold.figure is Figure.MODULE else ""
     inside = np.array([_is_within(other, path) for other in ledger.module_paths], dtype=np.bool_)
     return inside[ledger.module]
-
-
-def _by_module(ledger: Ledger, chosen: Flags) -> dict[str, int]:
-    sums = np.zeros(len(ledger.module_paths), dtype=np.int64)
-    np.add.at(sums, ledger.module[chosen], ledger.blocks.size[chosen])
-    return {ledger.module_paths[number]: int(sums[number]) for number in np.flatnonzero(sums).tolist()}
 
 
 def _is_within(path: str, above: str) -> bool:

@@ -184,6 +184,12 @@ class Ledger:
         np.add.at(sums, self.category[chosen], (self.blocks.requested if requested else self.blocks.size)[chosen])
         return {category: int(sums[code]) for code, category in enumerate(CATEGORIES)}
 
+    def sum_by_module(self, chosen: Flags) -> dict[str, int]:
+        """Bytes of the chosen blocks by the path of their module; modules without any are left out."""
+        sums = np.zeros(len(self.module_paths), dtype=np.int64)
+        np.add.at(sums, self.module[chosen], self.blocks.size[chosen])
+        return {self.module_paths[number]: int(sums[number]) for number in np.flatnonzero(sums).tolist()}
+
     def category_peak(self, category: Category, window: Stretch | None = None, device: int = 0) -> Moment:
         """The first moment within a window at which one category is at its fullest, and that category's bytes then."""
         return self.peak_of(self.is_category(category), window, device)

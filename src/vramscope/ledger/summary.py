@@ -15,7 +15,7 @@ from vramscope.ledger.reconciliation import Reconciliation, reconcile
 from vramscope.ledger.sites import Site, sites_of
 from vramscope.recording.collection import RUN
 from vramscope.recording.counters import DeviceCounter
-from vramscope.recording.recording import DEVICE_MEMORY, Integers, PhaseName, Recording
+from vramscope.recording.recording import DEVICE_MEMORY, PhaseName, Recording
 
 _LARGEST = 10
 SUMMARIZED_PHASES = (PhaseName.FORWARD, PhaseName.BACKWARD, PhaseName.OPTIMIZER)
@@ -298,35 +298,27 @@ def _optimizer_state(ledger: Ledger, window: Window) -> dict[str, int]:
 
 def _modules(ledger: Ledger, window: Window) -> tuple[ModuleRow, ...]:
     """A row for every module of the model, and for every other path that something was booked on."""
-    count, mine = len(ledger.module_paths), ledger.blocks.device == 0
+    mine = ledger.blocks.device == 0
     end = mine & ledger.blocks.alive_after(window.last - 1)
     fullest = mine & ledger.alive_at(_fullest_gradients(ledger, window))
-    parameters = _sum_by_module(ledger, end & ledger.is_category(Category.PARAMETERS))
-    retained = _sum_by_module(ledger, _retained_at_fullest(ledger, window))
-    gradient = _sum_by_module(ledger, fullest & ledger.is_category(Category.GRADIENTS))
-    state = _sum_by_module(ledger, end & ledger.is_category(Category.OPTIMIZER_STATE))
     transient = ledger.is_category(Category.ACTIVATIONS) & ~ledger.retained
-    peaks = ledger.peaks_by_module(transient, window)
+    columns = (
+        ledger.sum_by_module(end & ledger.is_category(Category.PARAMETERS)),
+        ledger.sum_by_module(_retained_at_fullest(ledger, window)),
+        dict(zip(ledger.module_paths, ledger.peaks_by_module(transient, window).tolist(), strict=True)),
+        ledger.sum_by_module(fullest & ledger.is_category(Category.GRADIENTS)),
+        ledger.sum_by_module(end & ledger.is_category(Category.OPTIMIZER_STATE)),
+    )
     types = dict(ledger.recording.workload.get("modules", []))
-    columns = (parameters, retained, peaks, gradient, state)
-    used = {ledger.module_paths[n] for n in range(count) if any(column[n] for column in columns)}
+    used = {path for column in columns for path, size in column.items() if size}
     paths = [*types, *sorted(used - set(types))]
-    numbers = {path: number for number, path in enumerate(ledger.module_paths)}
-    rows = []
-    for path in paths:
-        values = [int(column[numbers[path]]) if path in numbers else 0 for column in columns]
-        rows.append(ModuleRow(path, str(types.get(path, "")), *values))
-    return tuple(rows)
+    return tuple(
+        ModuleRow(path, str(types.get(path, "")), *(column.get(path, 0) for column in columns)) for path in paths
+    )
 
 
 def _fullest_gradients(ledger: Ledger, window: Window) -> Moment:
     return ledger.category_peak(Category.GRADIENTS, window)
-
-
-def _sum_by_module(ledger: Ledger, chosen: Flags) -> Integers:
-    sums = np.zeros(len(ledger.module_paths), dtype=np.int64)
-    np.add.at(sums, ledger.module[chosen], ledger.blocks.size[chosen])
-    return sums
 
 
 def _remarks(ledger: Ledger) -> list[str]:

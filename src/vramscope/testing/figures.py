@@ -85,12 +85,12 @@ def figures_of(ledger: Ledger, device: str) -> TestFigures:
         leaked_bytes=int(ledger.blocks.size[at_end].sum()),
         by_category=_named(ledger.sum_by_category(at_peak)),
         category_peaks={str(category): moment.bytes for category, moment in fullest.items()},
-        modules=_by_module(ledger, at_peak),
+        modules=ledger.sum_by_module(at_peak),
         module_peaks=_module_peaks(ledger, born, number),
         leaked_by_category=_named(ledger.sum_by_category(at_end)),
         category_modules={
-            str(category): _by_module(
-                ledger, born & ledger.is_category(category) & ledger.blocks.alive_after(moment.event)
+            str(category): ledger.sum_by_module(
+                born & ledger.is_category(category) & ledger.blocks.alive_after(moment.event)
             )
             for category, moment in fullest.items()
             if moment.bytes
@@ -104,12 +104,6 @@ def figures_of(ledger: Ledger, device: str) -> TestFigures:
 
 def _named(composition: Mapping[Category, int]) -> Sizes:
     return {str(category): size for category, size in composition.items()}
-
-
-def _by_module(ledger: Ledger, chosen: Flags) -> Sizes:
-    sums = np.zeros(len(ledger.module_paths), dtype=np.int64)
-    np.add.at(sums, ledger.module[chosen], ledger.blocks.size[chosen])
-    return {ledger.module_paths[number]: int(sums[number]) for number in np.flatnonzero(sums).tolist()}
 
 
 def _module_peaks(ledger: Ledger, born: Flags, device: int) -> Sizes:
