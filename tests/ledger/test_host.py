@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from helpers import Script
 from vramscope.ledger.host import NO_HEAP, HostSummary, host_summary
 from vramscope.ledger.ledger import Ledger
+from vramscope.ledger.summary import summarize_ledger
 from vramscope.recorders.boundaries import boundaries
 from vramscope.recorders.joining import with_host
 from vramscope.recorders.samples import HostKind, HostSamples
@@ -257,6 +258,12 @@ def test_a_heap_sample_that_covers_more_serves_a_stretch_without_its_own() -> No
     assert summary is not None
     # the sample at "module+ b" now reaches back to "module+ a"
     assert summary.python_heap_bytes_at_peak == 60
+
+
+def test_of_the_process_all_but_tensors_is_outside_the_allocator() -> None:
+    rss = host_samples(HostKind.RSS, 1000, {"module- a": 5000})
+    (cpu,) = summarize_ledger(Ledger(with_host(one_step(), rss, None))).devices
+    assert (cpu.reserved_peak_bytes, cpu.process_used_bytes, cpu.outside_allocator_bytes) == (150, 5000, 4850)
 
 
 @pytest.mark.parametrize("rss", [True, False])

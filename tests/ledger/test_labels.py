@@ -84,10 +84,11 @@ def test_an_unknown_address_is_nobodys():
 
 
 def test_a_mark_holds_on_its_own_device_only():
-    script = Script(devices=2)
+    script = Script(devices=3)
     script.alloc(0x10, 1, device=0)
     script.alloc(0x10, 1, device=1)
     script.mark(MarkKind.PARAMETER, "second device", 0x10, device=1)
+    script.mark(MarkKind.PARAMETER, "third device, on which there is nothing", 0x10, device=2)
     recording = script.recording()
     blocks = pair_events(recording)
     deciding = deciding_marks(recording, blocks)

@@ -1,10 +1,14 @@
 """Which blocks are older than a recording that comes to know of them late."""
 
+from collections.abc import Callable
+
+import numpy as np
 import pytest
 import torch
 
-from vramscope.recorders.labels import Label
-from vramscope.recorders.seeds import SeedWatch
+from helpers import Script
+from vramscope.recorders.labels import Label, label_tensor
+from vramscope.recorders.seeds import SeedWatch, unknown_inputs
 from vramscope.recording.recording import Events, MarkKind, Marks
 
 CPU = torch.device("cpu")
@@ -28,3 +32,47 @@ def test_what_was_seen_to_begin_is_not_older(earlier: list[MarkKind], seeds: int
     kinds = [(BORN_NS - 10, kind) for kind in earlier] + [(BORN_NS + 10, MarkKind.PARAMETER)]
     marks = Marks.from_rows([(time_ns, ADDRESS, kind, 0, 0, SIZE, 0) for time_ns, kind in kinds])
     assert len(watch.rows({}, events, marks)) == seeds
+
+
+def from_numpy() -> torch.Tensor:
+    return torch.from_numpy(np.ones(16, dtype=np.float32))
+
+
+def from_torch() -> torch.Tensor:
+    return torch.ones(16)
+
+
+@pytest.mark.parametrize(
+    ("kind", "made", "seeds"),
+    [
+        (MarkKind.BUFFER, from_numpy, 0),  # another array each time, it may be
+        (MarkKind.BUFFER, from_torch, 1),
+        (MarkKind.PARAMETER, from_numpy, 1),
+    ],
+)
+def test_buffers_in_memory_of_numpys_are_not_taken_for_older(
+    kind: MarkKind, made: Callable[[], torch.Tensor], seeds: int
+) -> None:
+    watch, tensor = SeedWatch([CPU]), made()
+    watch.suspect(label_tensor(kind, "it", tensor))
+    assert len(watch.rows({}, Events.from_rows([]), Marks.from_rows([]))) == seeds
+
+
+def test_what_is_on_a_device_that_is_not_recorded_is_no_seed() -> None:
+    watch = SeedWatch([CPU])
+    labels = [Label(MarkKind.PARAMETER, "weight", "", ADDRESS, SIZE, torch.device("cuda:1"))]
+    watch.watch(labels)
+    watch.suspect(labels)
+    assert len(watch.rows({}, Events.from_rows([]), Marks.from_rows([]))) == 0
+
+
+def test_inputs_of_which_no_block_is_known_are_counted() -> None:
+    script = Script()
+    script.seed(0x10, SIZE)
+    script.mark(MarkKind.INPUT, "older", 0x10)
+    script.alloc(0x20, SIZE)
+    script.mark(MarkKind.INPUT, "seen to begin", 0x20)
+    script.mark(MarkKind.INPUT, "of nobody's", 0x30)
+    script.mark(MarkKind.INPUT, "where something begins later", 0x40)
+    script.alloc(0x40, SIZE)
+    assert unknown_inputs(script.recording()) == 2
