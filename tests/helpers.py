@@ -117,6 +117,13 @@ class Script:
         return self.scope(ScopeKind.AUTOGRAD_NODE, name, sequence)
 
     @contextmanager
+    def line(self, line: int, file: str = "model.py", function: str = "forward") -> Iterator[None]:
+        """A Python line that is running."""
+        self._begin(self._open, ScopeKind.PYTHON_FRAME, f"{file}|{function}", UNKNOWN, 1, line)
+        yield
+        self._end(self._open)
+
+    @contextmanager
     def phase(self, name: str, value: int = 0) -> Iterator[None]:
         """A phase; no ancestor of operators, as in a real recording."""
         self._begin(self._periods, ScopeKind.PHASE, name, UNKNOWN, 1, value)

@@ -78,6 +78,17 @@ def test_a_modules_allocation_before_any_operator_is_an_activation():
     assert category_of(script) == Category.ACTIVATIONS
 
 
+def test_an_operator_whose_node_ran_was_part_of_a_forward_pass_whatever_was_announced():
+    script = Script()
+    with script.operator("aten::mul", sequence=3):
+        script.alloc(0x10, 1)
+    with script.operator("aten::exp", sequence=4):
+        script.alloc(0x20, 1)
+    with script.phase("backward"), script.node("MulBackward0", sequence=3):
+        pass
+    assert categories(script) == {0x10: Category.ACTIVATIONS, 0x20: Category.UNATTRIBUTED}
+
+
 def test_a_forward_inside_the_optimizers_step_is_an_activation():
     script = Script()  # LBFGS calls back for the loss
     with script.phase("optimizer"), script.scope(ScopeKind.USER, "Optimizer.step#LBFGS.step"):

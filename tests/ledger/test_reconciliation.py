@@ -19,14 +19,14 @@ def reserved(run: CudaRun) -> int:
     return run.program.simulator.totals.reserved
 
 
-def step(run: CudaRun, index: int, size: int) -> None:
+def step(run: CudaRun, index: int, size: int, context: int = CONTEXT) -> None:
     """One step that holds a block of ``size`` when it is looked at, at the end of its forward phase."""
     with run.step(index):
         with run.phase("forward"), run.operator("aten::relu"):
             block = run.malloc(size)
             waiting = run.malloc(3 * MIB)
             run.release(waiting, used_on=[1])
-            own = reserved(run) + CONTEXT
+            own = reserved(run) + context
             run.sample(own + OTHERS, own, TOTAL, driver=GIB)
         run.release(block)
 
@@ -35,7 +35,7 @@ def step(run: CudaRun, index: int, size: int) -> None:
 def sums(tmp_path: Path) -> Reconciliation:
     run = CudaRun()
     run.older(10 * MIB)
-    step(run, 0, 40 * MIB)  # the cold step does not count
+    step(run, 0, 40 * MIB, context=2 * CONTEXT)  # the cold step does not count
     step(run, 1, 24 * MIB + 100)
     step(run, 2, 30 * MIB + 100)
     ledger = Ledger(with_history(run.recording(), run.history(tmp_path), {}))

@@ -14,7 +14,6 @@ from vramscope.ledger.categories import Category
 from vramscope.ledger.ledger import Ledger
 from vramscope.ledger.sites import NO_PYTHON_FRAME, Site, sites_of
 from vramscope.recorders.joining import with_lines
-from vramscope.recording.recording import UNKNOWN, ScopeKind
 from vramscope.workloads.inputs import InputSpec
 
 ACTIVATIONS, ACTIVATION_GRADIENTS = Category.ACTIVATIONS, Category.ACTIVATION_GRADIENTS
@@ -26,13 +25,7 @@ def sites_at(ledger: Ledger, event: int, device: int = 0) -> tuple[Site, ...]:
 
 
 class LinedScript(Script):
-    """A script that knows which lines are running."""
-
-    @contextmanager
-    def line(self, line: int, file: str = "model.py", function: str = "forward") -> Iterator[None]:
-        self._begin(self._open, ScopeKind.PYTHON_FRAME, f"{file}|{function}", UNKNOWN, 1, line)
-        yield
-        self._end(self._open)
+    """A script that knows which lines are running, and from where they were called."""
 
     @contextmanager
     def stack(self, *files: str) -> Iterator[None]:
