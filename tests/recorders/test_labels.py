@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from helpers import FLOAT32, INT64, MarkKind
+from helpers import FLOAT32, INT64, MarkKind, recording_of
 from vramscope.recorders.labels import (
     Label,
     label_gradients,
@@ -14,6 +14,7 @@ from vramscope.recorders.labels import (
     label_model,
     label_optimizer_state,
     label_tensor,
+    labels_to_keep,
     nested_tensors,
     plain_tensors,
 )
@@ -24,7 +25,10 @@ def named(labels: Iterable[Label]) -> list[tuple[MarkKind, str, str, int]]:
 
 
 def sizes(tensor: torch.Tensor) -> list[int]:
-    return [item.size for item in label_tensor(MarkKind.INPUT, "x", tensor)]
+    """Of the labels of a tensor, which are the same on the short way."""
+    labels = list(label_tensor(MarkKind.INPUT, "x", tensor))
+    assert list(labels_to_keep(MarkKind.INPUT, "x", tensor)) == [label.without_storage() for label in labels]
+    return [item.size for item in labels]
 
 
 def test_a_tensors_label_has_its_storages_address_and_bytes():
@@ -38,11 +42,27 @@ def test_a_view_is_its_whole_storage():
     base = torch.ones(3, 5)
     (item,) = label_tensor(MarkKind.INPUT, "x", base[1:, 2:])
     assert (item.address, item.size) == (base.data_ptr(), 15 * FLOAT32)
+    assert sizes(base[1:, 2:]) == [15 * FLOAT32]
 
 
 def test_a_tensor_without_memory_has_no_label():
     assert sizes(torch.empty(0)) == []
     assert sizes(torch.empty(3, device="meta")) == []
+    assert sizes(torch.ones(3).to_mkldnn()) == []  # its memory has no place that torch would tell
+
+
+@pytest.mark.parametrize("strategy", ["file_descriptor", "file_system"])
+def test_shared_memory_is_the_block_that_its_mapping_reports(strategy: str):
+    before = torch.multiprocessing.get_sharing_strategy()
+    torch.multiprocessing.set_sharing_strategy(strategy)
+    try:
+        with recording_of() as running:
+            (label,) = label_tensor(MarkKind.INPUT, "x", torch.ones(1000).share_memory_())
+    finally:
+        torch.multiprocessing.set_sharing_strategy(before)
+    assert running.recording is not None
+    events = running.recording.events
+    assert (label.address, label.size) in set(zip(events.address.tolist(), events.size.tolist(), strict=True))
 
 
 def test_a_sparse_tensor_is_its_indices_and_values():

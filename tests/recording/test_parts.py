@@ -98,6 +98,14 @@ def test_what_a_model_holds_is_a_seed_though_a_later_part_is_the_first_to_know(
     assert read_recording(tmp_path / "a.vram").seeds.address.tolist() == kept
 
 
+def test_a_later_part_may_be_the_one_that_finds_a_block_gone(tmp_path: Path):
+    earlier = Seeds.from_rows([(a, 64, 64, 0, gone) for a, gone in ((512, UNKNOWN), (600, 30), (700, UNKNOWN))])
+    later = Seeds.from_rows([(a, 64, 64, 0, gone) for a, gone in ((512, 2000), (600, 2500))])
+    parts = [replace(step_recording(step), seeds=seeds) for step, seeds in enumerate((earlier, later))]
+    write_parts(tmp_path / "a.vram", parts)
+    assert read_recording(tmp_path / "a.vram").seeds.gone_ns.tolist() == [2000, 30, UNKNOWN]
+
+
 def test_notes_of_parts_are_joined_and_said_once(tmp_path: Path):
     parts = [replace(step_recording(i), notes=notes) for i, notes in enumerate([("a", "b"), ("b", "c"), ("a",)])]
     write_parts(tmp_path / "a.vram", parts)
