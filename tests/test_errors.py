@@ -14,7 +14,6 @@ EXIT_CODES = {
     "RecordingError": 2,
     "OutputError": 2,
     "UnsupportedError": 2,
-    "LimitError": 1,
 }
 ERRORS = {
     name: kind for name, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, errors.VramscopeError)

@@ -43,12 +43,6 @@ class UnsupportedError(VramscopeError):
     """Something this machine, device or torch build cannot measure."""
 
 
-class LimitError(VramscopeError):
-    """A limit or a regression that was found: a result, not a failure of the tool."""
-
-    exit_code = 1
-
-
 def why_stopped(error: Exception) -> str:
     """Why a recording ended before its time, in words: the system refused to write it, or we are at fault."""
     if isinstance(error, OutputError):

@@ -199,6 +199,14 @@ def test_a_second_writer_is_refused_until_the_first_dies(tmp_path: Path, holder:
     assert_same(read_recording(tmp_path / "a.vram"), step_recording())
 
 
+def test_what_a_killed_writer_left_is_no_part_of_the_next_recording(tmp_path: Path, holder: subprocess.Popen[str]):
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    with RecordingWriter(tmp_path / "a.vram") as writer:
+        writer.append(step_recording(7))
+        assert read_recording(tmp_path / "a.vram.part").scopes.value.tolist() == [7]  # and not the steps 0 and 1
+
+
 def test_a_second_writer_in_the_same_process_is_refused(tmp_path: Path):
     with RecordingWriter(tmp_path / "a.vram") as writer:
         with pytest.raises(OutputError, match="another vramscope"):

@@ -17,10 +17,10 @@ from vramscope.recording.file import RecordingWriter, discard_recording, read_re
 from .samples import assert_same, step_recording
 
 
-def refusal(path: Path, **how: bool) -> str:
+def refusal(path: Path) -> str:
     """The one line with which a recording is not written."""
     with pytest.raises(OutputError) as caught:
-        write_recording(step_recording(), path, **how)
+        write_recording(step_recording(), path)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -74,6 +74,31 @@ def test_foreign_files_in_the_part_folder_are_kept(tmp_path: Path):
         f"{folder}: holds thesis.txt, which is not vramscope's: choose another output name"
     )
     assert sorted(entry.name for entry in folder.iterdir()) == ["meta.json", "thesis.txt"]
+    (folder / "thesis.txt").unlink()
+    write_recording(step_recording(), tmp_path / "a.vram")  # whoever was refused holds nothing
+    assert_same(read_recording(tmp_path / "a.vram"), step_recording())
+
+
+def test_no_file_stays_open(tmp_path: Path):
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with RecordingWriter(tmp_path / "a.vram") as writer:
+        with pytest.raises(OutputError):
+            RecordingWriter(tmp_path / "a.vram")
+        writer.append(step_recording())
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_what_makes_a_folder_a_recording_is_removed_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    removed, unlink = [], Path.unlink
+
+    def note(file: Path) -> None:
+        removed.append(file.name)
+        unlink(file)
+
+    monkeypatch.setattr(Path, "unlink", note)
+    write_recording(step_recording(), tmp_path / "a.vram")
+    assert removed[0] == "meta.json"
+    assert len(removed) > 1
 
 
 def test_files_put_into_the_part_folder_meanwhile_are_kept(tmp_path: Path):
@@ -94,17 +119,6 @@ def test_a_read_only_folder_is_refused(tmp_path: Path):
         assert refusal(path) == expected
     finally:
         tmp_path.chmod(0o700)
-
-
-@pytest.mark.parametrize("existing", ["a.vram", "a.vram.part"])
-def test_an_existing_recording_is_kept_where_the_caller_wants_that(tmp_path: Path, existing: str):
-    if existing == "a.vram":
-        write_recording(step_recording(0), tmp_path / "a.vram")
-    else:
-        (tmp_path / existing).mkdir()
-    expected = f"{tmp_path / 'a.vram'}: exists already: choose another output name, or remove it"
-    assert refusal(tmp_path / "a.vram", overwrite=False) == expected
-    assert [entry.name for entry in tmp_path.iterdir()] == [existing]
 
 
 def test_an_existing_recording_is_replaced_at_the_end(tmp_path: Path):

@@ -25,13 +25,11 @@ class RecordingWriter:
     exception, unless the caller did either.
     """
 
-    def __init__(self, path: Path | str, header: Header | None = None, *, overwrite: bool = True) -> None:
+    def __init__(self, path: Path | str) -> None:
         """Make the folder, or take over the one that a crashed recording left.
 
         Args:
             path: the file to write.
-            header: the facts that hold for all parts; by default, those of the first part.
-            overwrite: whether a file or a crashed recording that is already there may be replaced.
 
         Raises:
             OutputError: the file cannot be written there, or another process is recording to it.
@@ -46,10 +44,9 @@ class RecordingWriter:
         self._finished: Path | None = None
         self._process = os.getpid()
         with writing(self._path):
-            _require_free(self._path, self._target, overwrite)
+            if self._target.exists() and not self._target.is_file():
+                raise OutputError(f"{self._path}: exists and is no file: choose another output name")
             self._claim = Claim(folder_of(self._target))
-        if header is not None:
-            self._begin(header)
 
     def append(self, recording: Recording, window: int = 0) -> None:
         """Write one part, for good: it outlives a crash of the process or the machine.
@@ -167,14 +164,14 @@ class RecordingWriter:
             raise RuntimeError("the recording is already sealed or abandoned")
 
 
-def write_recording(recording: Recording, path: Path | str, overwrite: bool = True) -> None:
+def write_recording(recording: Recording, path: Path | str) -> None:
     """Write a whole recording to one sealed file.
 
     Raises:
         OutputError: it cannot be written there; nothing is left behind.
         RecordingError: its facts cannot be said in JSON, or it is too large.
     """
-    with RecordingWriter(path, overwrite=overwrite) as writer:
+    with RecordingWriter(path) as writer:
         writer.append(recording)
 
 
@@ -208,11 +205,3 @@ def discard_recording(path: Path) -> None:
         if folder_of(target).exists():
             Claim(folder_of(target)).remove()
         target.unlink(missing_ok=True)
-
-
-def _require_free(path: Path, target: Path, overwrite: bool) -> None:
-    """Refuse to write over what is no file, or over what the caller wants to keep."""
-    if target.exists() and not target.is_file():
-        raise OutputError(f"{path}: exists and is no file: choose another output name")
-    if not overwrite and (target.exists() or folder_of(target).exists()):
-        raise OutputError(f"{path}: exists already: choose another output name, or remove it")
