@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vramscope.errors import OutputError, RecordingError
+from vramscope.errors import RecordingError
 from vramscope.testing.figures import TestFigures
 from vramscope.views.atomic import atomic_path
 from vramscope.views.json import SCHEMA, to_text
@@ -27,10 +27,7 @@ def write_results(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
         OutputError: the file cannot be written.
     """
     with atomic_path(path) as temporary:
-        try:
-            temporary.write_text(to_text(results_document(results)), encoding="utf-8")
-        except UnicodeEncodeError as error:
-            raise OutputError(f"cannot write {path}: a test's name is no text") from error
+        temporary.write_text(to_text(results_document(results)), encoding="utf-8")
 
 
 def read_baseline(path: Path) -> Baseline:
