@@ -51,7 +51,6 @@ class Phases:
     @contextmanager
     def around(self) -> Iterator[None]:
         """Whatever begins inside ends with the context."""
-        self.end_found()
         depth = len(self._open)
         try:
             yield
