@@ -282,6 +282,21 @@ def test_marks_are_the_labels_of_their_batch_at_its_moment():
     assert tables.events.time_ns[0] < marks.time_ns[0] < tables.events.time_ns[1]
 
 
+def test_what_is_freed_among_workspaces_was_one_when_their_scope_began():
+    def build(tree: Tree) -> list[Any]:
+        held = tree.allocation(0x10, 64)
+        freed = [tree.allocation(0x10, -64), tree.allocation(0x20, 8), tree.allocation(0x30, -16, CUDA)]
+        return [held, tree.scope(label(StampKind.WORKSPACES), *freed)]
+
+    tables, _ = tables_of(build)
+    (row,) = zip(tables.marks.time_ns, tables.marks.address, tables.marks.size, tables.marks.device, strict=True)
+    # just before the free of it; nothing is known of devices that are not recorded
+    assert row == (tables.events.time_ns[1] - 1, 0x10, 64, 0)
+    assert tables.marks.kind.tolist() == [MarkKind.LIBRARY_WORKSPACE]
+    assert tables.events.size.tolist() == [64, -64, 8]
+    assert tables.events.scope.tolist() == [NO_SCOPE] * 3
+
+
 def test_seeds_that_are_gone_are_known_by_number():
     def build(tree: Tree) -> list[Any]:
         return [tree.stamp(StampKind.SEEDS_GONE, "2"), tree.stamp(StampKind.SEEDS_GONE, "0,5")]
