@@ -561,6 +561,8 @@ def test_a_moment_has_phase_module_and_operator():
     with script.phase("backward"), script.node("AccumulateGrad"):
         script.alloc(0x20, 1)
     script.free(0x20, 1)
+    with script.operator("aten::add"):
+        script.alloc(0x20, 1)
     ledger = script.ledger()
     assert (ledger.phase_at(0), ledger.module_at(0), ledger.operator_at(0)) == (PhaseName.FORWARD, "a", "aten::linear")
     assert (ledger.phase_at(1), ledger.module_at(1), ledger.operator_at(1)) == ("backward", "", "AccumulateGrad")

@@ -31,6 +31,8 @@ def watching(model: nn.Module) -> Iterator[Running]:
     with recording_of(seeds=label_model(model)) as running:
         running.recorder.watch(model)
         yield running
+    assert running.recording is not None
+    assert running.recording.notes == ()  # all that there is could be looked at
 
 
 def take(parameter: Tensor) -> None:

@@ -1,5 +1,6 @@
 """Watched models and optimizers: what they hold is labelled when it is new or elsewhere, and then no more."""
 
+import gc
 from collections.abc import Iterable
 
 import torch
@@ -107,6 +108,15 @@ def test_what_an_optimizer_holds_beside_models_goes_by_its_name_until_a_model_ha
     net.register_parameter("points", points)
     assert names(watch.fresh_labels()) == ["net.points"]
     assert (watch.name_of(points), watch.renamed) == ("net.points", {name: "net.points"})
+
+
+def test_an_optimizer_that_is_gone_names_nothing() -> None:
+    points, watch = nn.Parameter(torch.ones(2)), Watch()
+    optimizer = torch.optim.SGD([points])
+    assert len(list(watch.watch_optimizer(optimizer))) == 1
+    del optimizer
+    gc.collect()
+    assert (watch.name_of(points), list(watch.named_parameters())) == ("", [])
 
 
 def test_an_optimizer_whose_parameters_are_all_known_is_looked_at_again_when_it_gets_more() -> None:

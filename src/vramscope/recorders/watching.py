@@ -124,8 +124,7 @@ class WatchedModels:
 
     def name_of(self, parameter: Tensor) -> str:
         """The name of a parameter that a watched model or optimizer holds, empty for any other tensor."""
-        name, held = self._known(id(parameter))
-        return name if held is parameter else ""
+        return self._known(id(parameter))[0]
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
         """The parameters that watched models and optimizers hold, each once."""
