@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from helpers import FLOAT32, Running, assert_agrees, most_gradients, recording_of
-from vramscope.recorders.gradients import GradientLives
+from vramscope.recorders.gradients import GradientLives, GradientWatch
 from vramscope.recorders.labels import label_model
 
 FIRST, SECOND = 6 * 5, 5 * 6
@@ -137,6 +137,36 @@ def test_a_layer_that_a_step_leaves_out_is_told_of_until_it_has_lasted_again():
                 (model[1](x[:, :5]) if index == 1 else model(x)).sum().backward()
                 model[0].weight.grad = model[1].weight.grad = None
     assert told == [[1, 1], [0, 0], [1, 0], [0, 0]]
+
+
+def test_what_no_pass_reaches_is_neither_told_of_nor_missed():
+    model, x = two_layers(), torch.randn(4, 6)
+    model[0].weight.requires_grad_(False)
+    with watching(model) as running:
+        for index in range(2):
+            with running.recorder.step(index):
+                model(x).sum().backward()
+                model.zero_grad()
+    assert most_gradients(running.ledger) == [SECOND * FLOAT32] * 2
+
+
+def test_an_object_that_raises_when_it_is_looked_at_is_told_of():
+    def broken() -> Iterator[tuple[str, Tensor]]:
+        raise ValueError("no")
+        yield "weight", torch.ones(2)
+
+    errors: list[Exception] = []
+    GradientWatch(GradientLives(), lambda _: None, errors.append).pass_ended(broken())
+    assert [str(error) for error in errors] == ["no"]
+
+
+def test_after_its_end_no_parameter_is_watched_any_more():
+    watch, model = GradientWatch(GradientLives(), lambda _: None, lambda _: None), two_layers()
+    watch.watch("0.weight", model[0].weight)
+    assert hooks_of(model) == [1, 0]
+    watch.remove()
+    watch.watch("1.weight", model[1].weight)
+    assert hooks_of(model) == [0, 0]
 
 
 def test_a_pass_that_accumulates_nothing_changes_nothing():

@@ -110,6 +110,18 @@ def test_what_an_optimizer_holds_beside_models_goes_by_its_name_until_a_model_ha
     assert (watch.name_of(points), watch.renamed) == ("net.points", {name: "net.points"})
 
 
+def test_optimizers_of_one_class_that_live_together_have_names_of_their_own() -> None:
+    watch, points = Watch(), [nn.Parameter(torch.ones(2)) for _ in range(3)]
+    first, second = torch.optim.SGD(points[:1]), torch.optim.SGD(points[1:2])
+    found = [names(watch.watch_optimizer(optimizer)) for optimizer in (first, second)]
+    assert found == [["SGD.param_groups[0][0]"], ["SGD_2.param_groups[0][0]"]]
+    del first
+    gc.collect()
+    third = torch.optim.SGD(points[2:])
+    assert names(watch.watch_optimizer(third)) == ["SGD.param_groups[0][0]"]
+    assert watch.name_of(points[1]) == "SGD_2.param_groups[0][0]"
+
+
 def test_an_optimizer_that_is_gone_names_nothing() -> None:
     points, watch = nn.Parameter(torch.ones(2)), Watch()
     optimizer = torch.optim.SGD([points])

@@ -36,9 +36,10 @@ def running_total(recording: Recording, blocks: Blocks, device: int, rows: Integ
     block, start = blocks.of_event[rows], recording.devices[device].start_total
     is_older = blocks.birth[block] == BEFORE
     is_mapped = _born_mapped(blocks.birth[block], rows[(size > 0) & (total == 0)], len(blocks.of_event))
-    before = np.append(start, _filled(total, is_mapped | _may_be_mapped(size, total, is_older), start))[: len(rows)]
+    may_be_mapped = (size < 0) & (total == 0) & is_older
+    before = _filled(total, is_mapped | may_be_mapped, start)
     # the end of an older block at which the total is said to be 0 while the allocator still holds something
-    is_mapped |= _may_be_mapped(size, total, is_older) & (before + size != 0)
+    is_mapped |= may_be_mapped & (before + size != 0)
     change = np.where(is_older, -blocks.size[block], size)
     untold = np.cumsum(np.where(is_mapped, change, change - size))
     return RunningTotal(_filled(total, is_mapped, start), untold, change)
@@ -50,10 +51,6 @@ def _born_mapped(birth: Integers, mapped: Integers, count: int) -> Flags:
     is_mapping[mapped] = True
     born: Flags = is_mapping[birth]
     return born
-
-
-def _may_be_mapped(size: Integers, total: Integers, is_older: Flags) -> Flags:
-    return (size < 0) & (total == 0) & is_older
 
 
 def _filled(total: Integers, is_mapped: Flags, start: int) -> Integers:
