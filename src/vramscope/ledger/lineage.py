@@ -72,6 +72,7 @@ def trace_lineage(recording: Recording) -> Lineage:
     below_traced = nearest(parent, traced | is_node)
     is_step = _named(recording, lambda name: name.startswith(_OPTIMIZER_STEP))
     step_or_node = nearest(parent, is_step | is_node)
+    graph = nearest(parent, kind == ScopeKind.COMPILED_GRAPH)
     made_node = np.zeros(len(parent), dtype=np.bool_)
     made_node[creators(recording)] = True
     made_node[-1] = False
@@ -88,9 +89,9 @@ def trace_lineage(recording: Recording) -> Lineage:
         in_backward=_is(is_node, step_or_node),
         optimizer_step=_is(is_step, step_or_node),
         made_node=nearest(parent, made_node) >= 0,
-        compiled=nearest(parent, kind == ScopeKind.COMPILED_GRAPH) >= 0,
+        compiled=graph >= 0,
         frame=nearest(parent, kind == ScopeKind.PYTHON_FRAME),
-        graph=nearest(parent, kind == ScopeKind.COMPILED_GRAPH),
+        graph=graph,
     )
 
 
