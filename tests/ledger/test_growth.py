@@ -59,7 +59,14 @@ def test_windows_add_up() -> None:
 
 
 def test_where_the_line_is_known_it_stands_for_the_same_without() -> None:
-    assert growth(leaking(3), leaking(4, lines=True)) == (Growth(LINED, 33 // 3, 1.0, 3),)
+    other = Script()
+    for index in range(3):
+        with other.step(index):
+            other.alloc(0x100 + index, 2)
+    assert growth(leaking(3), leaking(4, lines=True), other) == (
+        Growth(LINED, 33 // 3, 1.0, 3),
+        Growth(Origin(Category.UNATTRIBUTED, "", "", NO_PYTHON_FRAME, 0, ""), 2, 1.0, 2),
+    )
 
 
 def test_what_no_operator_made_is_called_by_its_node_or_graph_and_the_most_comes_first() -> None:

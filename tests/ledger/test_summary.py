@@ -93,6 +93,15 @@ def test_the_peak_of_the_steady_steps():
     assert summary.peak.requested_by_category == summary.peak.by_category
 
 
+def test_what_was_asked_for_at_the_peak_stands_beside_what_the_allocator_gave():
+    script = Script()
+    script.alloc(0x10, 512, requested=400)
+    script.mark(MarkKind.PARAMETER, "w", 0x10)
+    peak = summarize(script.recording()).peak
+    assert peak.bytes == peak.by_category[Category.PARAMETERS] == 512
+    assert peak.requested_by_category[Category.PARAMETERS] == 400
+
+
 def test_the_allocators_word():
     check = summarize(canonical().recording()).allocator
     # a step's events: 4 in forward, 3 in backward, 2 in the optimizer, 3 after it; two steady steps

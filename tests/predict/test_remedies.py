@@ -9,11 +9,12 @@ from vramscope.predict.trainable import Trainable
 from vramscope.workloads.workload import WorkloadOptions
 
 
+def planned(options=None, settings=None, setup=None, name="training"):
+    return Plan("mlp", WorkloadOptions(**(options or {})), name, settings or AllocatorSettings(), setup or Setup())
+
+
 def names(options=None, settings=None, setup=None, over="batch", size=5):
-    plan = Plan(
-        "mlp", WorkloadOptions(**(options or {})), "training", settings or AllocatorSettings(), setup or Setup()
-    )
-    return [remedy.name for remedy in remedies_for(plan, over, size)]
+    return [remedy.name for remedy in remedies_for(planned(options, settings, setup), over, size)]
 
 
 EVERY = [
@@ -50,3 +51,25 @@ def test_what_is_so_already_is_no_remedy(given, left_out):
 
 def test_momentum_is_what_plain_sgd_would_save():
     assert "optimizer sgd" in names({"optimizer": "sgd:momentum=0.9"})
+
+
+def test_inference_has_nothing_to_train():
+    assert [one.name for one in remedies_for(planned(name="inference"), "batch", 5)] == EVERY[:2]
+
+
+def test_a_remedy_changes_what_it_says_and_nothing_else():
+    options = {"batch": 5, "optimizer": "adam", "foreach": True}
+    plan = planned(options)
+    changed = {remedy.name: remedy.apply(plan) for remedy in remedies_for(plan, "batch", 5)}
+    assert list(changed) == EVERY
+    assert changed == {
+        "amp bfloat16": planned({**options, "amp": "bfloat16"}),
+        "expandable_segments:True": planned(options, settings=AllocatorSettings(expandable_segments=True)),
+        "checkpoint": planned({**options, "checkpoint": True}),
+        "accumulate 2 x 3": planned({**options, "batch": 3, "accumulate": 2}),  # 6 of which 5 are wanted
+        "optimizer fused": planned({**options, "fused": True, "foreach": None}),
+        "optimizer sgd": planned({**options, "optimizer": "sgd", "foreach": None}),
+        "optimizer adamw8bit": planned({**options, "optimizer": "adamw8bit", "foreach": None}),
+        "LoRA, the rest frozen": planned(options, setup=Setup(Trainable.LORA)),
+        "last layer, the rest frozen": planned(options, setup=Setup(Trainable.LAST)),
+    }

@@ -65,7 +65,7 @@ def growing(ledger: Ledger) -> dict[Origin, tuple[int, int, int]]:
     end = steps[-1].last
     alive = (ledger.blocks.birth >= bounds[0]) & (ledger.blocks.birth < bounds[-2]) & (ledger.blocks.death >= end)
     rows = np.flatnonzero(alive)
-    step = np.searchsorted(bounds, ledger.blocks.birth[rows], side="right") - 1
+    step = np.searchsorted(bounds, ledger.blocks.birth[rows], side="right")
     left: dict[Origin, list[tuple[int, int]]] = {}
     for row, origin, number in zip(rows.tolist(), _origins(ledger, rows), step.tolist(), strict=True):
         left.setdefault(origin, []).append((number, int(ledger.blocks.size[row])))
