@@ -32,7 +32,10 @@ def test_the_size_fits_and_the_next_one_does_not(fixed, slope, limit, step, star
 
 @given(st.lists(st.integers(0, 400), min_size=64, max_size=64), st.integers(100, 3000))
 def test_where_reserved_falls_the_answer_still_fits_and_the_next_does_not(unused, limit):
+    asked = []
+
     def predict(size):
+        asked.append(size)
         allocated = 30 * size
         return Need(allocated, allocated + unused[size % 64], allocated + unused[size % 64])
 
@@ -40,6 +43,7 @@ def test_where_reserved_falls_the_answer_still_fits_and_the_next_does_not(unused
     if found.size:
         assert found.needs[found.size].process_bytes <= limit < found.needs[found.size + 1].process_bytes
         assert not any(size > found.size and need.process_bytes <= limit for size, need in found.needs.items())
+    assert sorted(asked) == list(found.needs)  # none twice
 
 
 def test_a_larger_size_that_takes_fewer_segments_is_found():
@@ -87,8 +91,10 @@ def test_what_cannot_be_run_ends_the_search_with_the_reason():
             raise UsageError("at most 37 tokens")
         return flat(size)
 
-    found = Search(predict, 1000).find()
+    asked = []
+    found = Search(lambda size: asked.append(size) or predict(size), 1000).find()
     assert (found.size, found.refused) == (37, "at most 37 tokens")
+    assert len(asked) == len(set(asked))
 
 
 @pytest.mark.parametrize("start", [38, 1 << 20])
