@@ -306,6 +306,18 @@ class TestExpandableSegments:
         assert simulator.totals.reserved == 40 * MIB
         check(simulator)
 
+    def test_both_ends_of_a_free_block_stay_where_pages_inside_it_go_back(self) -> None:
+        simulator = Simulator(parse_settings("expandable_segments:True"))
+        _, middle, _ = (simulator.malloc(size * MIB) for size in (5, 50, 5))
+        simulator.free(middle)  # free from 5 to 55 MiB: of the pages of 20 MiB that from 20 to 40 lies inside
+        simulator.empty_cache()
+        assert simulator.totals.reserved == 40 * MIB
+        check(simulator)
+        # of the two ends of 15 MiB the lower one can grow, and is left for last
+        assert [simulator.malloc(size * MIB) - BASE for size in (14, 15)] == [40 * MIB, 5 * MIB]
+        assert simulator.totals.reserved == 40 * MIB
+        check(simulator)
+
     def test_an_empty_range_is_given_up(self) -> None:
         simulator = Simulator(parse_settings("expandable_segments:True"))
         simulator.free(simulator.malloc(15 * MIB))
