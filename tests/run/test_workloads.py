@@ -174,6 +174,16 @@ for step in range(5):
     loss.backward()
     optimizer.step()
 """
+SCRIPTED_INFERENCE = """
+import warnings
+import torch
+from torch import nn
+warnings.simplefilter("ignore")  # TorchScript is going away
+model = torch.jit.script(nn.Linear(64, 10))
+with torch.inference_mode():
+    for step in range(8):
+        model(torch.randn(32, 64))
+"""
 ODD_OBJECTS = """
 import torch
 from torch import nn
@@ -653,6 +663,14 @@ def test_scripted_models_and_losses(tmp_path) -> None:
     assert peak["parameters"] == (64 * 10 + 10) * 4
     assert peak["optimizer_state"] == 2 * peak["parameters"] + 2 * 4
     require_exact(document, "training")
+
+
+def test_forwards_of_a_scripted_model_are_counted_after_the_window(tmp_path) -> None:
+    finished = run(tmp_path, SCRIPTED_INFERENCE, "-q")
+    assert not finished.stderr
+    document = finished.document
+    assert (steps_of(document), document["notes"]) == ([1, 2, 3], [])
+    assert [row["steps"] for row in document["counted_steps"]] == [8 - 3]
 
 
 def test_optimizers_that_step_in_backward_hooks(tmp_path) -> None:

@@ -99,14 +99,16 @@ def _do_nothing(*args: Any) -> None:
 def hook_module(module: nn.Module, before: Callable[..., None], after: Callable[..., None]) -> list[RemovableHandle]:
     """Hooks on one module, around all others that it has.
 
+    By torch's own functions: those of a module of TorchScript only raise, though its hooks are called as any module's.
+
     Args:
         module: it.
         before: called with the module, its arguments and its keyword arguments.
         after: called with the module, its arguments and its output, None after an exception.
     """
     return [
-        module.register_forward_pre_hook(SingleHook(before), prepend=True, with_kwargs=True),
-        module.register_forward_hook(SingleHook(after), prepend=True, always_call=True),
+        nn.Module.register_forward_pre_hook(module, SingleHook(before), prepend=True, with_kwargs=True),
+        nn.Module.register_forward_hook(module, SingleHook(after), prepend=True, always_call=True),
     ]
 
 

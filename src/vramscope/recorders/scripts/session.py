@@ -195,7 +195,8 @@ class ScriptSession:
             recorder.hook_singly(self._compiled.may_hook)
             for model, _ in self._scene.roots.idle():
                 if self._compiled.may_hook(model):
-                    hook = model.register_forward_pre_hook(SingleHook(self._idle_entered), with_kwargs=True)
+                    entered = SingleHook(self._idle_entered)
+                    hook = nn.Module.register_forward_pre_hook(model, entered, with_kwargs=True)
                     self._module_hooks.callback(hook.remove)
 
     def window_pauses(self) -> None:
