@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from helpers import (
     FLOAT32,
@@ -781,6 +784,44 @@ def test_a_backward_pass_between_two_compiled_pieces_is_not_compiled(fresh_compi
     assert_agrees(ledger)
     gradients = ledger.blocks.size[ledger.is_category(Category.GRADIENTS)]
     assert gradients.sum() == sum(parameter.nbytes for parameter in model.parameters())
+
+
+class SeesOperators(TorchDispatchMode):
+    """A mode of the program's own that notes what runs below it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, operator: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.seen.append(str(operator))
+        return operator(*args, **(kwargs or {}))
+
+
+class SeesCalls(TorchFunctionMode):
+    """Likewise of calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.seen.append(function.__name__)
+        return function(*args, **(kwargs or {}))
+
+
+def test_modes_of_the_program_do_not_see_that_a_recording_begins_and_ends():
+    with SeesOperators() as operators, SeesCalls() as calls, recording_of():
+        pass
+    assert operators.seen == []
+    assert "empty" not in calls.seen
+
+
+def test_a_recording_may_end_while_every_new_tensor_is_a_fake():
+    with recording_of() as running, FakeTensorMode():
+        nn.Linear(6, 5)(torch.ones(4, 6))
+        running.finish()
+    assert_agrees(running.ledger)
 
 
 # -- threads ----------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
+from torch.utils._python_dispatch import _disable_current_modes
 
 from vramscope.errors import UsageError
 from vramscope.recorders.autograd_threads import in_backward, works_for
@@ -451,9 +452,13 @@ def _parameters(optimizer: Optimizer) -> Iterator[Tensor]:
 
 
 def _bookend() -> None:
-    """Allocate and free one byte, so that the allocator's total at this moment is in the profiler's stream."""
+    """Allocate and free one byte, so that the allocator's total at this moment is in the profiler's stream.
+
+    Modes of the program neither see it nor make a fake of it.
+    """
     scope = open_scope(label(StampKind.BOOKEND))
     try:
-        torch.empty(1, dtype=torch.uint8, device="cpu")  # a program may have set another default device
+        with torch._C.DisableTorchFunction(), _disable_current_modes():
+            torch.empty(1, dtype=torch.uint8, device="cpu")  # a program may have set another default device
     finally:
         scope.__exit__(None, None, None)
