@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from helpers import Script
 from vramscope.recorders.labels import Label, label_tensor
@@ -76,3 +77,13 @@ def test_inputs_of_which_no_block_is_known_are_counted() -> None:
     script.mark(MarkKind.INPUT, "where something begins later", 0x40)
     script.alloc(0x40, SIZE)
     assert unknown_inputs(script.recording()) == 2
+
+
+def test_fake_tensors_have_no_memory_that_could_be_older() -> None:
+    with FakeTensorMode():
+        labels = list(label_tensor(MarkKind.PARAMETER, "weight", torch.empty(SIZE)))
+    assert [label.device for label in labels] == [CPU]
+    watch = SeedWatch([CPU])
+    watch.watch(labels)
+    watch.suspect(labels)
+    assert len(watch.rows({}, Events.from_rows([]), Marks.from_rows([]))) == 0

@@ -63,7 +63,7 @@ class SeedWatch:
 
     def _add(self, label: Label, device: int) -> None:
         place = (device, label.address)
-        if place not in self._numbers and device not in self._listed:
+        if place not in self._numbers and device not in self._listed and not _is_fake(label):
             number = self._numbers[place] = len(self._rows)
             self._rows.append((label.address, label.size, label.size, device))
             if label.storage is not None:
@@ -114,6 +114,11 @@ class SeedWatch:
 def _may_be_passing(label: Label) -> bool:
     """Whether it is a buffer in memory of numpy's or of a file's: it may be another each time, and new."""
     return label.kind is MarkKind.BUFFER and label.storage is not None and not label.storage.resizable()
+
+
+def _is_fake(label: Label) -> bool:
+    """Whether it is of a fake tensor, whose storage is on ``meta`` whatever device the tensor names."""
+    return label.storage is not None and label.storage.device.type == "meta"
 
 
 def _first_times(rows: Events | Marks) -> dict[tuple[int, int], int]:
