@@ -128,6 +128,19 @@ def test_where_no_step_ended_it_is_said_what_ends_one(tmp_path, options: tuple[s
     )
 
 
+@pytest.mark.parametrize(
+    "end", ["os._exit(4)", "os.execv(sys.executable, [sys.executable, '-c', 'raise SystemExit(4)'])"], ids=str
+)
+def test_a_process_that_ended_at_once_is_told_of(tmp_path, end: str) -> None:
+    finished = run(tmp_path, f"import os, sys, torch\n{end}")
+    assert (finished.code, finished.stderr) == (
+        4,
+        "vramscope: nothing was recorded: before a step was, the script's process ended at once or became another "
+        "program (os._exit, os.execv, a signal)\n",
+    )
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_a_script_without_torch_runs_and_is_told_of(tmp_path) -> None:
     finished = run(tmp_path, "print('hello')")
     assert (finished.code, finished.stdout) == (0, "hello\n")

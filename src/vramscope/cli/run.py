@@ -244,6 +244,11 @@ def _nothing(outcome: Outcome, output: _Output, first: int) -> str:
         return f"the script could not be started: {status['not_started']}"
     if output.is_new:
         return ""
+    if not status:
+        return (
+            "nothing was recorded: before a step was, the script's process ended at once or became another program "
+            "(os._exit, os.execv, a signal)"
+        )
     if status.get("error"):
         return str(status["error"])
     if status.get("torch") is False:
