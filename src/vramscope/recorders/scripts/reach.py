@@ -81,24 +81,26 @@ def _inside(item: Any, found: Reach) -> Iterator[Any]:
     elif kind in _CONTAINERS:
         yield from list(item)
     elif issubclass(kind, type):
-        found.is_complete &= _is_of_library(item)
+        found.is_complete &= is_of_library(item)
     elif kind is ModuleType:
         found.is_complete &= item.__name__.partition(".")[0] in _LIBRARIES
-    elif not _is_of_library(kind):
+    elif not is_of_library(kind):
         found.is_complete = False
-        yield from _attributes(item)
+        yield from list(attributes_of(item).values())
 
 
-def _is_of_library(kind: type) -> bool:
+def is_of_library(kind: type) -> bool:
+    """Whether a class is torch's, numpy's or Python's own."""
     return type.__getattribute__(kind, "__module__").partition(".")[0] in _LIBRARIES
 
 
-def _attributes(item: Any) -> list[Any]:
+def attributes_of(item: Any) -> dict[str, Any]:
+    """What an instance holds under names of its own."""
     try:
         held = object.__getattribute__(item, "__dict__")
     except AttributeError:
-        return []
-    return list(held.values()) if type(held) is dict else []
+        return {}
+    return held if type(held) is dict else {}
 
 
 def _of_function(function: FunctionType, found: Reach) -> Iterator[Any]:
