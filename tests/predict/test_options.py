@@ -95,3 +95,9 @@ def test_out(tmp_path, estimate):
     estimate("-o", str(tmp_path / "out"))
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"estimate.json", "inference.vram", "training.vram", "timeline.png", "peaks.png"}
+
+
+def test_an_optimizer_that_may_be_captured_counts_its_steps_on_the_gpu(estimate):
+    # a float32 counter for each weight and bias of three layers, which else is in host memory
+    captured = estimate("--optimizer", "adamw:capturable=true")
+    assert requested(captured, "optimizer_state") == 2 * 4 * PARAMETERS + 6 * 4

@@ -28,6 +28,7 @@ from vramscope.workloads.targets import resolve
 from vramscope.workloads.workload import WorkloadOptions
 
 _CHOOSES_FOREACH = "_default_to_fused_or_foreach"
+_NAMES_CAPTURABLE = "_get_capturable_supported_devices"
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def predict_passes(
     def predict(name: str) -> Recording:
         limits = Limits()
         recorder = VirtualRecorder({**cuda_rules(gpu), **limits.rules()}, keep_real=False, kernels=cuda_kernels(gpu))
-        with _foreach_by_default():
+        with _optimizers_as_on_cuda():
             virtual = _run(target, options, name, recorder, progress, setup)
         return on_cuda(virtual, gpu, settings).with_notes(*limits.notes())
 
@@ -151,20 +152,26 @@ def _fake_failures_explained(recorder: VirtualRecorder) -> Iterator[None]:
 
 
 @contextmanager
-def _foreach_by_default() -> Iterator[None]:
-    """CUDA's default form of an optimizer step is foreach; torch asks on which device the parameters lie."""
+def _optimizers_as_on_cuda() -> Iterator[None]:
+    """A step has CUDA's default form, foreach, and may be one to capture; torch asks on which device parameters lie."""
     with ExitStack() as stack:
-        for module in _optimizer_modules():
-            stack.enter_context(mock.patch.object(module, _CHOOSES_FOREACH, _foreach))
+        for name, stands_for in ((_CHOOSES_FOREACH, _foreach), (_NAMES_CAPTURABLE, _capturable_devices)):
+            for module in _optimizer_modules(name):
+                stack.enter_context(mock.patch.object(module, name, stands_for))
         yield
 
 
-def _optimizer_modules() -> list[ModuleType]:
+def _optimizer_modules(function: str) -> list[ModuleType]:
     """Where torch's optimizers have the function by name; ``torch.optim`` itself does not name its modules."""
     modules = [module for name, module in sys.modules.items() if name.startswith(torch.optim.__name__ + ".")]
-    return [module for module in modules if _CHOOSES_FOREACH in vars(module)]
+    return [module for module in modules if function in vars(module)]
 
 
 def _foreach(params: list[torch.Tensor], differentiable: bool, use_fused: bool = False) -> tuple[bool, bool]:
     """``_default_to_fused_or_foreach`` of torch/optim/optimizer.py, for parameters on CUDA."""
     return False, not differentiable
+
+
+def _capturable_devices(supports_xla: bool = True) -> list[str]:
+    """``_get_capturable_supported_devices`` there: what stands for CUDA here."""
+    return ["cpu"]
