@@ -117,7 +117,8 @@ class _RmsNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, input: Tensor, weight: Tensor | None, dimensions: int) -> Tensor:
-        result = torch.empty_like(input)
+        in_order = input.contiguous()  # noqa: F841 - a copy, if it is one, is there until the kernel has run
+        result = torch.empty_like(input, memory_format=torch.contiguous_format)
         roots = [*input.shape[: input.dim() - dimensions], *[1] * dimensions]
         ctx.save_for_backward(input, weight, torch.empty(roots, dtype=torch.promote_types(input.dtype, torch.float32)))
         return result
@@ -125,7 +126,12 @@ class _RmsNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
         input, weight, _ = ctx.saved_tensors
-        return torch.empty_like(input), None if weight is None else torch.empty_like(weight), None
+        in_order = input.contiguous(), gradients[0].contiguous()  # noqa: F841 - as above
+        return (
+            torch.empty_like(input, memory_format=torch.contiguous_format),
+            None if weight is None else torch.empty_like(weight),
+            None,
+        )
 
 
 def rms_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = None, eps: float | None = None) -> Any:

@@ -18,6 +18,7 @@ from vramscope.predict.cuda_kernels import composite_rules
 from vramscope.predict.embedding import embedding_rules
 from vramscope.predict.fused_transformer import fused_rules
 from vramscope.predict.gpus import Gpu
+from vramscope.predict.in_order import in_order_copies, in_order_rules
 from vramscope.predict.losses import cuda_loss_rules
 from vramscope.predict.norms import norm_rules
 from vramscope.predict.reduction_rules import reduction_rules
@@ -65,6 +66,8 @@ def cuda_rules(gpu: Gpu) -> Mapping[OpOverload, Rule]:
             aten._safe_softmax.default: safe_softmax,
             **dict.fromkeys((aten.cumsum.default, aten.cumprod.default), cumulative),
             aten._softmax_backward_data.default: softmax_backward,
+            aten._log_softmax_backward_data.default: log_softmax_backward,
+            **in_order_rules(),
             aten.index_put.default: index_put,
             aten._index_put_impl_.default: index_put,
             **embedding_rules(gpu),
@@ -148,13 +151,17 @@ def on_the_host(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwar
 
 
 def softmax(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """A float32 result straight from 16-bit numbers, which fake tensors know for float16 alone.
+    """A float32 result straight from 16-bit numbers, which fake tensors know for float16 alone; an input in order.
 
     Source: ``host_softmax`` in aten/src/ATen/native/cuda/SoftMax.cu, ``half_to_float``.
     """
+    given = args[0]
     if args[2]:
-        return mode.run(aten.empty_like.default, args[0], dtype=torch.float32)
-    return mode.run(func, *args, **kwargs)
+        result = mode.run(aten.empty_like.default, given, dtype=torch.float32, memory_format=torch.contiguous_format)
+    else:
+        result = mode.run(func, *args, **kwargs)
+    mode.memory.pass_through(in_order_copies(given))
+    return result
 
 
 def safe_softmax(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -164,34 +171,47 @@ def safe_softmax(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwa
     and the zero.
     """
     given, dim = args[:2]
-    result = mode.run(aten.empty_like.default, given, dtype=kwargs.get("dtype") or given.dtype)
+    dtype = kwargs.get("dtype") or given.dtype
+    result = mode.run(aten.empty_like.default, given, dtype=dtype, memory_format=torch.contiguous_format)
+    mode.memory.pass_through(in_order_copies(given))
     elements = given.numel()
     mode.memory.pass_through((elements, elements // max(given.shape[dim], 1), result.element_size()))
     return result
 
 
 def cumulative(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """Cumulative sums and products: the result, the input in its type, and CUB's storage where there is one row alone.
+    """Cumulative sums and products: the result, the input in its type and in order, CUB's storage for one row alone.
 
     Source: ``impl_func_cum_ops`` in aten/src/ATen/native/ReduceOps.cpp, ``scan_dim`` in cuda/ScanUtils.cuh.
     """
     result = mode.run(func, *args, **kwargs)
     count, element_bytes = result.numel(), result.element_size()
-    copy = (count * element_bytes,) if result.dtype != args[0].dtype else ()
+    copy = (count * element_bytes,) * ((result.dtype != args[0].dtype) + (not args[0].is_contiguous()))
     alone = count and result.dim() and result.shape[args[1]] == count
     mode.memory.pass_through((*copy, *((scan_bytes(count, element_bytes),) if alone else ())))
     return result
 
 
 def softmax_backward(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """The gradient of a softmax's input, and the product of gradient and result on the way.
+    """The gradient of a softmax's input, and the product of gradient and result on the way, which is read in order.
 
-    Source: ``softmax_backward_cuda_out`` in aten/src/ATen/native/cuda/SoftMax.cu.
+    Source: ``softmax_backward_cuda_out`` and ``host_softmax_backward`` in aten/src/ATen/native/cuda/SoftMax.cu.
     """
     result = mode.run(func, *args, **kwargs)
     gradient, output = args[:2]
-    element_bytes = torch.promote_types(gradient.dtype, output.dtype).itemsize
-    mode.memory.pass_through((gradient.numel() * element_bytes,))
+    product = mode.run(aten.mul.Tensor, gradient, output)
+    mode.memory.pass_through(in_order_copies(product, output))
+    del product
+    return result
+
+
+def log_softmax_backward(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """The gradient of a log softmax's input; its own gradient, as that of a mean, is read in order.
+
+    Source: ``host_softmax_backward`` in aten/src/ATen/native/cuda/SoftMax.cu.
+    """
+    result = mode.run(func, *args, **kwargs)
+    mode.memory.pass_through(in_order_copies(*args[:2]))
     return result
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch._ops import OpOverload
 
 from vramscope.predict.gpus import Gpu
+from vramscope.predict.in_order import in_order_copies, reads
 from vramscope.predict.reductions import Reduction, reduction_scratch
 from vramscope.recorders.torch_version import TORCH
 from vramscope.recorders.virtual.mode import Rule, VirtualMode
@@ -28,7 +29,7 @@ def reduction_rules(gpu: Gpu) -> Mapping[OpOverload, Rule]:
         **dict.fromkeys((aten.sum.default, aten.mean.default, aten.prod.default), one(cast=True)),
         **dict.fromkeys((aten.sum.dim_IntList, aten.mean.dim, aten.prod.dim_int), one(at=1, cast=True)),
         **dict.fromkeys((aten.amax.default, aten.amin.default), one(at=1)),
-        **dict.fromkeys((aten.max.default, aten.min.default), one()),
+        **dict.fromkeys((aten.max.default, aten.min.default), reads(in_order_copies, rule=one())),
         **dict.fromkeys((aten.argmax.default, aten.argmin.default), pair(at=1)),
         **dict.fromkeys((aten.max.dim, aten.min.dim), pair(at=1)),
         aten.linalg_vector_norm.default: one(at=2),

@@ -9,6 +9,7 @@ from torch._ops import OpOverload
 
 from vramscope.predict.cub import radix_sort_bytes, row_sort_bytes, scan_bytes, together
 from vramscope.predict.gpus import Gpu
+from vramscope.predict.in_order import in_order_copies
 from vramscope.recorders.virtual.mode import Rule, VirtualMode, argument
 
 aten = torch.ops.aten
@@ -91,6 +92,7 @@ class _TopK:
         results = mode.run(func, *args, **kwargs)
         given: Tensor = args[0]
         if given.dim() and given.numel():
+            mode.memory.pass_through(in_order_copies(given))
             length = given.shape[argument(args, kwargs, 2, "dim", -1)]
             held = [mode.scratch(size) for size in self._scratch(given.numel() // length, length, given.element_size())]
             for _ in range(2 if held else 0):

@@ -138,6 +138,11 @@ class VirtualMode(TorchDispatchMode):
         self.notes[remark] = None
 
 
+def run(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """The rule for an operator that allocates as its fake results say."""
+    return mode.run(func, *args, **kwargs)
+
+
 def made_of_others(compose: Callable[..., Any]) -> Rule:
     """The rule for an operator that is made of others: what ``compose`` calls is seen one by one."""
 
