@@ -105,3 +105,27 @@ def test_a_root_mean_square_norm_copies_what_lies_across(rows):
         functional.rms_norm(x.t(), (rows,)).backward(torch.empty(rows, 10).t())
 
     assert born(matrix(rows), run) == [block, block, 40, *[block] * 5]
+
+
+@pytest.mark.parametrize("rows", ROWS)
+def test_a_mask_over_tokens_is_copied_and_counted(rows):
+    # the result; 8 bytes and one for each element; what CUB scans with: 1,279 bytes for a tile
+    def make():
+        return torch.empty(rows, 10), torch.ones(rows, 1, dtype=torch.bool), torch.empty(rows, 10)
+
+    def run(made):
+        given, mask, source = made
+        given.masked_scatter(mask.expand(rows, 10), source)
+
+    elements = 10 * rows
+    found = born(make, run)
+    assert found[:3] == [4 * elements, 8 * elements, elements]
+    assert len(found) == 4
+
+
+def test_waves_are_copied_before_they_become_real():
+    # 5 complex numbers of eight bytes a row give 8 real ones
+    def make():
+        return torch.empty(4, 5, dtype=torch.complex64)
+
+    assert born(make, torch.fft.irfft) == [4 * 8 * 4, 4 * 5 * 8]

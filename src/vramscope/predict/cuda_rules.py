@@ -25,7 +25,7 @@ from vramscope.predict.reduction_rules import reduction_rules
 from vramscope.predict.sorting import sorting_rules
 from vramscope.recorders.cuda.workspaces import LT_SHARES_SINCE, LT_WORKSPACE_BYTES
 from vramscope.recorders.torch_version import TORCH
-from vramscope.recorders.virtual.artefacts import ARTEFACTS, fills_its_own
+from vramscope.recorders.virtual.artefacts import ARTEFACTS, fills_its_own, in_place
 from vramscope.recorders.virtual.formulas import in_engine
 from vramscope.recorders.virtual.mode import Rule, VirtualMode, argument
 from vramscope.recorders.virtual.operators.cpu_rules import in_order
@@ -76,6 +76,8 @@ def cuda_rules(gpu: Gpu) -> Mapping[OpOverload, Rule]:
             **im2col_rules(),
             **attention_rules(gpu),
             **fused_rules(gpu),
+            **dict.fromkeys((aten.masked_scatter.default, aten.masked_scatter_.default), masked_scatter),
+            aten._fft_c2r.default: real_waves,
             aten.lift_fresh.default: on_the_host,
         }
     )
@@ -212,6 +214,35 @@ def log_softmax_backward(mode: VirtualMode, func: OpOverload, args: tuple[Any, .
     """
     result = mode.run(func, *args, **kwargs)
     mode.memory.pass_through(in_order_copies(*args[:2]))
+    return result
+
+
+def masked_scatter(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """How many numbers are chosen before each, int64, with CUB's storage to count them; mask and source in order.
+
+    A mask of tokens that is expanded to the width of their embeddings is copied.
+
+    Source: ``masked_scatter__cuda`` in aten/src/ATen/native/cuda/IndexKernel.cpp, ``launch_masked_scatter_kernel`` in
+    IndexKernel.cu.
+    """
+    result: Tensor = in_place(mode, func, args, kwargs) if func is aten.masked_scatter.default else args[0]
+    mask, source = args[1:3]
+    if result.numel():
+        mask = mode.describe(aten.expand.default, mask, result.shape)
+        held = [mode.scratch(size) for size in (result.numel() * INDEX_BYTES, *in_order_copies(mask))]
+        mode.memory.pass_through((scan_bytes(result.numel(), INDEX_BYTES),))
+        mode.memory.pass_through(in_order_copies(source))
+        held.clear()
+    return result
+
+
+def real_waves(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """A transform to real numbers overwrites its input, so it takes a copy.
+
+    Source: ``_fft_c2r_cufft`` in aten/src/ATen/native/cuda/SpectralOps.cpp.
+    """
+    result = mode.run(func, *args, **kwargs)
+    mode.memory.pass_through((args[0].numel() * args[0].element_size(),))
     return result
 
 
