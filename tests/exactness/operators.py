@@ -268,6 +268,13 @@ def ranked() -> Workload:
     return _workload(lambda m, x: m.layer(x).kthvalue(2, 1)[0], torch.randn(64, 8), layer=nn.Linear(8, 64))
 
 
+def shifted_windows() -> Workload:
+    def shifted(m, x):
+        return m.layer(x).view(8, 8, 64).roll((2, 3), (0, 1))
+
+    return _workload(shifted, torch.randn(64, 8), layer=nn.Linear(8, 64))
+
+
 def means_of_16_bits() -> Workload:
     given = torch.randn(64, 8, dtype=torch.bfloat16)
     return _workload(lambda m, x: m.layer(x).mean(1), given, layer=nn.Linear(8, 64, dtype=torch.bfloat16))

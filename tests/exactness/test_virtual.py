@@ -188,6 +188,7 @@ def blocks_within(ledger: Ledger, operators: set[str]) -> list[tuple[int, str | 
         ("counted_truths", {"aten::sum"}),
         ("wide_sums", {"aten::cumsum"}),
         ("ranked", {"aten::kthvalue"}),
+        ("shifted_windows", {"aten::roll"}),
         ("means_of_16_bits", {"aten::mean"}),
         ("logarithms_of_sums", {"aten::logsumexp"}),
         ("median_of_all", {"aten::median"}),

@@ -129,3 +129,10 @@ def test_waves_are_copied_before_they_become_real():
         return torch.empty(4, 5, dtype=torch.complex64)
 
     assert born(make, torch.fft.irfft) == [4 * 8 * 4, 4 * 5 * 8]
+
+
+def test_a_window_is_rolled_along_one_side_after_another():
+    # each of the two takes a block; both are there at the end
+    window = 2 * 3 * 8 * 6 * 4
+    assert events(image(False), lambda x: torch.roll(x, (1, 2), (2, 3))) == [window, window, -window, -window]
+    assert born(image(False), lambda x: torch.roll(x, 1, 2)) == [window]

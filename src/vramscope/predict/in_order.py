@@ -12,6 +12,7 @@ from torch._ops import OpOverload
 from torch._prims_common import suggest_memory_format
 
 from vramscope.recorders.virtual.mode import Rule, VirtualMode, run
+from vramscope.recorders.virtual.operators.rolls import roll
 
 aten = torch.ops.aten
 Copies = Callable[..., list[int]]
@@ -67,6 +68,7 @@ def in_order_rules() -> Mapping[OpOverload, Rule]:
             (aten.avg_pool2d_backward.default, aten.max_pool2d_with_indices_backward.default), reads(image_copies, 1, 0)
         ),
         **dict.fromkeys((aten._adaptive_avg_pool3d.default, aten.kthvalue.default), copied_before),
+        aten.roll.default: roll(copied_before),
         aten._adaptive_avg_pool2d.default: adaptive_average,
         aten._adaptive_avg_pool2d_backward.default: adaptive_average_backward,
     }

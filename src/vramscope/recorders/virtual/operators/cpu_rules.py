@@ -8,7 +8,7 @@ from torch import Tensor
 from torch._ops import OpOverload
 
 from vramscope.recorders.virtual.artefacts import ARTEFACTS
-from vramscope.recorders.virtual.mode import Rule, VirtualMode
+from vramscope.recorders.virtual.mode import Rule, VirtualMode, run
 from vramscope.recorders.virtual.operators.bags import embedding_bag
 from vramscope.recorders.virtual.operators.im2col import im2col_rules
 from vramscope.recorders.virtual.operators.losses import ctc_loss, ctc_loss_backward, loss_rules
@@ -22,6 +22,7 @@ from vramscope.recorders.virtual.operators.onednn import lstm_layer, lstm_layer_
 from vramscope.recorders.virtual.operators.packing import pack, real_numbers
 from vramscope.recorders.virtual.operators.python_kernels import python_kernels
 from vramscope.recorders.virtual.operators.reductions import reduction_rules
+from vramscope.recorders.virtual.operators.rolls import roll
 from vramscope.recorders.virtual.operators.shortcuts import CPU_WAYS, WAYS, with_shortcuts
 from vramscope.recorders.virtual.substitutes import SUBSTITUTES
 
@@ -89,6 +90,7 @@ CPU_RULES: Mapping[OpOverload, Rule] = with_shortcuts(
         aten.native_batch_norm_backward.default: batch_norm_backward,
         aten.native_group_norm_backward.default: group_norm_backward,
         aten.max_unpool2d.default: max_unpool,
+        aten.roll.default: roll(run),
         **dict.fromkeys((aten._embedding_bag.default, aten._embedding_bag_forward_only.default), embedding_bag),
         # mkldnn_convolution_backward, aten/src/ATen/native/mkldnn/Conv.cpp: input, bias, weight
         aten.convolution_backward.default: in_order(0, 2, 1),
