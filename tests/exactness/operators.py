@@ -470,6 +470,25 @@ def written_heads() -> Workload:
     return _workload(write, torch.randn(4, 5, 10), layer=nn.Linear(10, 12))
 
 
+def activations_of_what_lies_across() -> Workload:
+    """Gradients lie as those that are given, in order; only as the activations' inputs they could be flat at once."""
+    functions = (F.elu, F.softplus, F.hardtanh, F.hardswish, F.hardsigmoid, torch.logit)
+
+    def activate(m, x):
+        across = m.layer(x).view(4, 5, 3, 4).transpose(1, 2)
+        return torch.cat([(found := function(across)) @ found.mT for function in functions])
+
+    return _workload(activate, torch.randn(4, 5, 10), layer=nn.Linear(10, 12))
+
+
+def angles_and_a_trace() -> Workload:
+    def angles(m, x):
+        found = torch.atan2(m.layer(x), m.layer(x) + 2)
+        return found * (found.T @ found).trace()
+
+    return _workload(angles, torch.randn(6, 10), layer=nn.Linear(10, 12))
+
+
 def copied_layers_with_known_buffers() -> Workload:
     """The copy has values of its own: 16 rates, of which 15 are positive, then none."""
 

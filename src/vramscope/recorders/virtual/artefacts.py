@@ -29,6 +29,7 @@ from vramscope.recorders.virtual.operators.sparse import (
 aten = torch.ops.aten
 _ACCUMULATES = "torch::autograd::AccumulateGrad"
 _AMINMAX = "AminmaxBackward"
+_FILL = ("Atan2Backward", "TraceBackward")
 _COMBINE = ("ClampBackward", "MaxBackward", "MinBackward", "MedianBackward", "NanmedianBackward")
 _SCATTER = "ScatterBackward"
 _LOGITS = "BinaryCrossEntropyWithLogitsBackward0"
@@ -85,6 +86,16 @@ def in_place(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs:
     torch/csrc/autograd/FunctionsManual.cpp, which choose by ``areAnyTensorSubclassLike``.
     """
     if fills_its_own(mode, args[0]):
+        return args[0]
+    return mode.run(func, *args, **kwargs)
+
+
+def filled(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """As `in_place`, where the formula has told meanwhile which numbers to fill.
+
+    Source: ``atan2_backward`` and ``trace_backward_symint`` in torch/csrc/autograd/FunctionsManual.cpp.
+    """
+    if not torch.is_grad_enabled() and _works_for(_FILL) and in_formula():
         return args[0]
     return mode.run(func, *args, **kwargs)
 
@@ -149,6 +160,23 @@ def clone(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Ma
     if _works_for(_ACCUMULATES) and in_formula():
         return made_of(mode, given, *parts(mode, given), given.is_coalesced())
     return copied(mode, given)
+
+
+def lies_as(second: int) -> Rule:
+    """The rule for a gradient that lies as the product of the given one and another argument would.
+
+    Fakes make it of a condition and two numbers to choose from, which lie otherwise.
+
+    Source: ``TensorIterator::borrowing_binary_op`` in aten/src/ATen/native/Activation.cpp and UnaryOps.cpp.
+
+    Args:
+        second: the place of the other argument.
+    """
+
+    def rule(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        return mode.run(aten.mul.Tensor, args[0], args[second])
+
+    return rule
 
 
 class LogitsBackward:
@@ -218,6 +246,15 @@ ARTEFACTS: Mapping[OpOverload, Rule] = {
     aten.scatter_add.default: in_place,
     aten.masked_scatter.default: in_place,
     aten.put.default: in_place,
+    **dict.fromkeys((aten.masked_fill.Scalar, aten.index_fill.int_Tensor), filled),
+    aten.elu_backward.default: lies_as(5),
+    **dict.fromkeys(
+        (
+            *(aten.softplus_backward.default, aten.hardtanh_backward.default, aten.hardswish_backward.default),
+            *(aten.hardsigmoid_backward.default, aten.logit_backward.default),
+        ),
+        lies_as(1),
+    ),
     **dict.fromkeys((aten.logical_and.default, aten.logical_or.default), combined),
     aten.select_scatter.default: scattered,
     aten.slice_scatter.default: scattered,
