@@ -321,6 +321,28 @@ def sparse_bags() -> Workload:
     )
 
 
+def _grid(values: Tensor) -> Tensor:
+    """A sparse matrix of 16 by 16 with 64 values."""
+    places = torch.stack([torch.arange(64) % 16, torch.arange(64) // 4])
+    return torch.sparse_coo_tensor(places, values, (16, 16))
+
+
+def sparse_weights() -> Workload:
+    """Of a matrix with trained values."""
+    return _workload(
+        lambda m, x: torch.sparse.mm(_grid(m.values.weight[0]).coalesce(), x),
+        torch.randn(16, 4),
+        values=nn.Linear(64, 1),
+    )
+
+
+def sparse_neighbours() -> Workload:
+    """A graph's matrix, which goes back turned round."""
+    return _workload(
+        lambda m, x: torch.sparse.mm(_grid(torch.ones(64)), m.layer(x)), torch.randn(16, 4), layer=nn.Linear(4, 4)
+    )
+
+
 def sparse_adam() -> Workload:
     """No index occurs twice."""
     table = nn.Embedding(50, 16, sparse=True)

@@ -24,6 +24,7 @@ from vramscope.recorders.virtual.operators.sparse import (
     made_of,
     parts,
     sparse_mask,
+    turned,
 )
 
 aten = torch.ops.aten
@@ -263,6 +264,7 @@ ARTEFACTS: Mapping[OpOverload, Rule] = {
     aten.clone.default: clone,
     aten._coalesce.default: coalesce,
     aten.sparse_mask.default: sparse_mask,
+    aten.t.default: turned,
     aten._embedding_bag_backward.default: bags_backward,
     **dict.fromkeys((aten.sub.Tensor, aten.mul.Tensor), LogitsBackward().rule),
     aten._grouped_mm.default: grouped_mm,

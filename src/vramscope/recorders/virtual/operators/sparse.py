@@ -4,7 +4,7 @@ How many elements a real one has depends on the data wherever an index may occur
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -28,13 +28,20 @@ def parts(mode: VirtualMode, tensor: Tensor) -> tuple[Tensor, Tensor]:
     return mode.describe(aten._indices.default, tensor), mode.describe(aten._values.default, tensor)
 
 
-def made_of(mode: VirtualMode, like: Tensor, indices: Tensor, values: Tensor, is_coalesced: bool) -> Any:
-    """A sparse tensor of these indices and values, of the shape of another."""
+def made_of(
+    mode: VirtualMode,
+    like: Tensor,
+    indices: Tensor,
+    values: Tensor,
+    is_coalesced: bool,
+    shape: Sequence[int] | None = None,
+) -> Any:
+    """A sparse tensor of these indices and values, of the shape of another where none is given."""
     return mode.describe(
         aten._sparse_coo_tensor_with_dims_and_tensors.default,
         like.sparse_dim(),
         like.dense_dim(),
-        like.shape,
+        like.shape if shape is None else shape,
         indices,
         values,
         dtype=values.dtype,
@@ -79,14 +86,28 @@ def added_in_place(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], k
 
 
 def sparse_mask(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """What of a dense tensor stands where a sparse one has elements (``sparse_mask`` in SparseTensor.cpp)."""
-    dense, mask = args
-    if is_sparse(dense) or not is_sparse(mask):
+    """What of any tensor stands where a sparse one has elements (``sparse_mask`` in SparseTensor.cpp)."""
+    given, mask = args
+    if not is_sparse(mask):
         return mode.run(func, *args, **kwargs)
     own_indices, own_values = parts(mode, mask)
     indices = mode.run(aten.clone.default, own_indices)
-    values = mode.run(aten.empty_like.default, own_values, dtype=dense.dtype)
+    values = mode.run(aten.empty_like.default, own_values, dtype=given.dtype)
     return made_of(mode, mask, indices, values, mask.is_coalesced())
+
+
+def turned(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """A sparse matrix turned round: values and indices of its own, and a row of indices while two rows change places.
+
+    Source: ``transpose`` and ``sparse_transpose_`` in aten/src/ATen/native/TensorShape.cpp.
+    """
+    given = args[0]
+    if not is_sparse(given) or given.sparse_dim() != 2:
+        return mode.run(func, *args, **kwargs)
+    indices, values = parts(mode, given)
+    values, indices = mode.run(aten.clone.default, values), mode.run(aten.clone.default, indices)
+    mode.memory.pass_through((indices.shape[1] * indices.element_size(),))
+    return made_of(mode, given, indices, values, is_coalesced=False, shape=given.shape[::-1])
 
 
 def bags_backward(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
