@@ -131,7 +131,7 @@ def run_pass(
             with recorder.step(index):
                 _step(prepared, optimizers, recorder)
         facts = workload_facts(prepared, optimizers, options, name)
-        return recorder.finish(facts, (*prepared.notes, *_remarks(prepared, name)))
+        return recorder.finish(facts, (*prepared.notes, *_remarks(prepared, optimizers)))
     except VramscopeError as error:
         if recorder.failed(error):
             facts = {} if prepared is None else workload_facts(prepared, (), options, name)
@@ -164,11 +164,14 @@ def _step(prepared: PreparedWorkload, optimizers: Sequence[Optimizer], recorder:
         inference_step(prepared, recorder)
 
 
-def _remarks(prepared: PreparedWorkload, name: PassName) -> list[str]:
+def _remarks(prepared: PreparedWorkload, optimizers: Sequence[Optimizer]) -> list[str]:
     """What the user should know of how the workload was run."""
-    if name is PassName.TRAINING and isinstance(prepared.loss, nn.Module) and any(prepared.loss.parameters()):
-        return ["the loss has parameters of its own, which no optimizer trains: give them to the Workload's optimizer"]
-    return []
+    if not optimizers or not isinstance(prepared.loss, nn.Module):
+        return []
+    trained = {id(held) for optimizer in optimizers for group in optimizer.param_groups for held in group["params"]}
+    if all(id(own) in trained for own in prepared.loss.parameters() if own.requires_grad):
+        return []
+    return ["the loss has parameters of its own, which no optimizer trains: give them to the Workload's optimizer"]
 
 
 def workload_facts(
