@@ -446,6 +446,91 @@ CASES["attention bfloat16 masked"] = _attention(torch.bfloat16, masked=True)
 CASES["attention bfloat16 dropout"] = _attention(torch.bfloat16, dropout_p=0.1)
 
 
+def _of_places(name: str, function: Callable[[Tensor], Tensor], *shape: int) -> None:
+    """What lies across, what is summed, so that its gradient is one number repeated, and images by their channels.
+
+    Args:
+        name: of the cases.
+        function: what they run.
+        shape: before rows and columns; images have two sizes there, volumes three.
+    """
+
+    def enter(how: str, reads: Callable[[Tensor], Tensor], gives: Callable[[Tensor], Tensor]) -> None:
+        def prepare(make: Make) -> Run:
+            given = make.floats(*shape, make.rows, make.columns)
+            return lambda: gives(function(reads(given)))
+
+        CASES[f"{name} {how}"] = prepare
+
+    enter("across", lambda given: given.mT, lambda made: made)
+    enter("summed", lambda given: given, torch.sum)
+    enter("across summed", lambda given: given.mT, torch.sum)
+    if len(shape) > 1:
+        layout = torch.channels_last if len(shape) == 2 else torch.channels_last_3d
+        enter("by channels", lambda given: given.to(memory_format=layout), lambda made: made)
+        enter("by channels summed", lambda given: given.to(memory_format=layout), torch.sum)
+
+
+_of_places("softmax", lambda given: given.softmax(-1))
+_of_places("log_softmax", lambda given: given.log_softmax(-1))
+_of_places("cumsum", lambda given: given.cumsum(0))
+_of_places("cummax", lambda given: given.cummax(1).values)
+_of_places("logcumsumexp", lambda given: given.logcumsumexp(1))
+_of_places("topk", lambda given: given.topk(3).values)
+_of_places("kthvalue", lambda given: given.kthvalue(2).values)
+_of_places("max", torch.max)
+_of_places("rms_norm", lambda given: functional.rms_norm(given, given.shape[-1:]))
+_of_places("roll", lambda given: given.roll((1, 2), (0, 1)))
+_of_places("elu", functional.elu)
+_of_places("softplus", functional.softplus)
+_of_places("hardtanh", functional.hardtanh)
+_of_places("hardswish", functional.hardswish)
+_of_places("hardsigmoid", functional.hardsigmoid)
+_of_places("logit", torch.logit)
+_of_places("atan2", lambda given: torch.atan2(given, given))
+_of_places("trace", lambda given: given[:7, :7].trace())
+for _channels in (3, 8):
+    for _kind, _pool in {
+        "average": functional.avg_pool2d,
+        "maximum": functional.max_pool2d,
+        "adaptive average": functional.adaptive_avg_pool2d,
+        "adaptive maximum": functional.adaptive_max_pool2d,
+    }.items():
+        _of_places(f"{_kind} of {_channels}", lambda given, pool=_pool: pool(given, 3), 2, _channels)
+        _of_places(f"{_kind} of one of {_channels}", lambda given, pool=_pool: pool(given, 3), _channels)
+    for _mode in ("nearest", "nearest-exact", "bilinear", "bicubic"):
+        _of_places(
+            f"{_mode} of {_channels}",
+            lambda given, mode=_mode: functional.interpolate(given, (99, 44), mode=mode),
+            *(2, _channels),
+        )
+    _of_places(
+        f"bilinear smoothed of {_channels}",
+        lambda given: functional.interpolate(given, (99, 44), mode="bilinear", antialias=True),
+        *(2, _channels),
+    )
+_of_places("reflected", lambda given: functional.pad(given, (1, 2, 1, 2), "reflect"), 2, 3)
+for _kind, _pool in {
+    "average": functional.avg_pool3d,
+    "maximum": functional.max_pool3d,
+    "adaptive average": functional.adaptive_avg_pool3d,
+    "adaptive maximum": functional.adaptive_max_pool3d,
+}.items():
+    _of_places(f"{_kind} of volumes", lambda given, pool=_pool: pool(given, 3), 1, 4, 3)
+    _of_places(f"{_kind} of one volume", lambda given, pool=_pool: pool(given, 3), 4, 3)
+for _mode in ("nearest", "trilinear"):
+    _of_places(
+        f"{_mode} of volumes", lambda given, mode=_mode: functional.interpolate(given, (5, 99, 44), mode=mode), 1, 4, 3
+    )
+
+
+@case
+def places_of_a_mask_filled(make: Make) -> Run:
+    given, source = make.fixed(2, make.rows, make.columns), make.fixed(2 * make.rows, make.columns)
+    mask = make.whole(2, make.rows, 1, dtype=torch.bool)
+    return lambda: given.masked_scatter(mask, source)
+
+
 def _for_inference(run: Run) -> Run:
     def without_gradients() -> Any:
         with torch.inference_mode():

@@ -81,6 +81,34 @@ def test_images_whose_channels_lie_together_are_pooled_as_they_are():
     assert born(made, lambda x: functional.max_pool2d(x, 2)) == [ACROSS // 4, ACROSS // 2]
 
 
+def test_a_gradient_in_order_is_copied_for_images_whose_channels_lie_together():
+    def run(x):
+        functional.avg_pool2d(x, 2).backward(torch.empty(2, 3, 4, 3))
+
+    # the result and the gradient that is given; the images' gradient and the copy
+    assert born(image(layout=torch.channels_last), run) == [ACROSS // 4, ACROSS // 4, ACROSS, ACROSS // 4]
+
+
+def test_adaptive_maxima_of_images_whose_channels_lie_together_are_made_in_order_first():
+    def run(x):
+        functional.adaptive_max_pool2d(x, (4, 3)).backward(torch.empty(2, 3, 4, 3))
+
+    # maxima and indices twice, the images; backward: the gradient that is given, the images' gradient, indices in
+    # order, and that gradient in order
+    maxima, indices = ACROSS // 4, ACROSS // 2
+    found = born(image(layout=torch.channels_last), run)
+    assert found == [maxima, indices, maxima, indices, ACROSS, maxima, ACROSS, indices, ACROSS]
+
+
+def test_of_few_channels_that_lie_together_nearest_neighbours_are_found_in_order():
+    def run(x):
+        functional.interpolate(x, scale_factor=2)
+
+    assert born(image(False, torch.channels_last), run) == [4 * ACROSS, 4 * ACROSS, ACROSS]
+    four = torch.empty(2, 4, 8, 6).to(memory_format=torch.channels_last)
+    assert born(lambda: four.clone(), run) == [4 * four.numel() * 4]
+
+
 @pytest.mark.parametrize(
     ("function", "result"),
     [

@@ -15,23 +15,32 @@ from vramscope.recorders.virtual.mode import Rule, VirtualMode, run
 from vramscope.recorders.virtual.operators.rolls import roll
 
 aten = torch.ops.aten
+_IMAGE, _VOLUME = 3, 4
+"""Dimensions of a single one: channels, depth, height and width."""
 Copies = Callable[..., list[int]]
 """Bytes of the copies of those among some tensors that do not lie as a kernel reads them."""
-_READ_AS_THEY_LIE = ("linear1d", "bilinear2d", "bicubic2d", "trilinear3d")
-_READ_IN_ORDER = ("nearest1d", "nearest2d", "nearest3d")
-_EXACT = ("_nearest_exact1d", "_nearest_exact2d", "_nearest_exact3d", "_bilinear2d_aa", "_bicubic2d_aa")
+_READ_AS_THEY_LIE = ("upsample_linear1d", "upsample_bilinear2d", "upsample_bicubic2d", "upsample_trilinear3d")
+_OF_IMAGES = ("upsample_nearest2d", "_upsample_nearest_exact2d")
+_IN_ORDER = (
+    *("upsample_nearest1d", "upsample_nearest3d", "_upsample_nearest_exact1d", "_upsample_nearest_exact3d"),
+    *("_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa"),
+)
+_FEW_CHANNELS = 4
+"""With fewer, nearest neighbours of an image are read in order although its channels lie together."""
 
 
 def in_order_copies(*tensors: Tensor) -> list[int]:
     """Bytes of the copies of those tensors that do not lie in order."""
-    return [tensor.numel() * tensor.element_size() for tensor in tensors if not tensor.is_contiguous()]
+    return [_bytes(tensor) for tensor in tensors if not tensor.is_contiguous()]
 
 
 def image_copies(*tensors: Tensor) -> list[int]:
-    """Bytes of the copies of those tensors that lie neither in order nor, as images may, with channels together."""
-    return in_order_copies(
-        *(tensor for tensor in tensors if not tensor.is_contiguous(memory_format=suggest_memory_format(tensor)))
-    )
+    """Bytes of the copies of those tensors that do not lie as the first one of them should.
+
+    That is in order or, as several images or volumes may, with channels together.
+    """
+    layout = suggest_memory_format(tensors[0])
+    return [_bytes(tensor) for tensor in tensors if not tensor.is_contiguous(memory_format=layout)]
 
 
 def in_order_rules() -> Mapping[OpOverload, Rule]:
@@ -43,58 +52,54 @@ def in_order_rules() -> Mapping[OpOverload, Rule]:
     padding = [
         getattr(aten, f"reflection_pad{dimensions}d{end}") for dimensions in (1, 2, 3) for end in ("", "_backward")
     ]
-    upsampling, of_upsampling = _upsampling()
+    upsampling = (*_OF_IMAGES, *_IN_ORDER, *_READ_AS_THEY_LIE)
     return {
         **dict.fromkeys(
             (
                 *(packet.default for packet in padding),
                 *(aten.avg_pool3d.default, aten.avg_pool3d_backward.default),
-                aten.max_pool3d_with_indices_backward.default,
-                *(aten.adaptive_max_pool2d.default, aten.adaptive_max_pool2d_backward.default),
-                *(aten.adaptive_max_pool3d.default, aten.adaptive_max_pool3d_backward.default),
-                aten._adaptive_avg_pool3d_backward.default,
+                *(aten.adaptive_max_pool3d_backward.default, aten._adaptive_avg_pool3d_backward.default),
                 *(aten.cummax.default, aten.cummin.default, aten.logcumsumexp.default),
             ),
             reads(in_order_copies),
         ),
         **dict.fromkeys(
             (
-                *(aten.avg_pool2d.default, aten.max_pool2d_with_indices.default, aten.max_pool3d_with_indices.default),
-                *(*upsampling, *of_upsampling),
+                *(aten.avg_pool2d.default, aten.max_pool2d_with_indices.default),
+                *(getattr(aten, f"{name}_backward").default for name in upsampling),
             ),
             reads(image_copies),
         ),
         **dict.fromkeys(
             (aten.avg_pool2d_backward.default, aten.max_pool2d_with_indices_backward.default), reads(image_copies, 1, 0)
         ),
-        **dict.fromkeys((aten._adaptive_avg_pool3d.default, aten.kthvalue.default), copied_before),
-        aten.roll.default: roll(copied_before),
+        aten.max_pool3d_with_indices.default: alone(_VOLUME, reads(in_order_copies), of_several=reads(image_copies)),
+        aten.max_pool3d_with_indices_backward.default: alone(
+            _VOLUME, reads(in_order_copies), of_several=volumes_backward
+        ),
+        aten.adaptive_max_pool3d.default: alone(_VOLUME, run, of_several=reads(in_order_copies)),
+        aten._adaptive_avg_pool3d.default: alone(_VOLUME, run, of_several=copied_before),
+        **dict.fromkeys((getattr(aten, name).default for name in _OF_IMAGES), nearest_image),
+        **dict.fromkeys((getattr(aten, name).default for name in _IN_ORDER), made_in_order),
+        aten.adaptive_max_pool2d.default: alone(_IMAGE, run, of_several=made_in_order),
+        aten.adaptive_max_pool2d_backward.default: adaptive_maximum_backward,
         aten._adaptive_avg_pool2d.default: adaptive_average,
         aten._adaptive_avg_pool2d_backward.default: adaptive_average_backward,
+        aten.kthvalue.default: copied_before,
+        aten.roll.default: roll(copied_before),
     }
 
 
-def _upsampling() -> tuple[list[OpOverload], list[OpOverload]]:
-    """Operators that read their input in order, and the backward of all of them, which reads its gradient so."""
-    forward = [f"upsample_{name}" for name in _READ_IN_ORDER] + [f"_upsample{name}" for name in _EXACT]
-    all_of_them = [*forward, *(f"upsample_{name}" for name in _READ_AS_THEY_LIE)]
-    return (
-        [getattr(aten, name).default for name in forward],
-        [getattr(aten, f"{name}_backward").default for name in all_of_them],
-    )
-
-
-def reads(copies: Copies, *places: int, rule: Rule = run) -> Rule:
-    """A rule, and copies of arguments when the results are there, which go when the kernel has run.
+def reads(copies: Copies, *places: int) -> Rule:
+    """The rule for copies of arguments that are made when the results are there, and go when the kernel has run.
 
     Args:
         copies: which tensors are copied.
         places: of the arguments, in the order of their copies; the first one where none is given.
-        rule: for all else.
     """
 
     def read(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        results = rule(mode, func, args, kwargs)
+        results = mode.run(func, *args, **kwargs)
         mode.memory.pass_through(copies(*(args[place] for place in places or (0,))))
         return results
 
@@ -107,6 +112,66 @@ def copied_before(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kw
     results = mode.run(func, *args, **kwargs)
     held.clear()
     return results
+
+
+def made_in_order(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Results that do not lie in order are made so first, of an input in order.
+
+    Source: ``adaptive_max_pool2d_out_cuda`` in aten/src/ATen/native/cuda/AdaptiveMaxPooling2d.cu, UpSampleNearest3d.cu
+    and UpSampleBilinear2d.cu.
+    """
+    results = mode.run(func, *args, **kwargs)
+    made = results if isinstance(results, tuple) else (results,)
+    mode.memory.pass_through(in_order_copies(*made, args[0]))
+    return results
+
+
+def nearest_image(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """An image whose channels lie together is read so where they are not few.
+
+    Source: ``upsample_nearest2d_out_cuda_template`` in aten/src/ATen/native/cuda/UpSampleNearest2d.cu.
+    """
+    as_it_lies = _has_channels_together(args[0]) and args[0].shape[1] >= _FEW_CHANNELS
+    return (reads(image_copies) if as_it_lies else made_in_order)(mode, func, args, kwargs)
+
+
+def adaptive_maximum_backward(
+    mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Any:
+    """Gradient and indices that are read in order, and a result that is made so.
+
+    Source: ``adaptive_max_pool2d_backward_out_cuda`` in aten/src/ATen/native/cuda/AdaptiveMaxPooling2d.cu.
+    """
+    result = mode.run(func, *args, **kwargs)
+    mode.memory.pass_through(in_order_copies(args[0], args[2], result))
+    return result
+
+
+def alone(dimensions: int, of_one: Rule, of_several: Rule) -> Rule:
+    """The rule for an operator that reads a single image or volume otherwise than several.
+
+    Source: AdaptiveMaxPooling2d.cu, AdaptiveMaxPooling3d.cu, AdaptiveAveragePooling3d.cu and DilatedMaxPool3d.cu in
+    aten/src/ATen/native/cuda.
+
+    Args:
+        dimensions: of a single one.
+        of_one: the rule for it.
+        of_several: the rule for all else.
+    """
+
+    def rule(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        return (of_one if args[0].dim() == dimensions else of_several)(mode, func, args, kwargs)
+
+    return rule
+
+
+def volumes_backward(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """A gradient that is read as the input should lie."""
+    result = mode.run(func, *args, **kwargs)
+    gradient, given = args[:2]
+    if not gradient.is_contiguous(memory_format=suggest_memory_format(given)):
+        mode.memory.pass_through([_bytes(gradient)])
+    return result
 
 
 def adaptive_average(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -123,6 +188,10 @@ def adaptive_average_backward(
 ) -> Any:
     """A gradient that is read in order, unless channels lie together in the input. Source: as `adaptive_average`."""
     return (run if _has_channels_together(args[1]) else reads(in_order_copies))(mode, func, args, kwargs)
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
 
 
 def _has_channels_together(images: Tensor) -> bool:

@@ -9,7 +9,6 @@ from torch import Tensor
 from torch._ops import OpOverload
 
 from vramscope.predict.gpus import Gpu
-from vramscope.predict.in_order import in_order_copies, reads
 from vramscope.predict.reductions import Reduction, reduction_scratch
 from vramscope.recorders.torch_version import TORCH
 from vramscope.recorders.virtual.mode import Rule, VirtualMode
@@ -29,7 +28,7 @@ def reduction_rules(gpu: Gpu) -> Mapping[OpOverload, Rule]:
         **dict.fromkeys((aten.sum.default, aten.mean.default, aten.prod.default), one(cast=True)),
         **dict.fromkeys((aten.sum.dim_IntList, aten.mean.dim, aten.prod.dim_int), one(at=1, cast=True)),
         **dict.fromkeys((aten.amax.default, aten.amin.default), one(at=1)),
-        **dict.fromkeys((aten.max.default, aten.min.default), reads(in_order_copies, rule=one())),
+        **dict.fromkeys((aten.max.default, aten.min.default), one(in_order=True)),
         **dict.fromkeys((aten.argmax.default, aten.argmin.default), pair(at=1)),
         **dict.fromkeys((aten.max.dim, aten.min.dim), pair(at=1)),
         aten.linalg_vector_norm.default: one(at=2),
@@ -78,10 +77,21 @@ class _Reduces:
         at: where among the arguments the dimensions are; None where all are reduced.
         cast: whether the kernel wants its input in the result's type. Source: ``make_reduction_from_out_ty`` in
             aten/src/ATen/native/ReduceOpsUtils.h, which reads 16-bit numbers as they are.
+        in_order: whether it wants a copy of what does not lie in order. Source: ``max`` in
+            aten/src/ATen/native/ReduceAllOps.cpp.
     """
 
-    def __init__(self, gpu: Gpu, accumulator: Accumulator, at: int | None = None, *, cast: bool = False) -> None:
+    def __init__(
+        self,
+        gpu: Gpu,
+        accumulator: Accumulator,
+        at: int | None = None,
+        *,
+        cast: bool = False,
+        in_order: bool = False,
+    ) -> None:
         self._gpu, self._accumulator, self._at, self._cast = gpu, accumulator, at, cast
+        self._in_order = in_order
 
     def __call__(self, mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Run the operator by this rule."""
@@ -91,6 +101,8 @@ class _Reduces:
         copies = self._cast and given.dtype != result.dtype
         if copies and not (given.dtype in _HALVES and result.dtype == torch.float32):
             given = mode.run(aten._to_copy.default, given, dtype=result.dtype)
+        if self._in_order and not given.is_contiguous():
+            given = mode.run(aten.clone.default, given, memory_format=torch.contiguous_format)
         self.partial_results(mode, given, dimensions, result.numel())
         return results
 
