@@ -4,7 +4,7 @@ from contextlib import nullcontext, suppress
 
 import pytest
 import torch
-from tests.predict.running import GPU, ROWS, SEEDS, WORKSPACE, born, matrix, most
+from tests.predict.running import GPU, ROWS, SEEDS, WORKSPACE, born, events, matrix, most
 from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
@@ -115,6 +115,23 @@ def test_attention_by_matrix_products_adds_its_mask_in_place(length):
     # which rows, and a zero. The weights in 16 bits, which are returned too; the result, and that in 16 bits
     found = [size for size in born(make, run, find_gpu("t4-16gb")) if size != WORKSPACE]
     assert found == [*[part] * 5, scores, scores, scores // 4, 2 * length, 4, scores // 2, part, part // 2]
+
+
+@pytest.mark.parametrize("length", [24, 40, 128])
+def test_attention_by_matrix_products_keeps_shared_heads_to_the_end(length):
+    def make():
+        query = torch.empty(1, 2, length, 16, dtype=torch.bfloat16)
+        return query, torch.empty(1, 1, length, 16, dtype=torch.bfloat16)
+
+    def run(made):
+        query, shared = made
+        functional.scaled_dot_product_attention(query, shared, shared, enable_gqa=True)
+
+    # key and value in float32, of one head, from which those of two are repeated
+    found, shared = events(make, run, find_gpu("t4-16gb")), length * 16 * 4
+    last = max(place for place, size in enumerate(found) if size > 0)
+    assert found[1:3] == [shared] * 2
+    assert -shared not in found[:last]
 
 
 @pytest.mark.parametrize("rows", ROWS)

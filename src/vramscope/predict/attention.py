@@ -176,16 +176,15 @@ def _math(
     if is_causal:
         mask = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool, device=query.device).tril()
         mask = _numbers(mask, scaled)
-    if enable_gqa:
-        wide_key, wide_value = _repeated(wide_key, query), _repeated(wide_value, query)
-    weights = torch.matmul(scaled, wide_key.transpose(-2, -1) * factor)
+    for_all_key, for_all_value = (_repeated(part, query) if enable_gqa else part for part in (wide_key, wide_value))
+    weights = torch.matmul(scaled, for_all_key.transpose(-2, -1) * factor)
     if mask is not None:
         weights.add_(mask)
     weights = aten._safe_softmax(weights, -1)
     if dropout_p > 0:
         weights = torch.dropout(weights, dropout_p, True)
     returned_too = weights.to(dtype)  # noqa: F841 - C++ returns it, and makes it first
-    return torch.matmul(weights, wide_value).to(dtype)
+    return torch.matmul(weights, for_all_value).to(dtype)
 
 
 def _repeated(part: Tensor, query: Tensor) -> Tensor:
