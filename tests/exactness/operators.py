@@ -327,6 +327,16 @@ def _grid(values: Tensor) -> Tensor:
     return torch.sparse_coo_tensor(places, values, (16, 16))
 
 
+def columns_filled_with_a_trained_number() -> Workload:
+    return _workload(
+        lambda m, x, i: m.layer(x).index_fill(1, i, m.number.weight.sum()),
+        torch.randn(16, 4),
+        torch.randperm(8)[:3],
+        layer=nn.Linear(4, 8),
+        number=nn.Linear(1, 1),
+    )
+
+
 def sparse_weights() -> Workload:
     """Of a matrix with trained values."""
     return _workload(

@@ -122,6 +122,12 @@ def unique(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: M
 
 
 @unless_known
+def unique_of_two(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """What the gradient of a number that ``index_fill`` puts in asks of the indices: as `unique`, without counts."""
+    return _all_once(mode, args[0], argument(args, kwargs, 2, "return_inverse", False), False)[:2]
+
+
+@unless_known
 def unique_consecutive(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """``torch.unique_consecutive``: no element occurs twice, which is what it takes whatever the data are.
 
@@ -188,6 +194,7 @@ SUBSTITUTES: Mapping[OpOverload, Rule] = {
     aten.index.Tensor: index,
     aten.masked_select.default: masked_select,
     aten._unique2.default: unique,
+    aten._unique.default: unique_of_two,
     aten.unique_consecutive.default: unique_consecutive,
     aten.bincount.default: bincount,
     aten._nested_tensor_from_mask_left_aligned.default: left_aligned,
