@@ -183,6 +183,31 @@ for batch in DataLoader(rows, 8, collate_fn=Batch):
     loss.backward()
     optimizer.step()
 """
+ADJOINT = """
+import torch
+from torch import nn
+class Adjoint(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, y, *parameters):
+        ctx.save_for_backward(y, *parameters)
+        for _ in range(3):
+            y = y + model(y)
+        return y
+    @staticmethod
+    def backward(ctx, gradient):
+        y, *parameters = ctx.saved_tensors
+        with torch.enable_grad():
+            for _ in range(3):
+                y = y + model(y)
+        return None, *torch.autograd.grad(y, parameters, gradient)
+model = nn.Linear(64, 64)
+optimizer = torch.optim.AdamW(model.parameters())
+for step in range(5):
+    loss = Adjoint.apply(torch.randn(8, 64), *model.parameters()).square().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
 SCRIPTED = """
 import warnings
 import torch
@@ -681,6 +706,14 @@ def test_batches_of_a_class_of_the_scripts_own_are_inputs(tmp_path) -> None:
     peak = finished.document["passes"]["training"]["peak"]["by_category"]
     assert (peak["inputs"], peak["unattributed"]) == (8 * (64 + 10) * 4, 0)
     require_exact(finished.document, "training")
+
+
+@pytest.mark.parametrize("option", [[], ["--all"]], ids=str)
+def test_forwards_of_an_adjoint_method_are_no_inference_steps(tmp_path, option: list[str]) -> None:
+    document = run(tmp_path, ADJOINT, "-q", *option).document
+    assert {row["kind"] for row in document["steps"]} == {"training"}
+    assert steps_of(document) == ([0, 1, 2, 3, 4] if option else [1, 2, 3])
+    require_exact(document, "training")
 
 
 def test_scripted_models_and_losses(tmp_path) -> None:

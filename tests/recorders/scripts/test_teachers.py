@@ -1,7 +1,11 @@
 """Which forwards without gradients are taken for a part of the training that is to come."""
 
+from collections.abc import Callable
+from typing import Any
+
+import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vramscope.recorders.scripts.made_optimizers import parameters_of
 from vramscope.recorders.scripts.teachers import _PATIENCE, Teachers
@@ -19,6 +23,27 @@ def test_a_model_that_is_itself_to_be_trained_is_evaluated() -> None:
     other = nn.Linear(2, 2)
     optimizers = [torch.optim.SGD(trained.parameters(), 0.1) for trained in (model, other)]
     assert not Teachers(lambda: optimizers).teaches(model)
+
+
+class Within(torch.autograd.Function):
+    """Runs something without gradients where the forward of a function of autograd would."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, found: list[bool], run: Callable[[], bool]) -> Tensor:
+        found.append(run())
+        return x.clone()
+
+
+@pytest.mark.parametrize("is_trained", [True, False])
+def test_what_a_function_of_autograd_runs_belongs_to_the_training_of_its_model(is_trained: bool) -> None:
+    model = nn.Linear(2, 2)
+    optimizers = [torch.optim.SGD(model.parameters(), 0.1)] if is_trained else []
+    teachers = Teachers(lambda: optimizers)
+    found: list[bool] = []
+    for _ in range(_PATIENCE + 2):
+        Within.apply(torch.ones(1, requires_grad=True), found, lambda: teachers.teaches(model))
+    assert found == [is_trained] * (_PATIENCE + 2)
+    assert not teachers.teaches(model)
 
 
 def test_without_optimizers_nothing_is_waited_for() -> None:
