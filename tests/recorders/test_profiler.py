@@ -411,6 +411,35 @@ def test_reentrant_checkpointing_runs_its_inner_backward_in_the_outer_one():
     assert running.ledger.recomputed.any()
 
 
+class MakesItsStateAnew(torch.optim.Optimizer):
+    """Momentum as people write it by hand: every step replaces it."""
+
+    def __init__(self, parameters: Any) -> None:
+        super().__init__(parameters, {})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        for parameter in self.param_groups[0]["params"]:
+            state = self.state[parameter]
+            state["momentum"] = 0.9 * state.get("momentum", torch.zeros(())) + parameter.grad
+            parameter -= 0.1 * state["momentum"]
+
+
+def test_state_that_a_step_makes_anew_ends_when_it_is_replaced():
+    model, x = linear(), torch.randn(4, 6)
+    optimizer = MakesItsStateAnew(model.parameters())
+    train_unannounced(model, optimizer, x)
+    seeds = chain(label_model(model), label_optimizer_state(optimizer, lambda _: ""))
+    with recording_of(seeds=seeds) as running:
+        running.recorder.watch(model)
+        running.recorder.watch_optimizer(optimizer)
+        train_unannounced(model, optimizer, x)
+    ledger = running.ledger
+    assert_agrees(ledger)
+    # both momenta, and the new one of the weight until it takes the old one's place
+    assert ledger.category_peak(Category.OPTIMIZER_STATE).bytes == (WEIGHT + BIAS + WEIGHT) * FLOAT32
+
+
 # -- going on after an error ------------------------------------------------------------------------------------------
 
 

@@ -87,3 +87,35 @@ def test_fake_tensors_have_no_memory_that_could_be_older() -> None:
     watch.watch(labels)
     watch.suspect(labels)
     assert len(watch.rows({}, Events.from_rows([]), Marks.from_rows([]))) == 0
+
+
+@pytest.mark.parametrize("takes_note", [True, False])
+def test_the_end_of_memory_is_told_of_as_it_goes(takes_note: bool) -> None:
+    told: list[int] = []
+
+    def on_end(number: int) -> bool:
+        told.append(number)
+        return takes_note
+
+    parameter, alias = torch.nn.Parameter(torch.ones(SIZE)), torch.ones(SIZE)
+    watch = SeedWatch([CPU], on_end)
+    for tensor in (parameter, alias):
+        watch.watch(label_tensor(MarkKind.PARAMETER, "weight", tensor))
+    other = alias.detach()
+    del tensor, alias
+    assert told == []
+    parameter.data = torch.zeros(SIZE)
+    assert told == [0]
+    del other
+    assert told == [0, 1]
+    assert watch.ended() == ([] if takes_note else [0, 1])
+
+
+def test_what_goes_after_the_recording_is_not_told_of() -> None:
+    told: list[int] = []
+    watch = SeedWatch([CPU], lambda number: bool(told.append(number)))
+    tensor = torch.ones(SIZE)
+    watch.watch(label_tensor(MarkKind.PARAMETER, "weight", tensor))
+    watch.remove()
+    del tensor
+    assert told == []

@@ -94,7 +94,7 @@ class ProfilerRecorder:
         self._tracer = LineTracer() if lines else None
         self._batches: list[Sequence[Label]] = []
         self._unread: list[str] = []
-        self._seeded = SeedWatch(self._devices)
+        self._seeded = SeedWatch(self._devices, self._seed_ends)
         self._phases = Phases(self._phase_begins, self._phase_ends)
         self._lives = GradientLives()
         self._thread = get_ident()
@@ -125,7 +125,7 @@ class ProfilerRecorder:
             self._module_hooks = ModuleHooks(Scope, MODULE, self, self._calls)
             self._gradients = GradientWatch(self._lives, self._put_on_clock, self._could_not_look)
             self._watched = WatchedModels(self._gradients.watch, self.optimizer_names)
-            self._hooks = [self._module_hooks, self._gradients]
+            self._hooks = [self._module_hooks, self._gradients, self._seeded]
             self._hooks.append(OptimizerHooks(self._before_optimizer, self._after_optimizer, self._sees_compiled_steps))
             self._hooks.append(BackwardHook(self._around_backward))
             self._start_totals = self._gpu_totals()
@@ -366,6 +366,13 @@ class ProfilerRecorder:
         ended = self._seeded.ended()
         if ended:
             stamp(StampKind.SEEDS_GONE, ",".join(map(str, ended)))
+
+    def _seed_ends(self, number: int) -> bool:
+        """Put on the clock that a block older than the recording goes now; not on another thread, which has none."""
+        if not self._running or not self._is_own_thread():
+            return False
+        stamp(StampKind.SEEDS_GONE, number)
+        return True
 
     # -- what the hooks tell ----------------------------------------------------------------------------------------
 

@@ -1,6 +1,8 @@
 """Blocks older than a recording: known from live objects, watched until they are gone."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from weakref import ref
 
 import numpy as np
 import torch
@@ -16,9 +18,16 @@ Place = tuple[str, int]
 
 
 class SeedWatch:
-    """Knows the storages that were alive when a recording began, without keeping them alive."""
+    """Knows the storages that were alive when a recording began, without keeping them alive.
 
-    def __init__(self, devices: Sequence[torch.device]) -> None:
+    Args:
+        devices: those of the recording.
+        on_end: is told the number of a storage that is about to go, on whichever thread that happens; returns whether
+            it has taken note.
+    """
+
+    def __init__(self, devices: Sequence[torch.device], on_end: Callable[[int], bool] = lambda _: False) -> None:
+        self._on_end = on_end
         self._devices = list(devices)
         self._number_by_name = {str(device): number for number, device in enumerate(devices)}
         self._number_by_device = {device: number for number, device in enumerate(devices)}
@@ -29,6 +38,8 @@ class SeedWatch:
         self._listed: set[int] = set()
         self._doubtful: set[int] = set()
         self._alive: dict[int, StorageWeakRef] = {}
+        self._followed: list[ref[torch.UntypedStorage]] = []
+        self._told: set[int] = set()
 
     def know(self, blocks: Iterable[tuple[int, int, int, int]]) -> None:
         """Take note of all blocks (address, size, requested, device number) that a device's allocator has given out.
@@ -68,6 +79,16 @@ class SeedWatch:
             self._rows.append((label.address, label.size, label.size, device))
             if label.storage is not None:
                 self._alive[number] = StorageWeakRef(label.storage)
+                # torch keeps this object for as long as there is the storage that it stands for
+                self._followed.append(ref(label.storage, partial(self._goes, number)))
+
+    def _goes(self, number: int, reference: object) -> None:
+        if self._on_end(number):
+            self._told.add(number)
+
+    def remove(self) -> None:
+        """Have the end of no storage told of any longer."""
+        self._followed.clear()
 
     def carry(self, place: Place, size: int, storage: StorageWeakRef | None) -> None:
         """Take note of a block, unless it is known already or its device is none of ours."""
@@ -84,12 +105,12 @@ class SeedWatch:
         return {places[number]: storage for number, storage in self._alive.items()}
 
     def ended(self) -> list[int]:
-        """The numbers of the storages that are gone since the last call."""
+        """The numbers of the storages that are gone since the last call, but for those that were told of."""
         is_gone = torch.UntypedStorage._expired  # what `StorageWeakRef.expired` asks; phases wait for the answer
         gone = [number for number, storage in self._alive.items() if is_gone(storage.cdata)]
         for number in gone:
             del self._alive[number]
-        return gone
+        return [number for number in gone if number not in self._told]
 
     def rows(self, ends: Mapping[int, int], events: Events, marks: Marks) -> Seeds:
         """The seeds of the recording, given when each was found gone (ns), its events and its marks."""

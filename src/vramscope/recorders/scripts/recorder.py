@@ -60,7 +60,7 @@ class StepRecorder(ProfilerRecorder):
         self._compiled_step: FrameType | None = None
         self._holds_forward = False
         self._take_up_gpus()
-        self._seeded = SeedWatch(self._devices)
+        self._seeded = SeedWatch(self._devices, self._seed_ends)
 
     def begin(self, scene: Scene, seeds: Iterable[Label], before: "Carried | None") -> None:
         """Start, with the models and optimizers found so far and what is alive already."""
