@@ -249,7 +249,7 @@ def test_runs_with_nothing_in_common_join_nothing() -> None:
     assert [value for _, value in counter(joined, "rss_peak")] == [1, 2]  # the step itself
     empty = HostSamples(HostKind.RSS, 5, (), np.array([], dtype=np.int64), "by hand")
     joined = with_host(two_modules("a"), empty, None)
-    assert counter(joined, "rss_peak") == []
+    assert "rss_peak" not in joined.strings
     assert "4 boundaries" in joined.notes[0]
 
 

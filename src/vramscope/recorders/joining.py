@@ -9,9 +9,10 @@ from dataclasses import replace
 import numpy as np
 
 from vramscope.recorders.boundaries import align, boundaries
+from vramscope.recorders.counters import with_counters
 from vramscope.recorders.line_joining import with_lines
 from vramscope.recorders.samples import HostSamples
-from vramscope.recording.recording import Counters, HostCounter, Integers, Recording
+from vramscope.recording.recording import HostCounter, Integers, Recording
 
 __all__ = ["boundaries", "with_host", "with_lines"]
 
@@ -87,13 +88,8 @@ def _with_method(recording: Recording, samples: HostSamples, remarks: tuple[str,
 
 def _with_counters(recording: Recording, name: HostCounter, times: Integers, values: Integers) -> Recording:
     """The recording with further counters of one name."""
-    strings = recording.strings if name in recording.strings else (*recording.strings, str(name))
-    number = strings.index(name)
-    rows: list[tuple[int, ...]] = [
-        (time_ns, number, _MAIN_DEVICE, value) for time_ns, value in zip(times.tolist(), values.tolist(), strict=True)
-    ]
-    counters = Counters.concatenate([recording.counters, Counters.from_rows(rows)])
-    return replace(recording, strings=strings, counters=counters)
+    samples = zip(times.tolist(), values.tolist(), strict=True)
+    return with_counters(recording, [(time_ns, str(name), _MAIN_DEVICE, value) for time_ns, value in samples])
 
 
 def _first_moment(recording: Recording) -> Integers:
