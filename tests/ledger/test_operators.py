@@ -30,6 +30,17 @@ def test_what_operators_hold() -> None:
     assert rows[NO_OPERATOR] == OperatorRow(NO_OPERATOR, 2 * WEIGHT, 2 * WEIGHT, 0, 0)
 
 
+def test_operators_that_ran_in_no_steady_step_are_left_out() -> None:
+    script = Script()
+    for index in range(2):
+        with script.step(index), script.operator(f"aten::of_step_{index}"):
+            script.alloc(0x10, 8)
+            script.free(0x10, 8)
+    with script.operator("aten::after"):
+        script.alloc(0x20, 8)
+    assert operator_rows(script.ledger()) == (OperatorRow("aten::of_step_1", 8, 8, 8, 1),)
+
+
 def test_the_tree_adds_up() -> None:
     found = comparison(names=("body.first", "body.deep.second"))
     nodes = {node.path: node for node in module_tree(found.passes["training"])}
@@ -44,21 +55,23 @@ def test_the_tree_adds_up() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 50)), max_size=40), st.integers(1, 4))
 def test_the_largest_blocks_are_those_of_a_plain_search(actions: list[tuple[int, int]], count: int) -> None:
-    script, held = Script(), dict[int, int]()
+    script, held = Script(devices=2), dict[int, int]()
     script.seed(0x900, 7)
     for place, size in actions:
-        address = 0x100 * (place + 1)
+        address, device = 0x100 * (place + 1), place % 2
         if address in held:
-            script.free(address, held.pop(address))
+            script.free(address, held.pop(address), device)
         else:
             held[address] = size
-            script.alloc(address, size)
+            script.alloc(address, size, device)
     ledger = script.ledger()
     events = np.arange(BEFORE, len(ledger))
-    found = largest_alive(ledger, events, count)
-    for event, blocks in zip(events.tolist(), found.tolist(), strict=True):
-        sizes = sorted(ledger.blocks.size[ledger.blocks.alive_after(event)].tolist(), reverse=True)
-        assert [int(ledger.blocks.size[block]) for block in blocks if block != NO_BLOCK] == sizes[:count]
+    for device in range(2):
+        found = largest_alive(ledger, events, count, device)
+        for event, blocks in zip(events.tolist(), found.tolist(), strict=True):
+            alive = ledger.blocks.alive_after(event) & (ledger.blocks.device == device)
+            sizes = sorted(ledger.blocks.size[alive].tolist(), reverse=True)
+            assert [int(ledger.blocks.size[block]) for block in blocks if block != NO_BLOCK] == sizes[:count]
 
 
 @pytest.mark.parametrize("addresses", [(0x10, 0x20, 0x30, 0x40), (0x40, 0x30, 0x20, 0x10)])
@@ -80,5 +93,6 @@ def test_a_block_in_words() -> None:
     blocks = [describe_block(ledger, row) for row in range(len(ledger.blocks))]
     weight = next(facts for facts in blocks if facts.label == "second.weight" and facts.phase == "build")
     assert (weight.size_bytes, weight.category, weight.module) == (WEIGHT, Category.PARAMETERS, "second")
+    assert all(facts.operator is None for facts in blocks if facts.category == Category.PARAMETERS)
     activation = next(facts for facts in blocks if facts.category == Category.ACTIVATIONS)
     assert (activation.module, activation.operator, activation.phase) == ("first", "aten::linear", "forward")

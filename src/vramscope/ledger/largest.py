@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vramscope.ledger.blocks import BEFORE
 from vramscope.ledger.categories import CATEGORIES, Category
 from vramscope.ledger.ledger import Ledger
 from vramscope.recording.recording import Integers
@@ -61,7 +60,7 @@ def describe_block(ledger: Ledger, block: int) -> BlockFacts:
         size_bytes=int(ledger.blocks.size[block]),
         category=CATEGORIES[int(ledger.category[block])],
         module=ledger.module_paths[int(ledger.module[block])],
-        operator=ledger.operator_at(birth) if birth != BEFORE else None,
+        operator=ledger.operator_at(birth),
         label=recording.strings[int(recording.marks.name[mark])] if mark >= 0 else "",
-        phase=ledger.phase_at(birth) if birth != BEFORE else None,
+        phase=ledger.phase_at(birth),
     )
