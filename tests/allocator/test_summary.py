@@ -88,17 +88,29 @@ def test_parts_and_sites_sum_to_what_is_allocated(tmp_path: Path) -> None:
         assert sum(block.size for block in segment.blocks) == segment.size
 
 
-def test_the_optimizer_is_known_by_its_annotation_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("ends", "kind"),
+    [
+        ({"START": -1, "END": 1}, PartKind.OPTIMIZER),
+        ({"START": 0, "END": 0}, PartKind.OPTIMIZER),
+        ({"START": -2, "END": -1}, PartKind.OTHER),
+        ({"START": 1, "END": 2}, PartKind.OTHER),
+        ({"START": -1}, PartKind.OPTIMIZER),  # the snapshot was taken in it
+        ({"START": 1}, PartKind.OTHER),
+    ],
+)
+def test_the_optimizer_is_known_by_its_annotation_too(tmp_path: Path, ends: dict[str, int], kind: PartKind) -> None:
     program = Program()
     program.malloc(4 * MIB, frames=[frame("custom", "train.py", 3)])
     raw = program.snapshot()
     time = program.trace[-1]["time_us"]
     raw["external_annotations"] = [
-        {"stage": "START", "name": "Optimizer.step#Mine.step", "device": 0, "time_us": time - 1},
-        {"stage": "END", "name": "Optimizer.step#Mine.step", "device": 0, "time_us": time + 1},
+        {"stage": stage, "name": "Optimizer.step#Mine.step", "device": 0, "time_us": time + after}
+        for stage, after in ends.items()
     ]
     (part,) = summarise(load(raw, tmp_path)).devices[0].peak.parts
-    assert (part.kind, part.known_from) == (PartKind.OPTIMIZER, "the program's Optimizer.step annotation")
+    assert part.kind is kind
+    assert (part.known_from == "the program's Optimizer.step annotation") == (kind is PartKind.OPTIMIZER)
 
 
 def test_a_site_is_the_innermost_line_of_the_programs_own(tmp_path: Path) -> None:

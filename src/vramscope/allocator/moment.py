@@ -1,6 +1,7 @@
 """One moment of a device: who held the memory, as far as a snapshot can tell, and how the rest lay about."""
 
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -284,7 +285,10 @@ def _map_segment(run: list[Block], kinds: dict[int, tuple[PartKind, str]]) -> Ma
 
 
 def _intervals(snapshot: Snapshot, device: int) -> list[tuple[int, int]]:
-    """The optimizer steps that the program annotated (``Optimizer.step#…``), as (start, stop) in microseconds."""
+    """The optimizer steps that the program annotated (``Optimizer.step#…``), as (start, stop) in microseconds.
+
+    One that has no end goes on when the snapshot is taken, as where memory ran out in it.
+    """
     intervals, start = [], None
     for note in snapshot.annotations:
         if note.device == device and note.name.startswith("Optimizer.step"):
@@ -293,4 +297,4 @@ def _intervals(snapshot: Snapshot, device: int) -> list[tuple[int, int]]:
             elif start is not None:
                 intervals.append((start, note.time_us))
                 start = None
-    return intervals
+    return intervals if start is None else [*intervals, (start, sys.maxsize)]
