@@ -52,6 +52,17 @@ for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, lambda number, frame: print("got", number, flush=True))
     os.kill(os.getpid(), number)
 """
+SCRIPTS_ITS_MODEL = """
+import warnings
+warnings.simplefilter("ignore")  # TorchScript is going away
+import torch
+from torch import nn
+model = nn.Sequential(nn.Linear(4, 4), nn.ReLU()).eval()
+with torch.no_grad():
+    for step in range(9):  # more than are recorded: from then on the model has hooks of its own
+        model(torch.ones(2, 4))
+print(torch.jit.script(model)(torch.ones(2, 4)).shape)
+"""
 OWN_TRACE = """
 import sys, torch
 from torch import nn
@@ -88,6 +99,7 @@ CASES = {
     "no goodbye": "import os; print(1, flush=True); os._exit(9)",
     "its own signals": OWN_SIGNALS,
     "forked and left": FORKED,
+    "its model in TorchScript": SCRIPTS_ITS_MODEL,
 }
 
 

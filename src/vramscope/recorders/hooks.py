@@ -112,6 +112,29 @@ def hook_module(module: nn.Module, before: Callable[..., None], after: Callable[
     ]
 
 
+def without_single_hooks(create: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of TorchScript's that is given a module, which meanwhile has none of our hooks, nor has one below it.
+
+    TorchScript compiles what it finds, and would refuse ours.
+    """
+
+    def create_without(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        all_hooks = [hooks for one in module.modules() for hooks in (one._forward_pre_hooks, one._forward_hooks)]
+        hooked = [hooks for hooks in all_hooks if any(isinstance(hook, SingleHook) for hook in hooks.values())]
+        before = [dict(hooks) for hooks in hooked]
+        try:
+            for hooks in hooked:
+                for number in [number for number, hook in hooks.items() if isinstance(hook, SingleHook)]:
+                    del hooks[number]
+            return create(module, *args, **kwargs)
+        finally:
+            for hooks, had in zip(hooked, before, strict=True):
+                hooks.clear()  # and not a new one: whoever may take a hook away knows this one
+                hooks.update(had)
+
+    return create_without
+
+
 class ModuleHooks:
     """Opens a scope around every forward of the watched modules, on whichever thread it runs.
 

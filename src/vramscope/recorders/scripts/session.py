@@ -14,6 +14,7 @@ from typing import Any, ParamSpec
 import torch
 from torch import nn
 from torch.compiler import is_dynamo_compiling
+from torch.jit import _recursive
 from torch.nn.modules.loss import _Loss
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.optim import Optimizer
@@ -21,7 +22,7 @@ from torch.optim import Optimizer
 from vramscope.errors import why_stopped
 from vramscope.recorders.autograd_threads import backward_pass, in_backward, works_for
 from vramscope.recorders.failures import out_of_memory
-from vramscope.recorders.hooks import SingleHook, hook_module, keywords_of
+from vramscope.recorders.hooks import SingleHook, hook_module, keywords_of, without_single_hooks
 from vramscope.recorders.optimizer_hooks import OptimizerHooks
 from vramscope.recorders.scripts.batches import tensors_in_objects
 from vramscope.recorders.scripts.compiled import Compiled, CompiledStep
@@ -32,7 +33,7 @@ from vramscope.recorders.scripts.roots import plain_model
 from vramscope.recorders.scripts.scene import Scene
 from vramscope.recorders.scripts.stepping import Obstacle, StepKind, Stepping
 from vramscope.recorders.scripts.storing import PartStore
-from vramscope.recorders.scripts.surroundings import Loaders, OpenScopes, OtherProfilers
+from vramscope.recorders.scripts.surroundings import Loaders, OpenScopes, OtherProfilers, replace_attribute
 from vramscope.recorders.scripts.teachers import Teachers
 from vramscope.recorders.scripts.windows import WindowPlan
 
@@ -101,6 +102,7 @@ class ScriptSession:
         self._steps = Stepping(plan, self._store, self._scene, self._scopes, others, self)
         self._undo.callback(OptimizerHooks(self._before_optimizer, self._after_optimizer, compiled=False).remove)
         self._undo.callback(self._module_hooks.close)
+        replace_attribute(self._undo, _recursive, "create_script_module", without_single_hooks)
         self._hook_modules()
         os.register_at_fork(after_in_child=self._forked)
         self._steps.begin_at_once()
