@@ -1,13 +1,14 @@
 """A prediction beside a measurement: the figures on both sides, and where they part."""
 
 import gc
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from helpers import record_pass
-from vramscope.ledger.against import Place, set_against
+from helpers import Script, record_pass
+from vramscope.ledger.against import Figure, Place, set_against
 from vramscope.ledger.categories import Category
 from vramscope.ledger.ledger import Ledger
 from vramscope.recorders.virtual.recorder import VirtualRecorder
@@ -100,3 +101,46 @@ def test_a_side_that_ends_first_has_no_allocation(measured):
     shorter = Ledger(replace(measured.recording, events=cut))
     parting = set_against(predicted(3), shorter).parting
     assert (parting.measured, parting.predicted is None) == (None, False)
+
+
+def scripted(*steps: tuple[int, ...]) -> Ledger:
+    """Steps that each make blocks of some sizes and free them; without any step of a single tuple's blocks."""
+    script = Script()
+    for index, sizes in enumerate(steps):
+        with script.step(index) if len(steps) > 1 else nullcontext():
+            for place, size in enumerate(sizes):
+                script.alloc(place, size)
+            for place, size in enumerate(sizes):
+                script.free(place, size)
+    return script.ledger()
+
+
+def test_what_has_no_steps_is_taken_for_the_last_one() -> None:
+    against = set_against(scripted((8, 8), (8, 8, 8), (16, 32)), scripted((16, 32)))
+    assert (against.allocations, against.matching, against.parting) == ((2, 2), 1.0, None)
+    assert (against.peak, against.categories_known) == (Figure(48, 48), False)
+
+
+def test_sequences_share_what_comes_in_the_same_order_unless_they_are_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    predicted_sizes, measured_sizes = (1, 2, 3, 4), (1, 3, 4)
+    assert set_against(scripted((), predicted_sizes), scripted(measured_sizes)).matching == 3 / 4
+    monkeypatch.setattr("vramscope.ledger.against._MOST_COMPARED", 4)
+    assert set_against(scripted((), predicted_sizes), scripted(measured_sizes)).matching == 3 / 4
+    monkeypatch.setattr("vramscope.ledger.against._MOST_COMPARED", 3)
+    assert set_against(scripted((), predicted_sizes), scripted(measured_sizes)).matching is None
+
+
+def test_the_most_that_was_reserved_is_compared() -> None:
+    def on_a_gpu(ledger: Ledger, reserved: list[int]) -> Ledger:
+        recording = ledger.recording
+        events = replace(recording.events, reserved=np.array(reserved))
+        return Ledger(replace(recording, events=events, devices=(replace(recording.devices[0], name="cuda:0"),)))
+
+    own, other = on_a_gpu(scripted((), (8,)), [20, 10]), on_a_gpu(scripted((8,)), [30, 70])
+    assert set_against(own, other).reserved == Figure(20, 70)
+    assert set_against(own, scripted((8,))).reserved is None
+
+
+def test_an_error_is_a_share_of_what_was_measured() -> None:
+    assert (Figure(90, 100).difference_bytes, Figure(90, 100).error) == (-10, -0.1)
+    assert Figure(90, 0).error is None

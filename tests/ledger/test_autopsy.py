@@ -7,9 +7,10 @@ from tests.helpers import MarkKind, Script
 
 from vramscope.ledger.autopsy import Autopsy, autopsy
 from vramscope.ledger.categories import Category
+from vramscope.ledger.counters import Fragments
 from vramscope.ledger.ledger import Ledger
 from vramscope.recorders.counters import with_counters
-from vramscope.recording.counters import DeviceCounter, FailureCounter
+from vramscope.recording.counters import DeviceCounter, FailureCounter, LayoutCounter
 from vramscope.recording.recording import DEVICE_MEMORY
 from vramscope.views.autopsy import autopsy_text
 
@@ -86,18 +87,34 @@ def test_recomputing_saves_all_but_the_fullest_of_equal_modules() -> None:
     found = looked_at(script, counters, batch=1)
     assert [(relief.what, relief.saved_bytes) for relief in found.remedies] == [("activation checkpointing", 700)]
     assert "3 Block of h" in found.remedies[0].basis
+    assert found.modules == (("h.1", 500), ("h.2", 400), ("h.0", 300))  # the largest first
 
 
-def test_gradients_kept_into_the_forward_pass_are_named() -> None:
+@pytest.mark.parametrize(("phase", "remedies"), [("forward", [("optimizer.zero_grad", 5000)]), ("backward", [])])
+def test_gradients_kept_into_the_forward_pass_are_named(phase: str, remedies: list[tuple[str, int]]) -> None:
     script = Script()
     with script.step(0):
         script.alloc(1, 5000)
         script.mark(MarkKind.GRADIENT, "weight", 1, owner="weight")
-        with script.phase("forward"), script.operator("aten::mm"):
+        with script.phase(phase), script.operator("aten::mm"):
             counters = failing(script, 100, 50)
     found = looked_at(script, counters, batch=1)
-    assert [(relief.what.split("(")[0], relief.saved_bytes) for relief in found.remedies] == [
-        ("optimizer.zero_grad", 5000)
+    assert [(relief.what.split("(")[0], relief.saved_bytes) for relief in found.remedies] == remedies
+
+
+def test_free_memory_that_is_stuck_is_a_remedy_of_its_own() -> None:
+    script = Script()
+    script.alloc(1, 1000)
+    counters = failing(script, 900, 50)
+    layout = zip(LayoutCounter, (10, 700, 5, 30, 2), strict=True)
+    counters += [(counters[0][0], name, 0, value) for name, value in layout]
+    found = looked_at(script, counters, batch=1)
+    assert found.fragments == Fragments(10, 700, 5, largest_free_bytes=30, segments=2)
+    assert found.reserved_bytes == 1000 + 10 + 700 + 5
+    # a block of 30 would have fitted, and a segment where 50 are free and 10 more go back
+    assert (found.fitting_bytes, found.short_bytes) == (60, 840)
+    assert [(relief.what, relief.saved_bytes) for relief in found.remedies] == [
+        ("PYTORCH_ALLOC_CONF=expandable_segments:True", 700)
     ]
 
 
@@ -119,6 +136,8 @@ def test_what_nobody_told_is_left_open() -> None:
         counters = failing(script, -1, -1)
     found = looked_at(script, counters)
     assert (found.asked_bytes, found.fitting_bytes, found.short_bytes) == (None, None, None)
+    assert looked_at(script, failing(script, 20, -1)).short_bytes is None
+    assert looked_at(script, failing(script, -1, 20)).short_bytes is None
     assert "an unknown size asked for" in autopsy_text(found)
 
 
@@ -128,7 +147,10 @@ def test_the_last_of_several_failures_is_looked_at() -> None:
         first = failing(script, 10, 5)
         script.alloc(1, 512)
         second = failing(script, 20, 5)
-    assert looked_at(script, [*first, *second]).asked_bytes == 20
+    with script.phase("optimizer"), script.operator("aten::add"):  # the program went on
+        script.alloc(2, 512)
+    found = looked_at(script, [*first, *second])
+    assert (found.asked_bytes, found.operator, found.phase) == (20, "aten::mm", "forward")
 
 
 def test_without_a_failure_there_is_no_autopsy() -> None:
