@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from views.samples import ACTIVATION, WEIGHT, comparison, inference, training
 from vramscope.errors import RecordingError, UsageError
 from vramscope.ledger.comparison import compare_recordings
-from vramscope.ledger.diff import Change, Course, Diff, Kind, diff_comparisons
+from vramscope.ledger.diff import Change, Course, Diff, Kind, diff_comparisons, require_same_passes
 from vramscope.ledger.thresholds import parse_threshold
 
 
@@ -49,6 +49,20 @@ def test_the_categories_sum_to_the_peak_on_both_sides(before: int, after: int) -
         (peak,), categories = part.of(Kind.PEAK), part.of(Kind.CATEGORY)
         assert sum(change.before_bytes for change in categories) == peak.before_bytes
         assert sum(change.after_bytes for change in categories) == peak.after_bytes
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "course"),
+    [
+        (5, 5, Course.SAME),
+        (5, 6, Course.GREW),
+        (6, 5, Course.SHRANK),
+        (0, 5, Course.APPEARED),
+        (5, 0, Course.WENT),
+    ],
+)
+def test_what_became_of_a_figure(before: int, after: int, course: Course) -> None:
+    assert Change(Kind.PEAK, "peak", before, after).course is course
 
 
 def test_what_appears_and_goes() -> None:
@@ -119,6 +133,9 @@ def test_a_missing_pass_is_refused() -> None:
         diff_comparisons(both, one)
     with pytest.raises(RecordingError, match="first side has no inference pass"):
         diff_comparisons(one, both)
+    with pytest.raises(RecordingError, match=r"after\.vram has no inference pass"):
+        require_same_passes(both, one, ("before.vram", "after.vram"))
+    require_same_passes(one, one)
 
 
 def test_single_recordings_of_different_passes_are_compared() -> None:
@@ -131,6 +148,25 @@ def test_single_recordings_of_different_passes_are_compared() -> None:
 def test_a_misspelt_module_is_refused() -> None:
     with pytest.raises(UsageError, match="did you mean second"):
         diff_of(ACTIVATION, ACTIVATION, "module=secnd:0")
+
+
+def test_a_module_is_judged_with_all_below_it_and_nothing_else() -> None:
+    before, after = (
+        compare_recordings({"training": training(size, names=("body.first", "bodyguard", "body.second"))})
+        for size in (ACTIVATION, 2 * ACTIVATION)
+    )
+    thresholds = [parse_threshold(text) for text in ("module=body.first:0", "module=body:0", "peak:0")]
+    first, body, everything = (verdict.after_bytes for verdict in diff_comparisons(before, after, thresholds).verdicts)
+    assert first < body < everything  # "bodyguard" is not below "body"
+
+
+@pytest.mark.parametrize("modules", [[], [["idle", "ReLU"]]])
+def test_modules_that_hold_something_or_that_the_model_has_can_be_judged(modules: list[list[str]]) -> None:
+    recording = training()
+    recording = replace(recording, workload={**recording.workload, "modules": modules})
+    side, names = compare_recordings({"training": recording}), ["first", *(path for path, _ in modules)]
+    diff = diff_comparisons(side, side, [parse_threshold(f"module={name}:0") for name in names])
+    assert [verdict.is_regression for verdict in diff.verdicts] == [False] * len(names)
 
 
 def test_doubtful_figures_are_shown_but_never_judged() -> None:
@@ -147,6 +183,7 @@ def test_doubtful_figures_are_shown_but_never_judged() -> None:
 
 def test_runs_that_are_not_alike_are_told_apart() -> None:
     other = training()
-    other = replace(other, workload={**other.workload, "batch": 8})
-    diff = diff_comparisons(compare_recordings({"a": training()}), compare_recordings({"a": other}))
-    assert diff.differences == (("batch", "4", "8"),)
+    other = replace(other, workload={**other.workload, "batch": 8, "amp": "bfloat16", "checkpoint": True})
+    one = replace(training(), workload={**training().workload, "amp": None, "checkpoint": False})
+    diff = diff_comparisons(compare_recordings({"a": one}), compare_recordings({"a": other}))
+    assert diff.differences == (("batch", "4", "8"), ("amp", "none", "bfloat16"), ("checkpoint", "no", "yes"))
