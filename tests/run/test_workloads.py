@@ -161,28 +161,6 @@ for step in range(5):
     loss.backward()
     optimizer.step()
 """
-BATCHES_OF_OWN_CLASS = """
-import torch
-from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
-class Batch:
-    def __init__(self, rows):
-        self.inputs, self.labels = (torch.stack(column) for column in zip(*rows))
-class Model(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Linear(64, 10)
-    def forward(self, batch):
-        return self.layer(batch.inputs)
-rows = TensorDataset(torch.randn(40, 64), torch.randn(40, 10))
-model = Model()
-optimizer = torch.optim.AdamW(model.parameters())
-for batch in DataLoader(rows, 8, collate_fn=Batch):
-    loss = (model(batch) - batch.labels).square().mean()
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-"""
 ADJOINT = """
 import torch
 from torch import nn
@@ -699,13 +677,6 @@ def test_a_dry_run_before_the_training_is_an_inference_step(tmp_path, option, st
     assert [(row["kind"], row["index"]) for row in finished.document["steps"]] == steps
     assert (finished.document["passes"]["training"]["cold"] is None) == (option == [])
     require_exact(finished.document, *sorted({kind for kind, _ in steps}, reverse=True))
-
-
-def test_batches_of_a_class_of_the_scripts_own_are_inputs(tmp_path) -> None:
-    finished = run(tmp_path, BATCHES_OF_OWN_CLASS, "-q")
-    peak = finished.document["passes"]["training"]["peak"]["by_category"]
-    assert (peak["inputs"], peak["unattributed"]) == (8 * (64 + 10) * 4, 0)
-    require_exact(finished.document, "training")
 
 
 @pytest.mark.parametrize("option", [[], ["--all"]], ids=str)

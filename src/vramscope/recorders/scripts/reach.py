@@ -81,26 +81,24 @@ def _inside(item: Any, found: Reach) -> Iterator[Any]:
     elif kind in _CONTAINERS:
         yield from list(item)
     elif issubclass(kind, type):
-        found.is_complete &= is_of_library(item)
+        found.is_complete &= _is_of_library(item)
     elif kind is ModuleType:
         found.is_complete &= item.__name__.partition(".")[0] in _LIBRARIES
-    elif not is_of_library(kind):
+    elif not _is_of_library(kind):
         found.is_complete = False
-        yield from list(attributes_of(item).values())
+        yield from _attributes(item)
 
 
-def is_of_library(kind: type) -> bool:
-    """Whether a class is torch's, numpy's or Python's own."""
+def _is_of_library(kind: type) -> bool:
     return type.__getattribute__(kind, "__module__").partition(".")[0] in _LIBRARIES
 
 
-def attributes_of(item: Any) -> dict[str, Any]:
-    """What an instance holds under names of its own."""
+def _attributes(item: Any) -> list[Any]:
     try:
         held = object.__getattribute__(item, "__dict__")
     except AttributeError:
-        return {}
-    return held if type(held) is dict else {}
+        return []
+    return list(held.values()) if type(held) is dict else []
 
 
 def _of_function(function: FunctionType, found: Reach) -> Iterator[Any]:

@@ -24,7 +24,6 @@ from vramscope.recorders.autograd_threads import backward_pass, in_backward, wor
 from vramscope.recorders.failures import out_of_memory
 from vramscope.recorders.hooks import SingleHook, hook_module, keywords_of, without_single_hooks
 from vramscope.recorders.optimizer_hooks import OptimizerHooks
-from vramscope.recorders.scripts.batches import tensors_in_objects
 from vramscope.recorders.scripts.compiled import Compiled, CompiledStep
 from vramscope.recorders.scripts.cycles import OptimizerCycle
 from vramscope.recorders.scripts.made_optimizers import MadeOptimizers
@@ -355,7 +354,6 @@ class ScriptSession:
     def _batch_loaded(self, batch: Any) -> None:
         if get_ident() == self._thread:
             self._steps.inputs_come(batch)
-            self._steps.inputs_come(tensors_in_objects(batch))
 
     @_harmless
     def _count_forward(self, module: nn.Module) -> None:
