@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 from command import vramscope
+from tests.recording.samples import step_recording
+
+from vramscope.recording.file import RecordingWriter
 
 STEP = """
 import torch
@@ -29,6 +32,7 @@ def test_the_first_one_has_the_name_of_the_script(tmp_path: Path) -> None:
     assert finished.stderr.splitlines()[-1] == "vramscope: recording in s.vram"
 
 
+KILLED = "    if _ == 2: __import__('os').kill(__import__('os').getpid(), 9)\n"
 WITHOUT_TORCH = "print('no torch')"
 FAILS_EARLY = "import torch, nothing_of_this_name"
 
@@ -42,8 +46,7 @@ FAILS_EARLY = "import torch, nothing_of_this_name"
     ],
 )
 def test_a_run_without_a_step_leaves_the_older_recording(tmp_path: Path, killed: bool, text: str, said: str) -> None:
-    end = "    if _ == 2: __import__('os').kill(__import__('os').getpid(), 9)\n" if killed else ""
-    (tmp_path / "s.py").write_text(STEP + end)
+    (tmp_path / "s.py").write_text(STEP + KILLED * killed)
     vramscope("run", "-q", "-o", "out", "s.py", cwd=tmp_path)
     name = "run.vram.part" if killed else "run.vram"
     kept = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
@@ -64,10 +67,27 @@ def test_a_run_killed_before_its_first_step_leaves_nothing(tmp_path: Path) -> No
 def test_a_killed_run_takes_the_place_of_an_older_recording(tmp_path: Path) -> None:
     (tmp_path / "s.py").write_text(STEP)
     vramscope("run", "-q", "-o", "out", "s.py", cwd=tmp_path)
-    (tmp_path / "s.py").write_text(STEP + "    if _ == 2: __import__('os').kill(__import__('os').getpid(), 9)\n")
+    (tmp_path / "s.py").write_text(STEP + KILLED)
     finished = vramscope("run", "-o", "out", "s.py", cwd=tmp_path)
     assert finished.stderr.splitlines()[-1] == "vramscope: recording in out/run.vram.part"
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["run.json", "run.vram.part"]
+
+
+def test_a_run_without_a_step_leaves_the_recording_that_another_one_is_making(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "s.py").write_text(WITHOUT_TORCH)
+    with RecordingWriter(tmp_path / "out" / "run.vram") as writer:
+        finished = vramscope("run", "-o", "out", "s.py", cwd=tmp_path)
+        assert "nothing was recorded: the script never imported torch" in finished.stderr
+        writer.append(step_recording())
+
+
+def test_a_killed_run_is_read_behind_a_link(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "run.vram").symlink_to(tmp_path / "elsewhere.vram")
+    (tmp_path / "s.py").write_text(STEP + KILLED)
+    finished = vramscope("run", "-o", "out", "s.py", cwd=tmp_path)
+    assert finished.stderr.splitlines()[-1] == "vramscope: recording in elsewhere.vram.part"
 
 
 def test_ranks_leave_no_older_recording_that_one_of_them_might_take_for_new(tmp_path: Path) -> None:

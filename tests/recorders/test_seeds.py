@@ -111,6 +111,18 @@ def test_the_end_of_memory_is_told_of_as_it_goes(takes_note: bool) -> None:
     assert watch.ended() == ([] if takes_note else [0, 1])
 
 
+def test_the_end_of_what_was_carried_from_one_recording_to_the_next_is_told_of_too() -> None:
+    told: list[int] = []
+    tensor = torch.ones(SIZE)
+    earlier, watch = SeedWatch([CPU]), SeedWatch([CPU], lambda number: told.append(number) is None)
+    earlier.watch(label_tensor(MarkKind.PARAMETER, "weight", tensor))
+    for place, storage in earlier.watched().items():
+        watch.carry(place, SIZE, storage)
+    assert told == []
+    del tensor
+    assert (told, watch.ended()) == ([0], [])
+
+
 def test_what_goes_after_the_recording_is_not_told_of() -> None:
     told: list[int] = []
     watch = SeedWatch([CPU], lambda number: bool(told.append(number)))

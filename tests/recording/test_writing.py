@@ -12,7 +12,7 @@ import pytest
 from tests.processes import unmeasured
 
 from vramscope.errors import OutputError
-from vramscope.recording.file import RecordingWriter, discard_recording, read_recording, write_recording
+from vramscope.recording.file import RecordingWriter, discard_recording, drop_empty, read_recording, write_recording
 
 from .samples import assert_same, step_recording
 
@@ -175,6 +175,33 @@ def test_a_recording_is_discarded_sealed_or_not(tmp_path: Path):
     writer._claim._unlock()  # as when its process is killed
     discard_recording(path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_folder_is_dropped_unless_somebody_records_into_it(tmp_path: Path):
+    path = tmp_path / "a.vram"
+    drop_empty(path)
+    writer = RecordingWriter(path)
+    drop_empty(path)
+    assert (tmp_path / "a.vram.part").is_dir()
+    writer._claim._unlock()  # as when its process is killed
+    drop_empty(path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_crashed_recording_is_not_dropped(tmp_path: Path):
+    writer = RecordingWriter(tmp_path / "a.vram")
+    writer.append(step_recording())
+    writer._claim._unlock()
+    drop_empty(tmp_path / "a.vram")
+    assert read_recording(tmp_path / "a.vram").notes[0] == step_recording().notes[0]
+
+
+def test_files_put_into_the_part_folder_before_the_first_part_are_kept(tmp_path: Path):
+    with RecordingWriter(tmp_path / "a.vram") as writer:
+        (tmp_path / "a.vram.part" / "thesis.txt").write_text("mine")
+        writer.append(step_recording())
+    assert (tmp_path / "a.vram.part" / "thesis.txt").read_text() == "mine"
+    assert_same(read_recording(tmp_path / "a.vram"), step_recording())
 
 
 def test_an_exception_abandons_the_recording(tmp_path: Path):

@@ -20,7 +20,7 @@ from vramscope.cli.results import Results, text_writer
 from vramscope.errors import UsageError, VramscopeError
 from vramscope.ledger.ranks import merge_ranks
 from vramscope.ledger.run import RunSummary, summarize_run
-from vramscope.recording.file import discard_recording, iterate_windows
+from vramscope.recording.file import discard_recording, drop_empty, folder_of, iterate_windows
 from vramscope.views.autopsy import autopsy_of
 from vramscope.views.json import to_text
 from vramscope.views.run_json import run_document
@@ -143,16 +143,20 @@ class _Output:
     beside: Path | None
     before: tuple[object, ...]
 
-    @property
-    def is_new(self) -> bool:
-        """Whether the run left a recording, sealed or not; what was there before stays where it did not."""
-        now = _state(self.path)
-        return any(one is not None and one != then for one, then in zip(now, self.before, strict=True))
+    def found(self, status: Mapping[str, Any]) -> Path | None:
+        """What the run has left, a sealed file or an unsealed folder; None where all that is there is from before.
 
-    @property
-    def older(self) -> Path | None:
-        """A recording of the same name that is from before, if any."""
-        return self.path if any(self.before) and not self.is_new else self.beside
+        Args:
+            status: what the script's process said of the recording; empty where it was killed.
+        """
+        if status and not status.get("parts"):
+            return None  # if anything is new, another run has made it
+        sealed, unsealed = (
+            now is not None and now != then for now, then in zip(_state(self.path), self.before, strict=True)
+        )
+        if sealed:
+            return self.path
+        return _unsealed(self.path) if unsealed else None
 
 
 def _output(folder: Path | None, name: str) -> _Output:
@@ -179,7 +183,7 @@ def _free(path: Path) -> Path:
 
 
 def _unsealed(recording: Path) -> Path:
-    return recording.with_name(recording.name + ".part")
+    return folder_of(Path(os.path.realpath(recording)))
 
 
 def _state(recording: Path) -> tuple[object, ...]:
@@ -204,17 +208,18 @@ def _report(
     top: int,
     verbose: bool,
 ) -> None:
-    reason = _nothing(outcome, output, first)
+    found = output.found(outcome.status)
     missed = _missed(outcome)
-    stays = "" if output.older is None else f"; {_place(output.older)} is from before"
-    if reason:
-        with suppress(OSError):  # it is not there, or not empty
-            _unsealed(output.path).rmdir()
+    older = output.path if found is None and any(output.before) else output.beside
+    stays = "" if older is None else f"; {_place(older)} is from before"
+    if found is None:
+        drop_empty(output.path)
+        reason = _nothing(outcome, first)
         reason = missed or _not_recorded(outcome) or reason
         if not quiet or "not_started" in outcome.status:
             tell(f"vramscope: {reason}{stays}")
         return
-    summary = summarize_run(iterate_windows(output.path))
+    summary = summarize_run(iterate_windows(found))
     if outcome.status.get("error"):
         summary = replace(summary, notes=(*summary.notes, outcome.status["error"]), complete=False)
     rank = Rank.of_environment()
@@ -225,10 +230,10 @@ def _report(
     if not quiet and (rank is None or rank.reports):
         _print(summary, runs, rank, top, verbose)
         if outcome.status.get("out_of_memory"):
-            tell(autopsy_of(output.path, sys.stderr.encoding or "ascii"), nl=False)
+            tell(autopsy_of(found, sys.stderr.encoding or "ascii"), nl=False)
         if missed:
             tell(f"vramscope: {missed}")
-        tell(f"vramscope: recording in {_place(output.path)}{stays}")
+        tell(f"vramscope: recording in {_place(found)}{stays}")
     results.check()
 
 
@@ -237,13 +242,11 @@ def _place(recording: Path) -> str:
     return os.path.relpath(recording if recording.exists() else _unsealed(recording))
 
 
-def _nothing(outcome: Outcome, output: _Output, first: int) -> str:
-    """Why there is nothing to report, given the first step that was wanted; empty where there is."""
+def _nothing(outcome: Outcome, first: int) -> str:
+    """Why there is nothing to report, given the first step that was wanted."""
     status = outcome.status
     if "not_started" in status:
         return f"the script could not be started: {status['not_started']}"
-    if output.is_new:
-        return ""
     if not status:
         return (
             "nothing was recorded: before a step was, the script's process ended at once or became another program "

@@ -129,8 +129,12 @@ def without_single_hooks(create: Callable[..., Any]) -> Callable[..., Any]:
             return create(module, *args, **kwargs)
         finally:
             for hooks, had in zip(hooked, before, strict=True):
+                now = dict(hooks)
                 hooks.clear()  # and not a new one: whoever may take a hook away knows this one
-                hooks.update(had)
+                hooks.update(
+                    (number, hook) for number, hook in had.items() if number in now or type(hook) is SingleHook
+                )
+                hooks.update(now)
 
     return create_without
 

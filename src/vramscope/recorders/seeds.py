@@ -78,9 +78,12 @@ class SeedWatch:
             number = self._numbers[place] = len(self._rows)
             self._rows.append((label.address, label.size, label.size, device))
             if label.storage is not None:
-                self._alive[number] = StorageWeakRef(label.storage)
-                # torch keeps this object for as long as there is the storage that it stands for
-                self._followed.append(ref(label.storage, partial(self._goes, number)))
+                self._follow(number, label.storage)
+
+    def _follow(self, number: int, storage: torch.UntypedStorage) -> None:
+        self._alive[number] = StorageWeakRef(storage)
+        # torch keeps this object for as long as there is the storage that it stands for
+        self._followed.append(ref(storage, partial(self._goes, number)))
 
     def _goes(self, number: int, reference: object) -> None:
         if self._on_end(number):
@@ -98,6 +101,9 @@ class SeedWatch:
             self._rows.append((place[1], size, size, device))
             if storage is not None:
                 self._alive[number] = storage
+                alive = torch.UntypedStorage._new_with_weak_ptr(storage.cdata)
+                if alive is not None:
+                    self._follow(number, alive)
 
     def watched(self) -> dict[Place, StorageWeakRef]:
         """The storages that are not known to be gone."""

@@ -10,10 +10,11 @@ At the end ``NAME.vram`` takes the folder's place: a zip of the same members and
 Its last 64 bytes are the checksum of all bytes before them. Nothing in it is a pickle.
 """
 
+from vramscope.recording.folder import folder_of
 from vramscope.recording.header import FORMAT_VERSION, Header
 from vramscope.recording.parts import Part
 from vramscope.recording.reader import iterate_parts, iterate_windows, read_recording
-from vramscope.recording.writer import RecordingWriter, discard_recording, write_recording, write_recordings
+from vramscope.recording.writer import RecordingWriter, discard_recording, drop_empty, write_recording, write_recordings
 
 __all__ = [
     "FORMAT_VERSION",
@@ -21,6 +22,8 @@ __all__ = [
     "Part",
     "RecordingWriter",
     "discard_recording",
+    "drop_empty",
+    "folder_of",
     "iterate_parts",
     "iterate_windows",
     "read_recording",

@@ -65,9 +65,10 @@ class Claim:
             raise
 
     def clear(self) -> None:
-        """Clear away what a crashed recording left, the first member first."""
+        """Clear away what vramscope put there, the first member first, so that no torso can be read."""
         for file in self._files():
-            file.unlink()
+            if _OURS.fullmatch(file.name):
+                file.unlink()
 
     def release(self) -> None:
         """Let go of the folder as it is; nothing stays where there was nothing."""
@@ -78,11 +79,9 @@ class Claim:
             self._unlock()
 
     def remove(self) -> None:
-        """Remove the folder and what vramscope put into it, the first member first, so that no torso can be read."""
+        """Remove the folder and what vramscope put into it; with anything else in it, it stays."""
         try:
-            for file in self._files():
-                if _OURS.fullmatch(file.name):
-                    file.unlink()
+            self.clear()
             self.folder.rmdir()
         finally:
             self._unlock()

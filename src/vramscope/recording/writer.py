@@ -205,3 +205,11 @@ def discard_recording(path: Path) -> None:
         if folder_of(target).exists():
             Claim(folder_of(target)).remove()
         target.unlink(missing_ok=True)
+
+
+def drop_empty(path: Path) -> None:
+    """Remove the folder of a recording that was not begun, unless another process holds it or it is not empty."""
+    folder = folder_of(Path(os.path.realpath(path)))
+    if folder.is_dir():
+        with contextlib.suppress(OSError, OutputError):
+            Claim(folder).release()

@@ -10,6 +10,7 @@ from typing import Any
 from vramscope.recorders.counters import with_counters
 from vramscope.recorders.environment import describe_environment
 from vramscope.recorders.scripts.live import children_rss
+from vramscope.recording.durable import writing
 from vramscope.recording.file import RecordingWriter
 from vramscope.recording.recording import Counters, Device, Events, Marks, Recording, Scopes, Seeds, Source
 
@@ -50,11 +51,11 @@ class PartStore:
         self._devices = tuple(replace(device, start_total=device.end_total) for device in recording.devices)
         self._workload = recording.workload
         self._append(recording, children=True)
-        if not self.parts:
-            self._older.unlink(
-                missing_ok=True
-            )  # of a sealed recording and one that is not, readers take the sealed one
         self.parts += 1
+        if self.parts == 1:
+            # of a sealed recording and one that is not, readers take the sealed one
+            with writing(self._older):
+                self._older.unlink(missing_ok=True)
 
     def seal(self, notes: Sequence[str], complete: bool) -> None:
         """Put the rest on disk and seal the file; without a step there is nothing to seal."""
