@@ -474,6 +474,9 @@ def _of_places(name: str, function: Callable[[Tensor], Tensor], *shape: int) -> 
 _of_places("softmax", lambda given: given.softmax(-1))
 _of_places("log_softmax", lambda given: given.log_softmax(-1))
 _of_places("cumsum", lambda given: given.cumsum(0))
+_of_places("cumsum of every second column", lambda given: given[:, ::2].cumsum(0))
+_of_places("cumsum in float64", lambda given: given[:, ::2].cumsum(0, dtype=torch.float64))
+_of_places("topk of long rows", lambda given: given.repeat(30, 1).mT.topk(3).values)
 _of_places("cummax", lambda given: given.cummax(1).values)
 _of_places("logcumsumexp", lambda given: given.logcumsumexp(1))
 _of_places("topk", lambda given: given.topk(3).values)
@@ -509,6 +512,14 @@ for _channels in (3, 8):
         lambda given: functional.interpolate(given, (99, 44), mode="bilinear", antialias=True),
         *(2, _channels),
     )
+for _mode in ("nearest", "nearest-exact", "bilinear", "bicubic"):
+    _of_places(
+        f"{_mode} to the same size",
+        lambda given, mode=_mode: functional.interpolate(given, given.shape[2:], mode=mode),
+        *(2, 3),
+    )
+_of_places("reflected in a row", lambda given: functional.pad(given, (1, 2), "reflect"))
+_of_places("reflected in space", lambda given: functional.pad(given, (1, 2) * 3, "reflect"), 1, 4, 3)
 _of_places("reflected", lambda given: functional.pad(given, (1, 2, 1, 2), "reflect"), 2, 3)
 for _kind, _pool in {
     "average": functional.avg_pool3d,
@@ -522,6 +533,12 @@ for _mode in ("nearest", "trilinear"):
     _of_places(
         f"{_mode} of volumes", lambda given, mode=_mode: functional.interpolate(given, (5, 99, 44), mode=mode), 1, 4, 3
     )
+
+
+@case
+def tokens_counted(make: Make) -> Run:
+    mask = make.whole(dtype=torch.bool)
+    return lambda: (mask[:, 1:].cumsum(-1), mask[:, None].expand(-1, 3, -1).cumsum(-1), mask.mT.cumsum(-1))
 
 
 @case

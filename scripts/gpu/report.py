@@ -71,6 +71,7 @@ class Report:
             failed = bool(found.get("failures"))
         except Exception as error:  # noqa: BLE001 - one section's failure must not lose the others
             found["error"] = "".join(traceback.format_exception(error))[-2000:]
+            found["printed"] = _printed(error)
             failed = True
         took = time.monotonic() - begin
         self._results["seconds"][name] = round(took, 1)
@@ -137,7 +138,7 @@ class Report:
             try:
                 return work(name)
             except Exception as error:  # noqa: BLE001 - one workload's failure must not lose the others
-                return {"error": f"{type(error).__name__}: {error}"[-600:]}
+                return {"error": f"{type(error).__name__}: {error}"[-600:], "printed": _printed(error)}
 
         with ThreadPoolExecutor(workers if self.on_gpu else 1) as pool:
             return dict(zip(names, pool.map(guarded, names), strict=True))
@@ -162,11 +163,18 @@ class Report:
 def _last_words(process: "subprocess.Popen[str]") -> str:
     """End a command, its children too; what it printed, and says when interrupted, as pytest does of failures."""
     process.send_signal(signal.SIGINT)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.communicate(timeout=LAST_WORDS_SECONDS)
-    _kill(process)
-    stdout, stderr = process.communicate()
-    return stdout + stderr
+    for seconds in (LAST_WORDS_SECONDS, 1.0):
+        try:
+            return "".join(process.communicate(timeout=seconds))
+        except subprocess.TimeoutExpired as error:  # the second time by a process of its own that holds its output open
+            words = (error.output or b"") + (error.stderr or b"")
+            _kill(process)
+    return words.decode(errors="replace")
+
+
+def _printed(error: Exception) -> str:
+    """The last that an interrupted command had to say."""
+    return error.printed[-2000:] if isinstance(error, OverTime) else ""
 
 
 def _kill(process: "subprocess.Popen[str]") -> None:

@@ -340,10 +340,8 @@ class TestExpandableSegments:
         simulator.free(low)  # 4 and 12 MiB of the one page of 20 MiB are free
         simulator.free(rest)
         simulator.settings = parse_settings("")
-        first, second = (
-            simulator.malloc(14 * MIB),
-            simulator.malloc(16 * MIB),
-        )  # more than either: segments of their own
+        # more than either: segments of their own
+        first, second = simulator.malloc(14 * MIB), simulator.malloc(16 * MIB)
         simulator.free(first)
         simulator.free(second)
         assert simulator.malloc(4 * MIB) == first  # best fit among all free blocks would be the one at `low`

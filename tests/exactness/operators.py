@@ -353,6 +353,14 @@ def sparse_neighbours() -> Workload:
     )
 
 
+def sparse_neighbours_turned() -> Workload:
+    return _workload(
+        lambda m, x: torch.sparse.mm(_grid(torch.ones(64)).transpose(0, 1), m.layer(x).transpose(0, 0)),
+        torch.randn(16, 4),
+        layer=nn.Linear(4, 4),
+    )
+
+
 def sparse_adam() -> Workload:
     """No index occurs twice."""
     table = nn.Embedding(50, 16, sparse=True)

@@ -239,6 +239,7 @@ def test_modules_and_caches_are_those_of_the_main_device():
     summary = summarize(script.recording())
     (row,) = (row for row in summary.modules if row.path == "a")
     assert (row.parameter_bytes, row.gradient_bytes, row.optimizer_state_bytes) == (10, 11, 12)
+    assert summary.optimizer_state == {"exp_avg": 12}
     activations = summary.activations
     assert (activations.kv_cache_bytes_at_peak, activations.recomputed_bytes_at_peak) == (13, 14)
 

@@ -288,7 +288,8 @@ def _retained_at_fullest(ledger: Ledger, window: Window) -> Flags:
 
 def _optimizer_state(ledger: Ledger, window: Window) -> dict[str, int]:
     """Bytes of optimizer state alive at the window's end by the state's name; a list counts as one."""
-    alive = ledger.blocks.alive_after(window.last - 1) & ledger.is_category(Category.OPTIMIZER_STATE)
+    mine = (ledger.blocks.device == 0) & ledger.is_category(Category.OPTIMIZER_STATE)
+    alive = mine & ledger.blocks.alive_after(window.last - 1)
     sums: dict[str, int] = {}
     for block in np.flatnonzero(alive).tolist():
         name = ledger.recording.strings[int(ledger.recording.marks.name[ledger.mark[block]])].partition(".")[0]

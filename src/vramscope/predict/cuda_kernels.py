@@ -129,7 +129,7 @@ class _RmsNorm(torch.autograd.Function):
         in_order = input.contiguous(), gradients[0].contiguous()  # noqa: F841 - as above
         return (
             torch.empty_like(input, memory_format=torch.contiguous_format),
-            None if weight is None else torch.empty_like(weight),
+            torch.empty_like(weight) if ctx.needs_input_grad[1] else None,
             None,
         )
 

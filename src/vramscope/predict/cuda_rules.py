@@ -64,7 +64,7 @@ def cuda_rules(gpu: Gpu) -> Mapping[OpOverload, Rule]:
             **norm_rules(gpu),
             **dict.fromkeys((aten._softmax.default, aten._log_softmax.default), softmax),
             aten._safe_softmax.default: safe_softmax,
-            **dict.fromkeys((aten.cumsum.default, aten.cumprod.default), cumulative),
+            **dict.fromkeys((aten.cumsum.default, aten.cumprod.default, aten.logcumsumexp.default), cumulative),
             aten._softmax_backward_data.default: softmax_backward,
             aten._log_softmax_backward_data.default: log_softmax_backward,
             **in_order_rules(),
@@ -188,7 +188,10 @@ def cumulative(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwarg
     """
     result = mode.run(func, *args, **kwargs)
     count, element_bytes = result.numel(), result.element_size()
-    copy = (count * element_bytes,) * ((result.dtype != args[0].dtype) + (not args[0].is_contiguous()))
+    given = args[0]
+    if result.dtype != given.dtype:
+        given = mode.run(aten._to_copy.default, given, dtype=result.dtype)
+    copy = in_order_copies(given)
     alone = count and result.dim() and result.shape[args[1]] == count
     mode.memory.pass_through((*copy, *((scan_bytes(count, element_bytes),) if alone else ())))
     return result

@@ -19,7 +19,7 @@ _IMAGE, _VOLUME = 3, 4
 """Dimensions of a single one: channels, depth, height and width."""
 Copies = Callable[..., list[int]]
 """Bytes of the copies of those among some tensors that do not lie as a kernel reads them."""
-_READ_AS_THEY_LIE = ("upsample_linear1d", "upsample_bilinear2d", "upsample_bicubic2d", "upsample_trilinear3d")
+_READ_AS_THEY_LIE = ("upsample_linear1d", "upsample_bicubic2d", "upsample_trilinear3d")
 _OF_IMAGES = ("upsample_nearest2d", "_upsample_nearest_exact2d")
 _IN_ORDER = (
     *("upsample_nearest1d", "upsample_nearest3d", "_upsample_nearest_exact1d", "_upsample_nearest_exact3d"),
@@ -52,14 +52,16 @@ def in_order_rules() -> Mapping[OpOverload, Rule]:
     padding = [
         getattr(aten, f"reflection_pad{dimensions}d{end}") for dimensions in (1, 2, 3) for end in ("", "_backward")
     ]
-    upsampling = (*_OF_IMAGES, *_IN_ORDER, *_READ_AS_THEY_LIE)
+    padding.remove(aten.reflection_pad3d_backward)
+    copies_alike = (*_OF_IMAGES, "upsample_bilinear2d")
+    upsampling = (*_IN_ORDER, *_READ_AS_THEY_LIE)
     return {
         **dict.fromkeys(
             (
                 *(packet.default for packet in padding),
                 *(aten.avg_pool3d.default, aten.avg_pool3d_backward.default),
                 *(aten.adaptive_max_pool3d_backward.default, aten._adaptive_avg_pool3d_backward.default),
-                *(aten.cummax.default, aten.cummin.default, aten.logcumsumexp.default),
+                *(aten.cummax.default, aten.cummin.default),
             ),
             reads(in_order_copies),
         ),
@@ -73,6 +75,7 @@ def in_order_rules() -> Mapping[OpOverload, Rule]:
         **dict.fromkeys(
             (aten.avg_pool2d_backward.default, aten.max_pool2d_with_indices_backward.default), reads(image_copies, 1, 0)
         ),
+        **dict.fromkeys((getattr(aten, f"{name}_backward").default for name in copies_alike), image_backward),
         aten.max_pool3d_with_indices.default: alone(_VOLUME, reads(in_order_copies), of_several=reads(image_copies)),
         aten.max_pool3d_with_indices_backward.default: alone(
             _VOLUME, reads(in_order_copies), of_several=volumes_backward
@@ -127,12 +130,23 @@ def made_in_order(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kw
 
 
 def nearest_image(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """An image whose channels lie together is read so where they are not few.
+    """An image whose channels lie together is read so where they are not few; one of the same size is just copied.
 
     Source: ``upsample_nearest2d_out_cuda_template`` in aten/src/ATen/native/cuda/UpSampleNearest2d.cu.
     """
+    if args[0].shape[2:] == tuple(args[1]):
+        return mode.run(func, *args, **kwargs)
     as_it_lies = _has_channels_together(args[0]) and args[0].shape[1] >= _FEW_CHANNELS
     return (reads(image_copies) if as_it_lies else made_in_order)(mode, func, args, kwargs)
+
+
+def image_backward(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """The gradient of an enlarged image, which is just copied where the image has the same size.
+
+    Source: ``upsample_nearest2d_backward_out_cuda_template``, and that of UpSampleBilinear2d.cu.
+    """
+    is_alike = list(args[1]) == list(args[2][2:])
+    return (run if is_alike else reads(image_copies))(mode, func, args, kwargs)
 
 
 def adaptive_maximum_backward(

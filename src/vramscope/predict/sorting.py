@@ -92,12 +92,13 @@ class _TopK:
         results = mode.run(func, *args, **kwargs)
         given: Tensor = args[0]
         if given.dim() and given.numel():
-            mode.memory.pass_through(in_order_copies(given))
+            in_order = [mode.scratch(size) for size in in_order_copies(given)]
             length = given.shape[argument(args, kwargs, 2, "dim", -1)]
             held = [mode.scratch(size) for size in self._scratch(given.numel() // length, length, given.element_size())]
             for _ in range(2 if held else 0):
                 mode.memory.pass_through((scan_bytes(1),))
             held.clear()
+            in_order.clear()
         return results
 
     def _scratch(self, rows: int, length: int, element_bytes: int) -> tuple[int, ...]:

@@ -264,7 +264,7 @@ ARTEFACTS: Mapping[OpOverload, Rule] = {
     aten.clone.default: clone,
     aten._coalesce.default: coalesce,
     aten.sparse_mask.default: sparse_mask,
-    aten.t.default: turned,
+    **dict.fromkeys((aten.t.default, aten.transpose.int), turned),
     aten._embedding_bag_backward.default: bags_backward,
     **dict.fromkeys((aten.sub.Tensor, aten.mul.Tensor), LogitsBackward().rule),
     aten._grouped_mm.default: grouped_mm,

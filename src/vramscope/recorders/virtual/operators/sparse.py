@@ -102,7 +102,7 @@ def turned(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: M
     Source: ``transpose`` and ``sparse_transpose_`` in aten/src/ATen/native/TensorShape.cpp.
     """
     given = args[0]
-    if not is_sparse(given) or given.sparse_dim() != 2:
+    if not is_sparse(given) or given.sparse_dim() != 2 or (args[1:] and args[1] % 2 == args[2] % 2):
         return mode.run(func, *args, **kwargs)
     indices, values = parts(mode, given)
     values, indices = mode.run(aten.clone.default, values), mode.run(aten.clone.default, indices)
