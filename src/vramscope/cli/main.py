@@ -146,6 +146,8 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     except OSError as error:
         if error.filename is None and error.errno in NO_ROOM:  # files that we open ourselves are told with their names
+            if sys.stdout is not None:
+                drop(sys.stdout)
             return _fail(cannot_print(error), OutputError.exit_code)
         if error.filename is not None and str(error.filename) in arguments:
             return _fail(f"{visible(str(error.filename))}: {error.strerror}; give another", OutputError.exit_code)

@@ -93,6 +93,7 @@ def write_text(path: str, text: str) -> None:
         except BrokenPipeError:
             return
         except OSError as error:
+            drop(sys.stdout)
             raise OutputError(cannot_print(error)) from error
         return
     with atomic_path(Path(path)) as part:

@@ -90,8 +90,8 @@ class Claim:
         return sorted(self.folder.iterdir(), key=lambda entry: entry.name != META)
 
     def _require_ours(self) -> None:
-        """Refuse a folder with anything in it that is not ours to remove."""
-        foreign = [file.name for file in self._files() if not _OURS.fullmatch(file.name)]
+        """Refuse a folder with anything in it that is not ours to remove, such as a folder in a member's place."""
+        foreign = [file.name for file in self._files() if not _OURS.fullmatch(file.name) or file.is_dir()]
         if foreign:
             raise OutputError(
                 f"{self.folder}: holds {foreign[0]}, which is not vramscope's: choose another output name"
