@@ -355,7 +355,16 @@ def sparse_neighbours() -> Workload:
 
 def sparse_neighbours_turned() -> Workload:
     return _workload(
-        lambda m, x: torch.sparse.mm(_grid(torch.ones(64)).transpose(0, 1), m.layer(x).transpose(0, 0)),
+        lambda m, x: torch.sparse.mm(_grid(torch.ones(64)).transpose(0, 1), m.layer(x)),
+        torch.randn(16, 4),
+        layer=nn.Linear(4, 4),
+    )
+
+
+def sparse_neighbours_copied() -> Workload:
+    """By a dimension that changes places with itself."""
+    return _workload(
+        lambda m, x: m.layer(x) + torch.sparse.mm(_grid(torch.ones(64)).transpose(1, 1), x),
         torch.randn(16, 4),
         layer=nn.Linear(4, 4),
     )

@@ -99,13 +99,17 @@ def sparse_mask(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwar
 def turned(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """A sparse matrix turned round: values and indices of its own, and a row of indices while two rows change places.
 
+    A dimension that changes places with itself leaves a copy.
+
     Source: ``transpose`` and ``sparse_transpose_`` in aten/src/ATen/native/TensorShape.cpp.
     """
     given = args[0]
-    if not is_sparse(given) or given.sparse_dim() != 2 or (args[1:] and args[1] % 2 == args[2] % 2):
+    if not is_sparse(given) or given.sparse_dim() != 2:
         return mode.run(func, *args, **kwargs)
     indices, values = parts(mode, given)
     values, indices = mode.run(aten.clone.default, values), mode.run(aten.clone.default, indices)
+    if args[1:] and args[1] % 2 == args[2] % 2:
+        return made_of(mode, given, indices, values, given.is_coalesced())
     mode.memory.pass_through((indices.shape[1] * indices.element_size(),))
     return made_of(mode, given, indices, values, is_coalesced=False, shape=given.shape[::-1])
 
