@@ -109,7 +109,7 @@ def test_one_workloads_failure_stands_in_its_own_place(report: Any) -> None:
 
 def test_a_command_that_runs_over_is_ended_with_its_children(report: Any, tmp_path: Path) -> None:
     child = f"import pathlib, time; pathlib.Path({str(tmp_path / 'ready')!r}).touch(); time.sleep(600)"
-    nest = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    nest = f"import subprocess, sys; print('so far', flush=True); subprocess.run([sys.executable, '-c', {child!r}])"
 
     def hangs(report: Any, found: dict[str, Any]) -> None:
         report.command("-c", nest)
@@ -117,8 +117,24 @@ def test_a_command_that_runs_over_is_ended_with_its_children(report: Any, tmp_pa
     report.run("hangs", hangs, 5)
     assert report.close() == 1
     assert "OverTime" in report.sections["hangs"]["error"]
+    assert report.sections["hangs"]["printed"].startswith("so far\n")
     mine = [p for p in psutil.process_iter(["cmdline"]) if str(tmp_path / "ready") in " ".join(p.info["cmdline"] or [])]
     assert not [p for p in mine if p.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_a_process_apart_that_holds_the_output_open_holds_nothing_up(
+    report: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import report as module
+
+    monkeypatch.setattr(module, "LAST_WORDS_SECONDS", 1.0)
+    child = f"import time; time.sleep(600)  # {tmp_path}"
+    apart = f"subprocess.Popen([sys.executable, '-c', {child!r}], start_new_session=True)"
+    text = f"import subprocess, sys, time; print('so far', flush=True); {apart}; time.sleep(600)"
+    report.run("apart", lambda report, found: report.command("-c", text), 3)
+    assert report.sections["apart"]["printed"].startswith("so far\n")
+    (left,) = (p for p in psutil.process_iter(["cmdline"]) if child in (p.info["cmdline"] or []))
+    left.kill()  # it had not ended by itself
 
 
 def test_measurements_without_predictions_say_so(report: Any) -> None:

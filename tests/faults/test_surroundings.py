@@ -24,9 +24,10 @@ def folder(tmp_path: Path) -> Path:
 def shell(command: str, cwd: Path, **environment: str | None) -> subprocess.CompletedProcess[bytes]:
     """What a shell does with a command; an environment variable that is None is not there.
 
+    Python holds back what it prints, as it does for users, though whoever runs the tests may have told it not to.
     Coverage is not measured: for its files there is no room in some of these places.
     """
-    merged = {**unmeasured(), "NO_COLOR": "1", **environment}
+    merged = {**unmeasured(), "NO_COLOR": "1", "PYTHONUNBUFFERED": None, **environment}
     return subprocess.run(
         ["bash", "-o", "pipefail", "-c", command],
         cwd=cwd,

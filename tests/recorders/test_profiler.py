@@ -35,6 +35,7 @@ from vramscope.recorders.labels import label_gradients, label_model, label_optim
 from vramscope.recorders.profiler import ProfilerRecorder
 from vramscope.recorders.watching import WatchedModels
 from vramscope.recorders.window import _quiet_stderr
+from vramscope.recording.recording import UNKNOWN
 
 WEIGHT, BIAS = 6 * 5, 5
 
@@ -438,6 +439,16 @@ def test_state_that_a_step_makes_anew_ends_when_it_is_replaced():
     assert_agrees(ledger)
     # both momenta, and the new one of the weight until it takes the old one's place
     assert ledger.category_peak(Category.OPTIMIZER_STATE).bytes == (WEIGHT + BIAS + WEIGHT) * FLOAT32
+
+
+def test_older_memory_that_goes_on_another_thread_is_noticed_when_the_phase_ends():
+    older = [torch.ones(1000)]
+    seeds = label_tensor(MarkKind.INPUT, "older", older[0])
+    with recording_of(seeds=seeds) as running, running.recorder.phase("forward"):
+        thread = threading.Thread(target=older.clear)
+        thread.start()
+        thread.join()
+    assert running.recording.seeds.gone_ns[0] != UNKNOWN
 
 
 # -- going on after an error ------------------------------------------------------------------------------------------
