@@ -138,6 +138,15 @@ def test_a_link_stays_and_its_target_is_replaced(tmp_path: Path):
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["link.vram", "real"]
 
 
+def test_an_unsealed_recording_is_read_behind_a_link(tmp_path: Path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link.vram").symlink_to(tmp_path / "real" / "a.vram")
+    writer = RecordingWriter(tmp_path / "link.vram")
+    writer.append(step_recording())
+    assert read_recording(tmp_path / "link.vram").notes[0] == step_recording().notes[0]
+    writer.abandon()
+
+
 def test_nothing_recorded_is_not_written(tmp_path: Path):
     with (
         pytest.raises(OutputError, match=r"a\.vram: not written: nothing was recorded"),

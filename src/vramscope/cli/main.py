@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import click
 
 from vramscope import __version__
-from vramscope.cli.output import cannot_print, drop, tell
+from vramscope.cli.output import drop, give_up_printing, tell
 from vramscope.collector import leave
 from vramscope.errors import OutputError, VramscopeError
 from vramscope.names import visible
@@ -123,8 +123,7 @@ def _flushed(code: int) -> int:
     except BrokenPipeError:  # the reader has seen enough: `vramscope … | head`
         drop(sys.stdout)
     except OSError as error:
-        drop(sys.stdout)
-        return _fail(cannot_print(error), OutputError.exit_code)
+        return _fail(give_up_printing(error), OutputError.exit_code)
     return code
 
 
@@ -146,9 +145,7 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     except OSError as error:
         if error.filename is None and error.errno in NO_ROOM:  # files that we open ourselves are told with their names
-            if sys.stdout is not None:
-                drop(sys.stdout)
-            return _fail(cannot_print(error), OutputError.exit_code)
+            return _fail(give_up_printing(error), OutputError.exit_code)
         if error.filename is not None and str(error.filename) in arguments:
             return _fail(f"{visible(str(error.filename))}: {error.strerror}; give another", OutputError.exit_code)
         return _report_defect(error, debug)

@@ -74,8 +74,10 @@ def drop(stream: IO[str]) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def cannot_print(error: OSError) -> str:
-    """What to say where standard output takes no more."""
+def give_up_printing(error: OSError) -> str:
+    """What to say where standard output takes no more; what is still to be written there goes nowhere."""
+    if sys.stdout is not None:
+        drop(sys.stdout)
     return f"standard output cannot be written: {error.strerror}; free some space, or write elsewhere"
 
 
@@ -93,8 +95,7 @@ def write_text(path: str, text: str) -> None:
         except BrokenPipeError:
             return
         except OSError as error:
-            drop(sys.stdout)
-            raise OutputError(cannot_print(error)) from error
+            raise OutputError(give_up_printing(error)) from error
         return
     with atomic_path(Path(path)) as part:
         part.write_text(text, encoding="utf-8")

@@ -20,7 +20,7 @@ from vramscope.cli.results import Results, text_writer
 from vramscope.errors import UsageError, VramscopeError
 from vramscope.ledger.ranks import merge_ranks
 from vramscope.ledger.run import RunSummary, summarize_run
-from vramscope.recording.file import discard_recording, drop_empty, folder_of, iterate_windows
+from vramscope.recording.file import commit_name, discard_recording, drop_empty, folder_of, iterate_windows
 from vramscope.views.autopsy import autopsy_of
 from vramscope.views.json import to_text
 from vramscope.views.run_json import run_document
@@ -156,7 +156,7 @@ class _Output:
         )
         if sealed:
             return self.path
-        return _unsealed(self.path) if unsealed else None
+        return folder_of(self.path) if unsealed else None
 
 
 def _output(folder: Path | None, name: str) -> _Output:
@@ -176,19 +176,15 @@ def _output(folder: Path | None, name: str) -> _Output:
 def _free(path: Path) -> Path:
     """A path at which no recording is: this one, or the next number."""
     candidate, number = path, 1
-    while candidate.exists() or _unsealed(candidate).exists():
+    while candidate.exists() or folder_of(candidate).exists():
         number += 1
         candidate = path.with_name(f"{path.stem}-{number}.vram")
     return candidate
 
 
-def _unsealed(recording: Path) -> Path:
-    return folder_of(Path(os.path.realpath(recording)))
-
-
 def _state(recording: Path) -> tuple[object, ...]:
     """What tells the sealed file and the first part of an unsealed one from others of their names; None for none."""
-    return tuple(_identity(file) for file in (recording, _unsealed(recording) / "part-00000.json"))
+    return tuple(_identity(file) for file in (recording, folder_of(recording) / commit_name(0)))
 
 
 def _identity(file: Path) -> tuple[int, int] | None:
@@ -214,8 +210,7 @@ def _report(
     stays = "" if older is None else f"; {_place(older)} is from before"
     if found is None:
         drop_empty(output.path)
-        reason = _nothing(outcome, first)
-        reason = missed or _not_recorded(outcome) or reason
+        reason = missed or _not_recorded(outcome) or _nothing(outcome, first)
         if not quiet or "not_started" in outcome.status:
             tell(f"vramscope: {reason}{stays}")
         return
@@ -239,7 +234,7 @@ def _report(
 
 def _place(recording: Path) -> str:
     """The recording, or its folder where it was not sealed, as the user would type it."""
-    return os.path.relpath(recording if recording.exists() else _unsealed(recording))
+    return os.path.relpath(recording if recording.exists() else folder_of(recording))
 
 
 def _nothing(outcome: Outcome, first: int) -> str:

@@ -66,7 +66,6 @@ def cuda_rules(gpu: Gpu) -> Mapping[OpOverload, Rule]:
             aten._safe_softmax.default: safe_softmax,
             **dict.fromkeys((aten.cumsum.default, aten.cumprod.default, aten.logcumsumexp.default), cumulative),
             aten._softmax_backward_data.default: softmax_backward,
-            aten._log_softmax_backward_data.default: log_softmax_backward,
             **in_order_rules(),
             aten.index_put.default: index_put,
             aten._index_put_impl_.default: index_put,
@@ -207,16 +206,6 @@ def softmax_backward(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...],
     product = mode.run(aten.mul.Tensor, gradient, output)
     mode.memory.pass_through(in_order_copies(product, output))
     del product
-    return result
-
-
-def log_softmax_backward(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """The gradient of a log softmax's input; its own gradient, as that of a mean, is read in order.
-
-    Source: ``host_softmax_backward`` in aten/src/ATen/native/cuda/SoftMax.cu.
-    """
-    result = mode.run(func, *args, **kwargs)
-    mode.memory.pass_through(in_order_copies(*args[:2]))
     return result
 
 

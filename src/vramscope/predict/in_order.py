@@ -47,18 +47,16 @@ def in_order_rules() -> Mapping[OpOverload, Rule]:
     """Rules for operators of which nothing else is to be told.
 
     Source: files in aten/src/ATen/native/cuda that are called after the operators, such as AveragePool2d.cu,
-    DilatedMaxPool3d.cu, ReflectionPad.cu, UpSampleNearest2d.cu and ScanKernels.cpp.
+    DilatedMaxPool3d.cu, ReflectionPad.cu, SoftMax.cu, UpSampleNearest2d.cu and ScanKernels.cpp.
     """
-    padding = [
-        getattr(aten, f"reflection_pad{dimensions}d{end}") for dimensions in (1, 2, 3) for end in ("", "_backward")
-    ]
-    padding.remove(aten.reflection_pad3d_backward)
     copies_alike = (*_OF_IMAGES, "upsample_bilinear2d")
     upsampling = (*_IN_ORDER, *_READ_AS_THEY_LIE)
     return {
         **dict.fromkeys(
             (
-                *(packet.default for packet in padding),
+                *(aten.reflection_pad1d.default, aten.reflection_pad1d_backward.default),
+                *(aten.reflection_pad2d.default, aten.reflection_pad2d_backward.default),
+                aten.reflection_pad3d.default,
                 *(aten.avg_pool3d.default, aten.avg_pool3d_backward.default),
                 *(aten.adaptive_max_pool3d_backward.default, aten._adaptive_avg_pool3d_backward.default),
                 *(aten.cummax.default, aten.cummin.default),
@@ -88,6 +86,7 @@ def in_order_rules() -> Mapping[OpOverload, Rule]:
         aten.adaptive_max_pool2d_backward.default: adaptive_maximum_backward,
         aten._adaptive_avg_pool2d.default: adaptive_average,
         aten._adaptive_avg_pool2d_backward.default: adaptive_average_backward,
+        aten._log_softmax_backward_data.default: reads(in_order_copies, 0, 1),
         aten.kthvalue.default: copied_before,
         aten.roll.default: roll(copied_before),
     }

@@ -132,7 +132,7 @@ def without_single_hooks(create: Callable[..., Any]) -> Callable[..., Any]:
                 now = dict(hooks)
                 hooks.clear()  # and not a new one: whoever may take a hook away knows this one
                 hooks.update(
-                    (number, hook) for number, hook in had.items() if number in now or type(hook) is SingleHook
+                    (number, hook) for number, hook in had.items() if number in now or isinstance(hook, SingleHook)
                 )
                 hooks.update(now)
 

@@ -78,10 +78,10 @@ class SeedWatch:
             number = self._numbers[place] = len(self._rows)
             self._rows.append((label.address, label.size, label.size, device))
             if label.storage is not None:
+                self._alive[number] = StorageWeakRef(label.storage)
                 self._follow(number, label.storage)
 
     def _follow(self, number: int, storage: torch.UntypedStorage) -> None:
-        self._alive[number] = StorageWeakRef(storage)
         # torch keeps this object for as long as there is the storage that it stands for
         self._followed.append(ref(storage, partial(self._goes, number)))
 

@@ -12,7 +12,7 @@ Its last 64 bytes are the checksum of all bytes before them. Nothing in it is a 
 
 from vramscope.recording.folder import folder_of
 from vramscope.recording.header import FORMAT_VERSION, Header
-from vramscope.recording.parts import Part
+from vramscope.recording.parts import Part, commit_name
 from vramscope.recording.reader import iterate_parts, iterate_windows, read_recording
 from vramscope.recording.writer import RecordingWriter, discard_recording, drop_empty, write_recording, write_recordings
 
@@ -21,6 +21,7 @@ __all__ = [
     "Header",
     "Part",
     "RecordingWriter",
+    "commit_name",
     "discard_recording",
     "drop_empty",
     "folder_of",

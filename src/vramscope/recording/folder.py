@@ -20,8 +20,9 @@ _OURS = re.compile(rf"({re.escape(META)}|part-\d{{5,9}}\.(npz|json)|{SEALED})({r
 
 
 def folder_of(path: Path) -> Path:
-    """Where the recording that will be ``path`` is while it is being made."""
-    return path.with_name(path.name + SUFFIX)
+    """Where the recording that will be ``path``, or what it links to, is while it is being made."""
+    target = Path(os.path.realpath(path))
+    return target.with_name(target.name + SUFFIX)
 
 
 class Folder:

@@ -189,8 +189,7 @@ class Seeds(_Columns):
     """Blocks that were alive when the recording began, found by looking at live objects or a snapshot.
 
     ``gone_ns`` is when a block was found to be gone although no event told of its end: the CPU's allocator reports
-    no free
-    for a block whose allocation no profile saw. `UNKNOWN` where there was no such finding.
+    no free for a block whose allocation no profile saw. `UNKNOWN` where there was no such finding.
     """
 
     address: Integers

@@ -46,7 +46,7 @@ class RecordingWriter:
         with writing(self._path):
             if self._target.exists() and not self._target.is_file():
                 raise OutputError(f"{self._path}: exists and is no file: choose another output name")
-            self._claim = Claim(folder_of(self._target))
+            self._claim = Claim(folder_of(self._path))
 
     def append(self, recording: Recording, window: int = 0) -> None:
         """Write one part, for good: it outlives a crash of the process or the machine.
@@ -99,12 +99,24 @@ class RecordingWriter:
             put_in_place(self._finished, self._target)
         self.abandon()  # of the folder, that is: the file is whole
 
+    def discard_sealed(self) -> None:
+        """Remove the sealed file at ``path`` that is older: of the two, readers would take that one.
+
+        Raises:
+            OutputError: it cannot be removed.
+        """
+        with writing(self._path):
+            self._target.unlink(missing_ok=True)
+
     def abandon(self) -> None:
         """Remove all that was written, except a sealed file; safe to call at any time, any number of times."""
         if self._is_open():
             self._open = False
             with contextlib.suppress(OSError):  # what cannot be removed is an unsealed recording, and says so
-                self._claim.remove() if self._begun else self._claim.release()
+                if self._begun:
+                    self._claim.remove()
+                else:
+                    self._claim.release()
 
     def __enter__(self) -> Self:
         """Nothing more to do: the folder is there."""
@@ -200,16 +212,14 @@ def discard_recording(path: Path) -> None:
     Raises:
         OutputError: it cannot be removed, or another process is recording to it.
     """
-    target = Path(os.path.realpath(path))
     with writing(path):
-        if folder_of(target).exists():
-            Claim(folder_of(target)).remove()
-        target.unlink(missing_ok=True)
+        if folder_of(path).exists():
+            Claim(folder_of(path)).remove()
+        Path(os.path.realpath(path)).unlink(missing_ok=True)
 
 
 def drop_empty(path: Path) -> None:
     """Remove the folder of a recording that was not begun, unless another process holds it or it is not empty."""
-    folder = folder_of(Path(os.path.realpath(path)))
-    if folder.is_dir():
+    if folder_of(path).is_dir():
         with contextlib.suppress(OSError, OutputError):
-            Claim(folder).release()
+            Claim(folder_of(path)).release()

@@ -1,6 +1,5 @@
 """Where a session's steps go: each to disk as it ends, with the cheap counters of the steps that are only counted."""
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,7 +9,6 @@ from typing import Any
 from vramscope.recorders.counters import with_counters
 from vramscope.recorders.environment import describe_environment
 from vramscope.recorders.scripts.live import children_rss
-from vramscope.recording.durable import writing
 from vramscope.recording.file import RecordingWriter
 from vramscope.recording.recording import Counters, Device, Events, Marks, Recording, Scopes, Seeds, Source
 
@@ -26,7 +24,6 @@ class PartStore:
 
     def __init__(self, output: Path) -> None:
         self._writer = RecordingWriter(output)
-        self._older = Path(os.path.realpath(output))
         self._window = -1
         self._devices: tuple[Device, ...] = ()
         self._workload: Mapping[str, Any] = {}
@@ -53,9 +50,7 @@ class PartStore:
         self._append(recording, children=True)
         self.parts += 1
         if self.parts == 1:
-            # of a sealed recording and one that is not, readers take the sealed one
-            with writing(self._older):
-                self._older.unlink(missing_ok=True)
+            self._writer.discard_sealed()
 
     def seal(self, notes: Sequence[str], complete: bool) -> None:
         """Put the rest on disk and seal the file; without a step there is nothing to seal."""

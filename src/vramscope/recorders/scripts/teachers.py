@@ -34,7 +34,7 @@ class Teachers:
         self._left: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
 
     def teaches(self, module: nn.Module) -> bool:
-        """Whether a forward that has just ended is to be part of a training step; looks once for every model."""
+        """Whether a forward that has just ended is to be part of a training step."""
         model = plain_model(module)
         if _in_function() and any(_shared(model, self._optimizers())):
             return True
