@@ -608,6 +608,119 @@ _of_image("view written to", lambda given: (given * 2).flatten(1).relu_())
 _of_image("transposed view written to", lambda given: functional.dropout((given * 2).flatten(2).mT, 0.5, True, True))
 _of_one("parts written to", _parts_written)
 _of_image("view of what another view wrote to", _written_through_another)
+
+_LAYERS: dict[str, Callable[[Make], tuple[nn.Module, Tensor]]] = {
+    "conv1d": lambda make: (nn.Conv1d(5, 8, 3, padding=1), make.floats(2, 5, make.rows)),
+    "conv1d by channels": lambda make: (nn.Conv1d(5, 5, 3, groups=5), make.floats(2, 5, make.rows)),
+    "conv_transpose1d": lambda make: (nn.ConvTranspose1d(5, 8, 3), make.floats(2, 5, make.rows)),
+    "conv2d": lambda make: (nn.Conv2d(3, 8, 3, padding=1), make.image()),
+    "conv2d without bias": lambda make: (nn.Conv2d(3, 8, 3, 2, bias=False), make.image()),
+    "conv2d of fixed images": lambda make: (nn.Conv2d(3, 8, 3), make.image().detach()),
+    "conv2d by points": lambda make: (nn.Conv2d(3, 8, 1), make.image()),
+    "conv2d by groups": lambda make: (nn.Conv2d(6, 8, 3, groups=2), make.floats(2, 6, make.rows, 9)),
+    "conv2d by channels": lambda make: (nn.Conv2d(3, 6, 3, groups=3, padding=1), make.image()),
+    "conv2d dilated": lambda make: (nn.Conv2d(3, 8, 3, dilation=2, padding=2), make.image()),
+    "conv2d to the same size": lambda make: (nn.Conv2d(3, 8, (2, 3), padding="same"), make.image()),
+    "conv_transpose2d": lambda make: (nn.ConvTranspose2d(3, 8, 2, 2), make.image()),
+    "conv3d": lambda make: (nn.Conv3d(3, 4, 3, padding=1), make.floats(2, 3, 4, make.rows, 5)),
+    "conv_transpose3d": lambda make: (nn.ConvTranspose3d(3, 4, 2, 2), make.floats(2, 3, 4, make.rows, 5)),
+    "batch_norm1d": lambda make: (nn.BatchNorm1d(5), make.floats(2, 5, make.rows)),
+    "batch_norm2d": lambda make: (nn.BatchNorm2d(3), make.image()),
+    "batch_norm2d in evaluation": lambda make: (nn.BatchNorm2d(3).eval(), make.image()),
+    "batch_norm3d": lambda make: (nn.BatchNorm3d(3), make.floats(2, 3, 4, make.rows, 5)),
+    "conv2d and batch_norm2d": lambda make: (
+        nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 3, 3, 2), nn.BatchNorm2d(3)),
+        make.image(),
+    ),
+}
+
+
+def _lies_otherwise(given: Tensor, way: Callable[[Tensor], Tensor]) -> Tensor:
+    """Another tensor of the shape that ``way`` gives, in order."""
+    return way(given.detach()).contiguous().requires_grad_(given.requires_grad)
+
+
+def _across(layer: nn.Module, given: Tensor) -> Run:
+    otherwise = _lies_otherwise(given, lambda x: x.movedim(1, -1))
+    return lambda: layer(otherwise.movedim(-1, 1))
+
+
+def _turned(layer: nn.Module, given: Tensor) -> Run:
+    otherwise = _lies_otherwise(given, lambda x: x.transpose(0, 1))
+    return lambda: layer(otherwise.transpose(0, 1))
+
+
+def _frozen(layer: nn.Module, given: Tensor) -> Run:
+    layer.requires_grad_(False)
+    return lambda: layer(given)
+
+
+def _weights_together(layer: nn.Module, given: Tensor) -> Run:
+    layer.to(memory_format=torch.channels_last)
+    return lambda: layer(given)
+
+
+_WAYS: dict[str, Callable[[nn.Module, Tensor], Run]] = {
+    "": lambda layer, given: lambda: layer(given),
+    " across": _across,
+    " turned": _turned,
+    " averaged": lambda layer, given: lambda: layer(given).mean(),
+    " then turned": lambda layer, given: lambda: layer(given).transpose(0, 1).contiguous(),
+    " then across": lambda layer, given: lambda: layer(given).movedim(1, -1).contiguous(),
+    " across both ways": lambda layer, given: (lambda run: lambda: run().movedim(1, -1))(_across(layer, given)),
+    " frozen": _frozen,
+    " with weights together": _weights_together,
+    " all together": lambda layer, given: _across(layer.to(memory_format=torch.channels_last), given),
+}
+CUDNN: set[str] = set()
+"""Cases that are run with cuDNN, of whose workspaces nothing is known; all others are run without."""
+
+
+def _of_cudnn(name: str, way: str) -> None:
+    def prepare(make: Make) -> Run:
+        layer, given = _LAYERS[name](make)
+        return _WAYS[way](layer.to(make.device), given)
+
+    CASES[name + way] = prepare
+    CUDNN.add(name + way)
+
+
+for _name in _LAYERS:
+    for _way in _WAYS:
+        if "together" not in _way or "2d" in _name:
+            _of_cudnn(_name, _way)
+
+
+@case
+def block_of_convnext(make: Make) -> Run:
+    layers = nn.Conv2d(6, 6, 7, padding=3, groups=6), nn.LayerNorm(6), nn.Linear(6, 24), nn.GELU(), nn.Linear(24, 6)
+    first, *rest = (layer.to(make.device) for layer in layers)
+    given = make.floats(2, 6, make.rows, 9)
+    return lambda: given + nn.Sequential(*rest)(first(given).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+@case
+def convolved_words(make: Make) -> Run:
+    words, table = make.whole(2, make.rows), make.layer(nn.Embedding, 10, 16)
+    layer, norm = make.layer(nn.Conv1d, 16, 16, 5, padding=2), make.layer(nn.LayerNorm, 16)
+    return lambda: norm(functional.gelu(layer(table(words).transpose(1, 2))).transpose(1, 2))
+
+
+@case
+def convolved_tokens(make: Make) -> Run:
+    layer, before = make.layer(nn.Conv2d, 8, 8, 3, padding=1, groups=8), make.layer(nn.Linear, 4, 8)
+    given = make.floats(2, make.rows * 5, 4)
+    return lambda: layer(before(given).transpose(1, 2).view(2, 8, make.rows, 5)).flatten(2).transpose(1, 2)
+
+
+@case
+def up_and_beside(make: Make) -> Run:
+    up, layer = make.layer(nn.ConvTranspose2d, 6, 3, 2, 2), make.layer(nn.Conv2d, 6, 4, 3, padding=1)
+    low, beside = make.floats(2, 6, make.rows, 5), make.floats(2, 3, 2 * make.rows, 10)
+    return lambda: layer(torch.cat((up(low), beside), 1)).relu()
+
+
+CUDNN.update(("block_of_convnext", "convolved_words", "convolved_tokens", "up_and_beside"))
 DIFFERS = {
     "chunked_cross_entropy": "a few numbers of eight bytes",
 }

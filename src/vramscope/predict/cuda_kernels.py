@@ -15,10 +15,12 @@ from unittest import mock
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
+from torch._prims_common import suggest_memory_format
 
 from vramscope.predict.attention import run_attention
 from vramscope.predict.autocast import CastCache, autocast_kernels
 from vramscope.predict.gpus import Gpu
+from vramscope.predict.norms import is_native
 from vramscope.recorders.virtual.mode import Rule, made_of_others
 from vramscope.recorders.virtual.operators.losses import MEAN
 
@@ -87,6 +89,7 @@ def composite_kernels(gpu: Gpu) -> Mapping[OpOverload, Kernel]:
         aten.dropout.default: dropout,
         aten.scaled_dot_product_attention.default: partial(run_attention, gpu),
         aten.rms_norm.default: rms_norm,
+        aten.batch_norm.default: batch_norm,
         aten.softmax.int: partial(_softmax, aten._softmax.default),
         aten.log_softmax.int: partial(_softmax, aten._log_softmax.default),
         aten.linear.default: linear,
@@ -141,6 +144,26 @@ def rms_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = None,
     cuda/layer_norm_kernel.cu.
     """
     return _RmsNorm.apply(input, weight, len(normalized_shape))
+
+
+def batch_norm(
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    training: bool,
+    *others: Any,
+) -> Any:
+    """cuDNN normalises, and keeps for backward, an input in order or with channels together.
+
+    Source: ``_batch_norm_impl_index`` in aten/src/ATen/native/Normalization.cpp.
+    """
+    if not is_native(input, weight, bias, running_mean, training):
+        input = input.contiguous(memory_format=suggest_memory_format(input))
+    return _as_torch_makes_it(
+        aten.batch_norm.default, input, weight, bias, running_mean, running_var, training, *others
+    )
 
 
 def _softmax(operator: OpOverload, input: Tensor, dim: int, dtype: torch.dtype | None = None) -> Any:

@@ -13,6 +13,7 @@ from torch._ops import OpOverload
 
 from vramscope.predict.attention_kernels import attention_rules
 from vramscope.predict.cells import cell_rules
+from vramscope.predict.convolutions import convolution_rules
 from vramscope.predict.cub import scan_bytes
 from vramscope.predict.cuda_kernels import composite_rules
 from vramscope.predict.embedding import embedding_rules
@@ -72,6 +73,7 @@ def cuda_rules(gpu: Gpu) -> Mapping[OpOverload, Rule]:
             **embedding_rules(gpu),
             **sorting_rules(gpu),
             **cell_rules(),
+            **convolution_rules(),
             **im2col_rules(),
             **attention_rules(gpu),
             **fused_rules(gpu),

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
+from vramscope.predict.convolutions import convolution
 from vramscope.recorders.virtual.mode import Rule, VirtualMode
 from vramscope.recorders.virtual.operators.python_kernels import in_python, python_kernels
 from vramscope.units import format_size
@@ -57,7 +58,7 @@ class Limits:
     def _see_convolution(
         self, mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
-        result = mode.run(func, *args, **kwargs)
+        result = convolution(mode, func, args, kwargs)
         size = window_matrix_bytes(tuple(args[1].shape), tuple(result.shape), result.element_size())
         self._largest_matrix_bytes = max(self._largest_matrix_bytes, size)
         return result

@@ -81,24 +81,58 @@ def batch_norm(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwarg
 
 
 def batch_norm_backward(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """The gradients; where channels lie together, two sums for each and the gradients of weight and bias come first.
+    """The gradients of input, weight and bias, by cuDNN where that has normalised a batch in training.
 
-    Source: ``batch_norm_backward_cuda`` in aten/src/ATen/native/cuda/Normalization.cu,
-    ``batch_norm_backward_reduce_cuda_channels_last_template`` in Normalization.cuh.
+    Source: ``cudnn_batch_norm`` in tools/autograd/derivatives.yaml.
     """
-    _, given, weight, running, _, mean, _, trains = args[:8]
-    gradient, *of_parameters = wanted(mode.describe(func, *args, **kwargs), args[9])
-    if gradient is not None:
-        gradient = mode.describe(aten.empty_like.default, given, memory_format=suggest_memory_format(given))
-    if not _channels_last(given) or not is_native(given, weight, weight, running, trains):
-        mode.memory.see((gradient, *of_parameters))
-        return gradient, *of_parameters
-    sums = [mode.run(aten.empty_like.default, mean) for _ in range(2)]
-    mode.memory.see(tuple(of_parameters))
-    mode.memory.pass_through(_shared_statistics(given, 2))
-    mode.memory.see(gradient)
-    del sums
-    return gradient, *of_parameters
+    gradient, given, weight, running = args[:4]
+    mask: tuple[bool, bool, bool] = tuple(args[9])
+    if is_native(given, weight, weight, running, args[7]) or not args[7]:
+        return _native_gradients(mode, (gradient, given), weight, bool(args[6].numel()), args[7], mask)
+    layout = suggest_memory_format(given)
+    held = None if gradient.is_contiguous(memory_format=layout) else _like(mode, given, layout)
+    of_input, of_weight, of_bias = (_like(mode, given, layout), *(_like(mode, weight) for _ in range(2)))
+    del held
+    return wanted((of_input, of_weight, of_bias), mask)
+
+
+def _native_gradients(
+    mode: VirtualMode,
+    tensors: tuple[Tensor, Tensor],
+    weight: Tensor | None,
+    has_deviation: bool,
+    trains: bool,
+    mask: tuple[bool, bool, bool],
+) -> tuple[Tensor | None, ...]:
+    """By one kernel for all three where channels are apart; else two sums for each channel come first.
+
+    Source: ``batch_norm_backward_cuda`` and ``batch_norm_backward_reduce_cuda`` in
+    aten/src/ATen/native/cuda/Normalization.cu, and the template for channels last in Normalization.cuh.
+    """
+    gradient, given = tensors
+    wide = torch.promote_types(given.dtype, torch.float32)
+    reduces = trains or mask[1] or mask[2]
+    together = _channels_last(given)
+    at_once = reduces and mask[0] and not together
+    of_input = _like(mode, given, suggest_memory_format(given)) if at_once else None
+    of_channel = 0 if at_once else (not has_deviation) + 2 * (reduces and mask[0])
+    held = [mode.run(aten.new_empty.default, given, given.shape[1:2], dtype=wide) for _ in range(of_channel)]
+    dtype = wide if weight is None else weight.dtype
+    of_parameters = [
+        mode.run(aten.new_empty.default, given, given.shape[1:2], dtype=dtype) if is_wanted else None
+        for is_wanted in mask[1:]
+    ]
+    if not at_once:
+        shared = reduces and together and _channels_last(gradient)
+        mode.memory.pass_through(_shared_statistics(given, 2) if shared else ())
+        of_input = _like(mode, given, suggest_memory_format(given)) if mask[0] else None
+    held.clear()
+    return of_input, *of_parameters
+
+
+def _like(mode: VirtualMode, tensor: Tensor, layout: torch.memory_format = torch.preserve_format) -> Tensor:
+    made: Tensor = mode.run(aten.empty_like.default, tensor, memory_format=layout)
+    return made
 
 
 def _channels_last(given: Tensor) -> bool:
@@ -131,13 +165,17 @@ def layer_norm_backward_scratch(rows: int, width: int, element_bytes: int, gpu: 
 
 
 def _partial_sums(gpu: Gpu) -> Scratch:
-    """Partial sums on the way to the gradients of weight and bias."""
+    """Partial sums on the way to the gradients of weight and bias, which are added up one after the other."""
 
-    def scratch(given: Tensor, weight: Tensor | None) -> tuple[int, ...]:
+    def scratch(mode: VirtualMode, given: Tensor, weight: Tensor | None) -> None:
         if weight is None:
-            return ()
+            return
         width = weight.numel()
-        return layer_norm_backward_scratch(given.numel() // width, width, weight.element_size(), gpu)
+        sizes = layer_norm_backward_scratch(given.numel() // width, width, weight.element_size(), gpu)
+        rows = [size // (width * weight.element_size()) for size in sizes]
+        parts = [mode.run(aten.new_empty.default, weight, [count, width]) for count in rows]
+        for part in parts:
+            mode.run_rule(aten.sum.dim_IntList, part, [0])
 
     return scratch
 

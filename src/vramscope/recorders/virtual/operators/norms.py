@@ -14,13 +14,12 @@ from torch._prims_common import suggest_memory_format
 from vramscope.recorders.virtual.mode import Rule, VirtualMode
 
 aten = torch.ops.aten
-Scratch = Callable[[Tensor, Tensor | None], tuple[int, ...]]
+Scratch = Callable[[VirtualMode, Tensor, Tensor | None], None]
 """Bytes of blocks that a kernel takes for a moment, given what is normalised and its weight."""
 
 
-def no_scratch(given: Tensor, weight: Tensor | None) -> tuple[int, ...]:
+def no_scratch(mode: VirtualMode, given: Tensor, weight: Tensor | None) -> None:
     """None, or none that is known."""
-    return ()
 
 
 def float_statistics(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -77,7 +76,7 @@ def layer_norm_backward(scratch: Scratch = no_scratch) -> Rule:
             of_input = mode.run(aten.empty_like.default, given, memory_format=torch.contiguous_format)
         mode.memory.see(tuple(of_parameters))
         other = _in_order(mode, gradient)
-        mode.memory.pass_through(scratch(given, weight))
+        scratch(mode, given, weight)
         del other, copy
         return of_input, *of_parameters
 
