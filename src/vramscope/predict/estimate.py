@@ -1,5 +1,6 @@
 """Predicting a workload's passes on a GPU: fake tensors, CUDA's rules, the simulated allocator."""
 
+import logging
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,6 +28,8 @@ from vramscope.workloads.passes import PassName, run_pass
 from vramscope.workloads.targets import resolve
 from vramscope.workloads.workload import WorkloadOptions
 
+_FAKE_LOG = logging.getLogger("torch._subclasses.fake_tensor")
+"""Where the traceback of every error inside an operator goes, also of those that end as one line or are caught."""
 _CHOOSES_FOREACH = "_default_to_fused_or_foreach"
 _NAMES_CAPTURABLE = "_get_capturable_supported_devices"
 
@@ -134,8 +137,8 @@ def _run(
 
 @contextmanager
 def _quiet_fakes() -> Iterator[None]:
-    """Hold back torch's warning that fake tensors have no address: asking is how we tell that one holds no memory."""
-    with warnings.catch_warnings():
+    """Hold back what torch says of fake tensors: that they have no address, which asking for tells us; every error."""
+    with warnings.catch_warnings(), mock.patch.object(_FAKE_LOG, "disabled", True):
         warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")
         yield
 
