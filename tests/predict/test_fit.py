@@ -39,6 +39,24 @@ def build(batch=4, seq=64):
     return Workload(Net(), tokens, loss, tokens)
 """
 
+PAIRS = """
+import torch
+from torch import nn
+from vramscope import Workload
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(256, 1024)
+
+    def forward(self, samples):
+        left, right = self.layer(samples).chunk(2)
+        return left - right
+
+def build(batch=4):
+    return Workload(Net(), torch.randn(batch, 256))
+"""
+
 IMAGES = """
 import torch
 from torch import nn
@@ -132,6 +150,23 @@ def test_what_is_left_out_is_said(tmp_path):
     assert result.returncode == 0, result.stderr
     assert "batch 1 fits" in result.stdout
     assert "workspaces of cuDNN count as 0, a lower bound" in result.stdout
+
+
+def test_a_model_of_pairs_is_searched_in_pairs(tmp_path):
+    """A batch of one cannot be run, nor can an odd one: torch's own words on that are no result."""
+    (tmp_path / "pairs.py").write_text(PAIRS, encoding="utf-8")
+    arguments = ("pairs.py:build", "--vram", "800MiB", "--pass", "inference", "--steps", "1", "--json", "fit.json")
+    result = vramscope("fit", *arguments, cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    document = json.loads((tmp_path / "fit.json").read_text(encoding="utf-8"))
+    batch, above = document["batch"], document["next_size"]
+    assert batch > 2 and batch % 2 == 0 and above == batch + 2
+    assert {remedy["batch"] for remedy in document["remedies"]} == {above}
+    assert {size["size"] % 2 for size in document["curve"]} == {0}
+    assert document["gpus"][0]["size"] > batch
+    assert f"batch {batch} fits with " in result.stdout
+    assert f"; batch {above} would need " in result.stdout
+    assert f"\nbatch {batch + 1} cannot be run: forward failed: RuntimeError: " in result.stdout
 
 
 def test_inference_lists_no_remedy_of_training(tmp_path):

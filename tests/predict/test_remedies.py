@@ -49,6 +49,12 @@ def test_what_is_so_already_is_no_remedy(given, left_out):
     assert [name for name in EVERY if name not in left_out] == names(**given)
 
 
+def test_halves_are_batches_that_can_be_run():
+    # of 6 in pairs a half of 3 cannot be
+    assert "accumulate 2 x 4" in [remedy.name for remedy in remedies_for(planned(), "batch", 6, unit=2)]
+    assert not any("accumulate" in remedy.name for remedy in remedies_for(planned(), "batch", 2, unit=2))
+
+
 def test_momentum_is_what_plain_sgd_would_save():
     assert "optimizer sgd" in names({"optimizer": "sgd:momentum=0.9"})
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vramscope.errors import UsageError
+from vramscope.errors import UsageError, WorkloadError
 from vramscope.predict.search import Need, Search
 
 
@@ -23,7 +23,7 @@ def test_the_size_fits_and_the_next_one_does_not(fixed, slope, limit, step, star
     found = Search(lambda size: flat(need(size)), limit, most=1 << 20).find(start)
     if found.size == 0:
         assert need(1) > limit
-    elif found.most:
+    elif found.next_size is None:
         assert need(1 << 20) <= limit
     else:
         assert need(found.size) <= limit < need(found.size + 1)
@@ -82,7 +82,7 @@ def test_from_a_beginning_that_is_a_little_too_large_the_answer_is_close():
 
 def test_a_size_that_never_stops_fitting_ends_at_the_bound():
     found = Search(lambda size: flat(1), 10, most=64).find()
-    assert (found.size, found.most) == (64, True)
+    assert (found.size, found.next_size, found.refused) == (64, None, "")
 
 
 def test_what_cannot_be_run_ends_the_search_with_the_reason():
@@ -109,9 +109,36 @@ def test_a_beginning_that_cannot_be_run_is_no_end(start):
     assert Search(predict, 5000).find(start).refused == "at most 37 tokens"
 
 
-def test_what_cannot_be_run_at_all_is_an_error():
+@pytest.mark.parametrize("error", [UsageError, WorkloadError])
+def test_what_cannot_be_run_at_all_is_an_error(error):
     def predict(size):
-        raise UsageError("no")
+        raise error(f"not {size}")
 
-    with pytest.raises(UsageError, match="no"):
+    with pytest.raises(error, match="not 1"):
         Search(predict, 1000).find()
+
+
+@given(st.sampled_from([2, 3, 4, 8]), st.booleans(), st.integers(0, 2000), st.integers(1, 300))
+def test_where_only_multiples_can_be_run_the_largest_that_fits_is_found(unit, few_too, limit, start):
+    def predict(size):
+        if size % unit and not (few_too and size < unit):  # groups of what there is, as batch statistics take
+            raise WorkloadError(f"{size} is no multiple of {unit}")
+        return flat(7 * size)
+
+    found = Search(predict, limit).find(start)
+    runs = [size for size in range(1, 400) if size % unit == 0 or (few_too and size < unit)]
+    largest = max((size for size in runs if 7 * size <= limit), default=0)
+    assert (found.size, found.next_size) == (largest, min(size for size in runs if size > largest))
+    assert bool(found.refused) == (found.next_size != found.size + 1)
+
+
+@given(st.integers(2, 8), st.integers(0, 2000))
+def test_where_a_few_samples_cannot_be_run_no_size_above_them_is_left_out(first, limit):
+    def predict(size):
+        if size < first:
+            raise WorkloadError(f"no fewer than {first}")
+        return flat(7 * size)
+
+    found = Search(predict, limit).find()
+    largest = limit // 7 if limit // 7 >= first else 0
+    assert (found.size, found.next_size) == (largest, max(largest + 1, first))

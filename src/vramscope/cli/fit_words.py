@@ -30,6 +30,7 @@ def document_of(found: "Fit") -> dict[str, Any]:
         "seq": size if found.over == "seq" else plan.options.seq,
         "fits": found.fits,
         "peak_bytes": found.need.process_bytes,
+        "next_size": found.found.next_size,
         "next_peak_bytes": None if next_need is None else next_need.process_bytes,
         "next_refused": found.found.refused,
         "notes": list(found.need.remarks),
@@ -55,7 +56,7 @@ def _remedy(found: "Fit", outcome: "Outcome") -> dict[str, Any]:
     need = outcome.need
     return {
         "name": outcome.name,
-        found.over: found.found.size + 1,
+        found.over: found.found.next_size,
         "peak_bytes": None if need is None else need.process_bytes,
         "allocated_bytes": None if need is None else need.allocated_bytes,
         "saves_bytes": None if need is None else _without(found).process_bytes - need.process_bytes,
@@ -95,16 +96,21 @@ def _answer(found: "Fit") -> list[str]:
     what, size = _WORDS[found.over], found.found.size
     plan = found.plan
     head = f"PREDICTED, nothing was measured: {plan.name} of {plan.target} {_where(found.limit)}"
+    refused = f"{what} {size + 1} cannot be run: {found.found.refused}"
     if not found.fits:
-        return [head, f"not even {what} 1 fits: it needs {format_size(found.need.process_bytes)}"]
+        none = f"{_nothing_fits(found)}: it needs {format_size(found.need.process_bytes)}"
+        return [head, none, refused] if found.found.refused else [head, none]
     fits = f"{what} {size} fits with {format_size(found.need.process_bytes)}"
-    if found.found.refused:
-        return [head, f"{fits}; {what} {size + 1} cannot be run: {found.found.refused}"]
     if found.next_need is None:
-        return [head, f"{fits}; the search ends there"]
+        return [head, f"{fits}; {refused if found.found.refused else 'the search ends there'}"]
     needed = found.next_need.process_bytes
     over = format_size(needed - found.limit.bytes)
-    return [head, f"{fits}; {what} {size + 1} would need {format_size(needed)}, {over} more than the limit"]
+    next_one = f"{what} {found.found.next_size} would need {format_size(needed)}, {over} more than the limit"
+    return [head, f"{fits}; {next_one}", refused] if found.found.refused else [head, f"{fits}; {next_one}"]
+
+
+def _nothing_fits(found: "Fit") -> str:
+    return f"not even {_WORDS[found.over]} {found.found.next_size} fits"
 
 
 def _where(limit: "Limit") -> str:
@@ -125,8 +131,8 @@ def _explanation(found: "Fit") -> list[str]:
         f"{', NCCL' if outside > CONTEXT_BYTES[1] else ''})",
     ]
     if found.fits and found.next_need and found.next_need.reserved_bytes + _least_outside(found) <= limit.bytes:
-        what, size, least = _WORDS[found.over], found.found.size, format_size(_least_outside(found))
-        lines.append(f"{what} {size + 1} may fit too: outside the allocator there may be as little as {least}")
+        what, size, least = _WORDS[found.over], found.found.next_size, format_size(_least_outside(found))
+        lines.append(f"{what} {size} may fit too: outside the allocator there may be as little as {least}")
     return lines
 
 
@@ -141,7 +147,7 @@ def _remedy_lines(found: "Fit") -> list[str]:
     if not found.outcomes:
         return []
     without, what = _without(found), _WORDS[found.over]
-    lines = ["", f"each remedy by itself, for {what} {found.found.size + 1}:"]
+    lines = ["", f"each remedy by itself, for {what} {found.found.next_size}:"]
     for outcome in found.outcomes:
         if outcome.need is None:
             lines.append(f"  {outcome.name:<27} not possible: {outcome.why}")
@@ -188,6 +194,6 @@ def picture_of(found: "Fit") -> Picture:
         for other in found.others
         if other.limit.bytes < highest
     }
-    answer = f"{what} {found.found.size} is the largest that fits" if found.fits else f"not even {what} 1 fits"
+    answer = f"{what} {found.found.size} is the largest that fits" if found.fits else _nothing_fits(found)
     title = f"{found.plan.name} of {found.plan.target}, PREDICTED, not measured"
     return Picture(f"{found.plan.target}: {answer}", (Panel(title, what, "memory (GiB)", series, levels=levels),))

@@ -83,8 +83,8 @@ class Fit:
 
     @property
     def next_need(self) -> Need | None:
-        """Of the next size, which does not fit; None where it cannot be run, or was not looked at."""
-        return self.found.needs.get(self.found.size + 1)
+        """Of the next size, which does not fit; None where none can be run, or was looked at."""
+        return None if self.found.next_size is None else self.found.needs[self.found.next_size]
 
 
 def fit(
@@ -105,9 +105,9 @@ def fit(
     """
     fitting = _Fitting(plan, over, workers, progress)
     found = fitting.search(limit).find()
-    outcomes = workers.map(lambda remedy: fitting.outcome(found, remedy, limit), fitting.remedies(found))
+    outcomes = fitting.outcomes(found, limit)
     others = workers.map(lambda other: OtherGpu(other, fitting.elsewhere(found, other)), other_limits)
-    return Fit(plan, over, limit, found, tuple(outcomes), tuple(others))
+    return Fit(plan, over, limit, found, outcomes, tuple(others))
 
 
 def limits_of_neighbours(limit: Limit, headroom_of: Callable[[int], int]) -> tuple[Limit, ...]:
@@ -125,26 +125,29 @@ class _Fitting:
     workers: Workers
     progress: Progress
 
-    def search(self, limit: Limit, most: int = MOST) -> Search:
+    def search(self, limit: Limit, most: int = MOST, unit: int = 1) -> Search:
         """For the largest size below a limit."""
 
         def predict(size: int) -> Need:
             self.progress(f"{limit.gpu.name}: {self.over} {size}")
             return self.workers.predict(self._sized(size), limit.gpu)
 
-        return Search(predict, limit.bytes, most, self.workers.map)
+        return Search(predict, limit.bytes, most, self.workers.map, unit)
 
-    def remedies(self, found: Found) -> list[Remedy]:
-        """None where no size is left to be helped."""
-        return [] if found.refused or found.most else remedies_for(self.plan, self.over, found.size + 1)
+    def outcomes(self, found: Found, limit: Limit) -> tuple[Outcome, ...]:
+        """What each remedy makes of the next size; none where no size is left to be helped."""
+        size = found.next_size
+        if size is None:
+            return ()
+        remedies = remedies_for(self.plan, self.over, size, found.unit)
+        return tuple(self.workers.map(lambda remedy: self._outcome(size, remedy, limit), remedies))
 
-    def outcome(self, found: Found, remedy: Remedy, limit: Limit) -> Outcome:
-        """What a remedy makes of the first size that does not fit."""
+    def _outcome(self, size: int, remedy: Remedy, limit: Limit) -> Outcome:
         if remedy.why:
             return Outcome(remedy.name, None, False, remedy.why)
         self.progress(remedy.name)
         try:
-            need = self.workers.predict(remedy.apply(self._sized(found.size + 1)), limit.gpu)
+            need = self.workers.predict(remedy.apply(self._sized(size)), limit.gpu)
         except ProcessDiedError:
             raise
         except VramscopeError as error:
@@ -157,8 +160,8 @@ class _Fitting:
         first, last = found.needs[sizes[0]], found.needs[sizes[-1]]
         slope = max((last.process_bytes - first.process_bytes) / max(sizes[-1] - sizes[0], 1), 1.0)
         start = min(sizes[0] + int((limit.bytes - first.process_bytes) / slope), 2 * sizes[-1])
-        most = found.size if found.refused else MOST
-        return self.search(limit, most).find(max(start, 1))
+        most = found.size if found.next_size is None else MOST
+        return self.search(limit, most, found.unit).find(max(start, 1))
 
     def _sized(self, size: int) -> Plan:
         return self.plan.with_options(**{self.over: size})

@@ -54,19 +54,20 @@ class Remedy:
         )
 
 
-def remedies_for(plan: Plan, over: str, size: int) -> list[Remedy]:
+def remedies_for(plan: Plan, over: str, size: int, unit: int = 1) -> list[Remedy]:
     """The remedies that would change something for a size that does not fit.
 
     Args:
         plan: as it is, at any size.
         over: what is sized, ``batch`` or ``seq``.
         size: the size.
+        unit: what sizes are multiples of.
     """
     found = [Remedy("expandable_segments:True", settings={"expandable_segments": True})]
     if plan.options.amp is None and plan.options.dtype == "float32":
         found.insert(0, Remedy("amp bfloat16", {"amp": "bfloat16"}))
     if plan.name == PassName.TRAINING:
-        found += _of_training(plan, over, size)
+        found += _of_training(plan, over, size, unit)
     return [remedy for remedy in found if _plainly(remedy.apply(plan)) != _plainly(plan)]
 
 
@@ -76,10 +77,10 @@ def _plainly(plan: Plan) -> Plan:
     return plan if name is None else plan.with_options(optimizer=name.strip().lower())
 
 
-def _of_training(plan: Plan, over: str, size: int) -> list[Remedy]:
+def _of_training(plan: Plan, over: str, size: int, unit: int) -> list[Remedy]:
     found = [Remedy("checkpoint", {"checkpoint": True})]
-    if over == "batch" and size > 1 and plan.options.accumulate == 1:
-        half = -(-size // 2)
+    if over == "batch" and size > unit and plan.options.accumulate == 1:
+        half = -(-size // (2 * unit)) * unit
         found.append(Remedy(f"accumulate 2 x {half}", {"batch": half, "accumulate": 2}))
     return found + _of_the_optimizer() + _of_what_is_trained(plan)
 
