@@ -169,6 +169,14 @@ def test_a_model_of_pairs_is_searched_in_pairs(tmp_path):
     assert f"\nbatch {batch + 1} cannot be run: forward failed: RuntimeError: " in result.stdout
 
 
+def test_headroom_that_a_smaller_gpu_does_not_have_leaves_it_out(tmp_path):
+    # 5.6 GiB that CUDA has for programs of a GPU of 6 GiB
+    arguments = ("--gpu", "rtx2070-8gb", "--headroom", "6GiB", "--pass", "inference")
+    result = vramscope("fit", "mlp", *arguments, *FEW_STEPS, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert [other["size"] > 0 for other in json.loads(result.stdout)["gpus"]] == [True]
+
+
 def test_inference_lists_no_remedy_of_training(tmp_path):
     result = vramscope("fit", "mlp", "--vram", "1GiB", "--pass", "inference", *FEW_STEPS, cwd=tmp_path)
     document = json.loads(result.stdout)

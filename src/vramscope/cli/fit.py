@@ -149,7 +149,7 @@ def _search(
         options = WorkloadOptions.from_json({**workload_values(given), "device": "cpu"})
         plan = Plan(target, options, name, settings, setup_of(given))
         limit = Limit(gpu, usable_bytes, room)
-        others = limits_of_neighbours(limit, lambda size: _headroom(headroom, size))
+        others = limits_of_neighbours(limit, lambda size: parse_share(headroom, size))
         try:
             return fit(plan, over, limit, others, workers, bar.announce)
         except NothingToTrainError as error:

@@ -162,7 +162,7 @@ def _remedy_lines(found: "Fit") -> list[str]:
 
 
 def _gpu_lines(found: "Fit", verbose: bool) -> list[str]:
-    lines = ["", "other GPUs, with the same share of headroom:"]
+    lines = ["", "other GPUs, with the same --headroom:"]
     for other in found.others:
         size, limit = other.found.size, format_size(other.limit.bytes)
         takes = f"{_WORDS[found.over]} {size}" if size else "nothing"

@@ -111,9 +111,10 @@ def fit(
 
 
 def limits_of_neighbours(limit: Limit, headroom_of: Callable[[int], int]) -> tuple[Limit, ...]:
-    """The limits of the next smaller and the next larger GPU; ``headroom_of`` gives what stays free of a size."""
+    """The limits of the next smaller and the next larger GPU that have more than what ``headroom_of`` keeps free."""
     found = (gpu for gpu in neighbours(limit.gpu) if gpu is not None)
-    return tuple(Limit(gpu, gpu.usable_bytes, headroom_of(gpu.usable_bytes)) for gpu in found)
+    limits = (Limit(gpu, gpu.usable_bytes, headroom_of(gpu.usable_bytes)) for gpu in found)
+    return tuple(other for other in limits if other.bytes > 0)
 
 
 @dataclass(frozen=True)
