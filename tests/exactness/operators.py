@@ -152,6 +152,12 @@ def unpooled_with_channels_together() -> Workload:
     return _workload(there_and_back, images, layer=nn.Conv2d(3, 4, 1))
 
 
+def whole_layer_of_a_transformer() -> Workload:
+    """In inference one operator is the layer, and what it gives has the type of its products under autocast."""
+    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+    return _workload(lambda m, x: m.head(m.layer(x)), torch.randn(2, 8, 16), layer=layer, head=nn.Linear(16, 4))
+
+
 def _bags(**options) -> Workload:
     places, offsets = torch.randint(1, 50, (9,)), torch.tensor([0, 3, 5, 9])
     return _workload(lambda m, i, o: m.bags(i, o), places, offsets, bags=nn.EmbeddingBag(50, 16, **options))

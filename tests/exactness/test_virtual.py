@@ -32,6 +32,7 @@ UNDER_AUTOCAST = (
     "recurrent_layers_after_a_layer",
     "distances_and_similarities",
     "reflected_padding",
+    "whole_layer_of_a_transformer",
 )
 
 

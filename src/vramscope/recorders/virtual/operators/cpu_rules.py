@@ -72,6 +72,21 @@ def max_unpool(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwarg
     return result
 
 
+def encoder_layer(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """A whole layer of a transformer; its products are autocast, and what they give is added to in place.
+
+    Source: ``transformer_encoder_layer_forward`` in aten/src/ATen/native/transformers/transformer.cpp. Autocast leaves
+    float64 as it is (``is_eligible`` in aten/src/ATen/autocast_mode.h).
+    """
+    result = mode.describe(func, *args, **kwargs)
+    with mode.composites.taken_apart(func):
+        parts_are_cast = torch.is_autocast_enabled("cpu") and result.dtype != torch.float64
+    if parts_are_cast:
+        return mode.run(aten.empty_like.default, result, dtype=torch.get_autocast_dtype("cpu"))
+    mode.memory.see(result)
+    return result
+
+
 CPU_RULES: Mapping[OpOverload, Rule] = with_shortcuts(
     {
         **ARTEFACTS,
@@ -90,6 +105,7 @@ CPU_RULES: Mapping[OpOverload, Rule] = with_shortcuts(
         aten.native_batch_norm_backward.default: batch_norm_backward,
         aten.native_group_norm_backward.default: group_norm_backward,
         aten.max_unpool2d.default: max_unpool,
+        aten._transformer_encoder_layer_fwd.default: encoder_layer,
         aten.roll.default: roll(run),
         **dict.fromkeys((aten._embedding_bag.default, aten._embedding_bag_forward_only.default), embedding_bag),
         # mkldnn_convolution_backward, aten/src/ATen/native/mkldnn/Conv.cpp: input, bias, weight
