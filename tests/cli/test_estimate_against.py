@@ -59,6 +59,7 @@ def test_words_for_one_recording(compared):
     ("arguments", "said"),
     [
         (("--batch", "4", "--against", "out"), "batch is 3 in the recording and 4 in the prediction"),
+        (("--batch", "3", "--accumulate", "2", "--against", "out"), "accumulate is 1 in the recording and 2 in"),
         (("--batch", "3", "--against", "out", "--gpu", "t4-16gb"), "the recording is of the CPU"),
         (("--batch", "3", "--against", "out", "--allocator", "max_split_size_mb:64"), "mb:64: the recording is of"),
         (("--against", "nowhere"), "nowhere"),

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from vramscope.recording.recording import Recording
 
 SNAPSHOT_SUFFIX = ".pickle"
-_MUST_AGREE = ("batch", "seq", "dtype", "amp", "optimizer", "checkpoint", "parameter_count")
+_MUST_AGREE = ("batch", "seq", "accumulate", "dtype", "amp", "optimizer", "checkpoint", "parameter_count")
 
 
 def read_measured(path: Path, pass_name: str | None) -> "dict[str, Recording]":
