@@ -209,6 +209,22 @@ with torch.inference_mode():
     for step in range(8):
         model(torch.randn(32, 64))
 """
+HOOKS_COUNTED = """
+import torch
+from torch import nn
+register, hooked = nn.Module.register_forward_hook, []
+def count(module, *args, **kwargs):
+    hooked.append(module)
+    return register(module, *args, **kwargs)
+nn.Module.register_forward_hook = count
+model = nn.Linear(64, 10)
+with torch.inference_mode():
+    for step in range(20):
+        model(torch.randn(32, 64))
+        if step == 9:
+            earlier = len(hooked)
+print(earlier > 0, len(hooked) - earlier)
+"""
 ODD_OBJECTS = """
 import torch
 from torch import nn
@@ -847,6 +863,12 @@ def test_a_part_that_is_called_by_itself_makes_inference_steps(tmp_path) -> None
     assert peak["inputs"] == 8 * 16 * 4
     assert peak["activations"] == 8 * 64 * 4
     assert peak["unattributed"] == 0
+
+
+def test_hooks_stay_from_one_counted_inference_step_to_the_next(tmp_path) -> None:
+    finished = run(tmp_path, HOOKS_COUNTED, "-q")
+    assert finished.stdout == "True 0\n"
+    assert counted(finished.document) == [("inference", 0, 19, 17)]
 
 
 STACKED = """

@@ -170,7 +170,7 @@ def label_kv_cache(output: Any) -> Iterator[Label]:
 def kv_cache(holder: Any) -> Iterator[tuple[str, Tensor]]:
     """The keys and values in a model's output, or among its arguments by keyword, in Hugging Face's form."""
     held = holder.get(_CACHE) if isinstance(holder, Mapping) else getattr(holder, _CACHE, None)
-    return _cached_tensors(held, _CACHE)
+    return iter(()) if held is None else _cached_tensors(held, _CACHE)
 
 
 def _cached_tensors(cache: Any, name: str) -> Iterator[tuple[str, Tensor]]:

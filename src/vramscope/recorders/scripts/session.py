@@ -98,6 +98,7 @@ class ScriptSession:
         self._gradients = self._scene.gradients()
         self._teachers = Teachers(made.alive)
         self._only_infers = False
+        self._only_models_tell = False  # by hooks that stay from one counted inference step to the next
         self._steps = Stepping(plan, self._store, self._scene, self._scopes, others, self)
         self._undo.callback(OptimizerHooks(self._before_optimizer, self._after_optimizer, compiled=False).remove)
         self._undo.callback(self._module_hooks.close)
@@ -192,6 +193,7 @@ class ScriptSession:
     def window_begins(self, recorder: StepRecorder) -> None:
         """The recorder tells of calls; where something is compiled, it hooks no more than models around that."""
         self._listens = True
+        self._only_models_tell = False
         self._module_hooks.close()
         if self._compiled.is_used:
             recorder.hook_singly(self._compiled.may_hook)
@@ -203,6 +205,7 @@ class ScriptSession:
 
     def window_pauses(self) -> None:
         """Nobody else tells of calls: hook all modules again, or, where something is compiled, eager models."""
+        self._only_models_tell = False
         self._module_hooks.close()
         if self._compiled.is_used:
             self._hook_models()
@@ -212,6 +215,9 @@ class ScriptSession:
     def window_ends(self, kind: StepKind) -> None:
         """Hook nothing but what is needed to count steps: optimizers, or models that are run without one."""
         self._listens = self._only_infers = kind is StepKind.INFERENCE
+        if self._listens and self._only_models_tell:
+            return
+        self._only_models_tell = self._listens
         self._module_hooks.close()
         if self._listens:
             self._hook_models()
