@@ -186,6 +186,29 @@ for step in range(5):
     loss.backward()
     optimizer.step()
 """
+BATCHES_OF_OWN_CLASS = """
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+class Batch:
+    def __init__(self, rows):
+        self.inputs, self.labels = (torch.stack(column) for column in zip(*rows))
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(64, 10)
+    def forward(self, batch):
+        return self.layer(batch.inputs)
+rows = TensorDataset(torch.randn(40, 64), torch.randn(40, 10))
+model = Model()
+optimizer = torch.optim.AdamW(model.parameters())
+for batch in DataLoader(rows, 8, collate_fn=Batch):
+    batch.steps = [model.layer.weight.grad, *(part["exp_avg"] for part in optimizer.state.values())]
+    loss = (model(batch) - batch.labels).square().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
 SCRIPTED = """
 import warnings
 import torch
@@ -701,6 +724,13 @@ def test_forwards_of_an_adjoint_method_are_no_inference_steps(tmp_path, option: 
     assert {row["kind"] for row in document["steps"]} == {"training"}
     assert steps_of(document) == ([0, 1, 2, 3, 4] if option else [1, 2, 3])
     require_exact(document, "training")
+
+
+def test_what_objects_of_the_scripts_own_classes_keep_is_an_input_unless_it_is_something_else(tmp_path) -> None:
+    finished = run(tmp_path, BATCHES_OF_OWN_CLASS, "-q")
+    peak = finished.document["passes"]["training"]["peak"]["by_category"]
+    assert (peak["inputs"], peak["unattributed"]) == (8 * (64 + 10) * 4, 0)
+    require_exact(finished.document, "training")
 
 
 def test_scripted_models_and_losses(tmp_path) -> None:

@@ -47,7 +47,8 @@ class MarkKind(IntEnum):
     COMMUNICATION = 7
     LIBRARY_WORKSPACE = 8
     TARGET = 9
-    """Given to a loss as its target; says what a block is for only where nothing else does."""
+    """Given to a loss as its target, or kept by an object that came as an input; says what a block is for only where
+    nothing else does."""
 
 
 class PhaseName(StrEnum):

@@ -4,7 +4,7 @@ import itertools
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterable, Iterator, MutableMapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from enum import StrEnum
@@ -19,6 +19,7 @@ from vramscope.recorders.given import GivenOut
 from vramscope.recorders.gradients import GradientLives
 from vramscope.recorders.hooks import BackwardHook, BackwardPass, CallObserver
 from vramscope.recorders.labels import Label, kv_cache, label_kv_cache, label_tensor, nested_tensors
+from vramscope.recorders.scripts.batches import tensors_in_objects
 from vramscope.recorders.scripts.live import LiveBytes
 from vramscope.recorders.scripts.recorder import MOST_CALLS, Carried, StepRecorder
 from vramscope.recorders.scripts.rehearsal import Rehearsal
@@ -94,9 +95,9 @@ class Stepping:
         self._signal: BackwardHook | None = None
         self._complete = 0  # steps that ended in the profiler that is running
         self._given = GivenOut()
-        # names of the step that runs, or of the one before where that has just ended; keeps no tensor alive
-        self._inputs: MutableMapping[Tensor, str] = WeakTensorKeyDictionary()
-        self._earlier: MutableMapping[Tensor, str] = WeakTensorKeyDictionary()
+        # kinds and names in the step that runs, or in the one before where that has just ended; keeps no tensor alive
+        self._inputs: MutableMapping[Tensor, tuple[MarkKind, str]] = WeakTensorKeyDictionary()
+        self._earlier: MutableMapping[Tensor, tuple[MarkKind, str]] = WeakTensorKeyDictionary()
         self._cached: MutableMapping[Tensor, str] = WeakTensorKeyDictionary()  # keys and values, likewise
         self._notes: tuple[str, ...] = ()
         self.recorder: StepRecorder | None = None
@@ -360,12 +361,19 @@ class Stepping:
                 self._cached[tensor] = name
 
     def inputs_come(self, nest: Any) -> None:
-        """A model is called with these, or a loader gives them: inputs, except what a model of this step gave out."""
-        found = [(name, tensor) for name, tensor in nested_tensors(nest) if self._is_input(tensor)]
+        """A model is called with these, or a loader gives them: inputs, except what a model of this step gave out.
+
+        What an object keeps is one only where nothing else says what it is: it may keep a gradient.
+        """
+        self._tensors_come(MarkKind.INPUT, nested_tensors(nest))
+        self._tensors_come(MarkKind.TARGET, (("", tensor) for tensor in tensors_in_objects(nest)))
+
+    def _tensors_come(self, kind: MarkKind, tensors: Iterable[tuple[str, Tensor]]) -> None:
+        found = [(name, tensor) for name, tensor in tensors if self._is_input(tensor)]
         for name, tensor in found:
-            self._inputs.setdefault(tensor, name)  # a batch that is loaded ahead comes once more in its turn
+            self._inputs.setdefault(tensor, (kind, name))  # a batch that is loaded ahead comes once more in its turn
         if self.recorder is not None:
-            self.recorder.mark(label for name, t in found for label in label_tensor(MarkKind.INPUT, name, t))
+            self.recorder.mark(label for name, t in found for label in label_tensor(kind, name, t))
 
     def target_comes(self, target: Any) -> None:
         """One of torch's losses takes this as its target; what a model of this step gave out stays what it is."""
@@ -375,8 +383,8 @@ class Stepping:
 
     def _input_labels(self) -> Iterator[Label]:
         """What has come as inputs in the step that has just ended, as far as the script still holds it."""
-        for tensor, name in itertools.chain(self._inputs.items(), self._earlier.items()):
-            yield from label_tensor(MarkKind.INPUT, name, tensor)
+        for tensor, (kind, name) in itertools.chain(self._inputs.items(), self._earlier.items()):
+            yield from label_tensor(kind, name, tensor)
         for tensor, name in self._cached.items():
             yield from label_tensor(MarkKind.KV_CACHE, name, tensor)
 

@@ -1,0 +1,76 @@
+"""The tensors that objects of the program's own classes keep, such as graphs; none of the program's code runs."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from types import MemberDescriptorType
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader, Dataset
+
+_MOST = 200
+"""Parts that are looked at, numbers and words included: a batch may hold a vocabulary."""
+_CONTAINERS = (dict, list, tuple)
+_LEAVES = frozenset({bool, bytes, float, int, str, type(None)})
+_NOT_ENTERED = (nn.Module, Optimizer, Dataset, DataLoader, type)
+
+
+def tensors_in_objects(nest: Any) -> Iterator[Tensor]:
+    """Those tensors, but no parameters; what lies in containers alone is not among them (see `nested_tensors`).
+
+    Looked at is what an object of a nest has as attributes of its own, and what containers among these hold. Objects in
+    an object are passed over, but for mappings of the program's own classes, in which graphs keep their tensors.
+    """
+    waiting = deque([(nest, False)])
+    left = _MOST
+    while waiting:
+        item, is_inside = waiting.popleft()
+        parts = list(islice(_held(item, is_inside), left))
+        left -= len(parts)
+        is_inside = is_inside or not issubclass(type(item), _CONTAINERS)
+        for part in parts:
+            kind = type(part)  # asking an object for its class may run its code
+            if issubclass(kind, Tensor):
+                if is_inside and not issubclass(kind, nn.Parameter):
+                    yield part
+            elif kind not in _LEAVES:
+                waiting.append((part, is_inside))
+
+
+def _held(item: Any, is_inside: bool) -> Iterable[Any]:
+    """What a container or an object holds."""
+    kind = type(item)
+    if issubclass(kind, dict):
+        return list(dict.values(item))
+    if issubclass(kind, list):
+        return list.__iter__(item)
+    if issubclass(kind, tuple):
+        return tuple.__iter__(item)
+    if issubclass(kind, _NOT_ENTERED) or (is_inside and not issubclass(kind, Mapping)):
+        return ()
+    return _attributes(item, kind)
+
+
+def _attributes(item: Any, kind: type) -> Iterator[Any]:
+    """What an object has under names of its own, be it in its ``__dict__`` or in slots."""
+    try:
+        held = object.__getattribute__(item, "__dict__")
+    except AttributeError:
+        held = None
+    if type(held) is dict:
+        yield from list(held.values())  # at once: other threads may write too
+    for base in type.__getattribute__(kind, "__mro__"):
+        of_class = type.__getattribute__(base, "__dict__")
+        if "__slots__" in of_class:
+            yield from _filled_slots(item, of_class.values())
+
+
+def _filled_slots(item: Any, of_class: Iterable[Any]) -> Iterator[Any]:
+    for descriptor in of_class:
+        if type(descriptor) is MemberDescriptorType:
+            try:
+                yield descriptor.__get__(item)
+            except AttributeError:  # nothing was put there
+                continue
