@@ -46,6 +46,16 @@ def test_what_a_function_of_autograd_runs_belongs_to_the_training_of_its_model(i
     assert not teachers.teaches(model)
 
 
+def test_what_a_function_of_autograd_runs_where_nothing_is_differentiated_is_waited_for_a_while() -> None:
+    model = nn.Linear(2, 2)
+    teachers = Teachers(lambda: [torch.optim.SGD(model.parameters(), 0.1)])
+    found: list[bool] = []
+    with torch.no_grad():
+        for _ in range(_PATIENCE + 2):
+            Within.apply(torch.ones(1, requires_grad=True), found, lambda: teachers.teaches(model))
+    assert found == [True] * _PATIENCE + [False] * 2
+
+
 def test_without_optimizers_nothing_is_waited_for() -> None:
     assert not Teachers(list).teaches(nn.Linear(2, 2))
 

@@ -1,12 +1,13 @@
 """Forwards without gradients that belong to the training to come, told from those of models that are evaluated."""
 
 import sys
-from collections.abc import Callable, Iterable
-from traceback import walk_stack
+from collections.abc import Callable, Iterable, Iterator
+from types import FrameType
 from weakref import WeakKeyDictionary
 
 from torch import nn
 from torch.autograd import Function
+from torch.autograd.function import BackwardCFunction
 from torch.optim import Optimizer
 
 from vramscope.recorders.scripts.made_optimizers import parameters_of
@@ -23,7 +24,8 @@ class Teachers:
     An optimizer that waits for other parameters than the model's says so: it runs as a teacher or a reference does. One
     that waits for the model's own says that the model is evaluated, and where there is none nothing is trained. But
     within a function of autograd, which computes without gradients what it differentiates itself, as checkpoints and
-    adjoint methods do, such a model is being trained.
+    adjoint methods do, such a model is being trained; or evaluated, where nothing of the function will be
+    differentiated, as in a checkpoint under ``torch.no_grad()``, so that training is waited for a while.
 
     Args:
         optimizers: gives those that exist.
@@ -36,27 +38,37 @@ class Teachers:
     def teaches(self, module: nn.Module) -> bool:
         """Whether a forward that has just ended is to be part of a training step."""
         model = plain_model(module)
-        if _in_function() and any(_shared(model, self._optimizers())):
+        waiting = [found for found in self._optimizers() if parameters_of(found)]
+        functions = list(_open_functions()) if waiting else []
+        if any(map(_is_differentiated, functions)) and _share_parameters(model, waiting):
             return True
         left = self._left.get(model)
         if left is None:
-            left = _PATIENCE if _another_is_trained(model, self._optimizers()) else 0
+            left = _PATIENCE if waiting and (functions or not _share_parameters(model, waiting)) else 0
         self._left[model] = max(left - 1, 0)
         return left > 0
 
 
-def _another_is_trained(model: nn.Module, optimizers: Iterable[Optimizer]) -> bool:
-    """Whether optimizers are there, and none for a parameter of the model."""
-    waiting = [found for found in optimizers if parameters_of(found)]
-    return bool(waiting) and not any(_shared(model, waiting))
-
-
-def _shared(model: nn.Module, optimizers: Iterable[Optimizer]) -> list[bool]:
-    """For each optimizer whether it is there for a parameter of the model."""
+def _share_parameters(model: nn.Module, optimizers: Iterable[Optimizer]) -> bool:
+    """Whether one of the optimizers is there for a parameter of the model."""
     own = {id(parameter) for parameter in model.parameters()}
-    return [not own.isdisjoint(parameters_of(found)) for found in optimizers]
+    return any(not own.isdisjoint(parameters_of(found)) for found in optimizers)
 
 
-def _in_function() -> bool:
-    """Whether this thread runs the forward of a function of autograd."""
-    return any(frame.f_code is Function.apply.__code__ for frame, _ in walk_stack(sys._getframe(1)))
+def _open_functions() -> Iterator[FrameType]:
+    """The frames of the forwards of functions of autograd that this thread runs.
+
+    Frame by frame: `traceback.walk_stack` reads line numbers too, which takes ten times as long.
+    """
+    inner = sys._getframe()
+    while (frame := inner.f_back) is not None:
+        if frame.f_code is Function.apply.__code__:
+            yield inner
+        inner = frame
+
+
+def _is_differentiated(forward: FrameType) -> bool:
+    """Whether gradients are to flow through a function of autograd, as far as its forward is given a context."""
+    names = forward.f_code.co_varnames
+    context = forward.f_locals.get(names[0]) if names else None
+    return bool(context.next_functions) if isinstance(context, BackwardCFunction) else True
