@@ -121,8 +121,8 @@ def _show_table(terminalreporter: Any, settings: "Settings", results: Results) -
 
     terminalreporter.write_sep("=", "memory of tests (vramscope)")
     baseline = settings.baseline
-    peaks = None if baseline is None else {name: figures.peak_bytes for name, figures in baseline.items()}
-    for line in table_lines(results.tests, settings.top, peaks):
+    before = None if baseline is None else {name: (old.device, old.peak_bytes) for name, old in baseline.items()}
+    for line in table_lines(results.tests, settings.top, before):
         terminalreporter.write_line(line)
 
 

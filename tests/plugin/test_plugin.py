@@ -248,6 +248,17 @@ def test_a_baseline_of_itself_has_no_regression(plain_run: str, suite: Project) 
     assert text.count("same") == 2
 
 
+@pytest.mark.parametrize(("gate", "code"), [((), 0), (("--vramscope-fail-over", "5%"), 1)])
+def test_a_baseline_of_another_device_is_compared_with_nothing(
+    plain_run: str, suite: Project, gate: tuple[str, ...], code: int
+) -> None:
+    saved = (suite.path / "base.json").read_text()
+    (suite.path / "elsewhere.json").write_text(saved.replace('"device": "cpu"', '"device": "cuda:0"'))
+    text = suite.run("-k", "test_at", "--vramscope-compare", "elsewhere.json", *gate, code=code)
+    assert "was on cuda:0" in text
+    assert ("is of cuda:0, and it ran on cpu: save another one" in text) is bool(gate)
+
+
 BAD_MARKERS = """
 import pytest
 

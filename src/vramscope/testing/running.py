@@ -161,8 +161,8 @@ def _over_limits(plan: Plan, figures: dict[str, TestFigures]) -> Iterator[str]:
 
 
 def _growth(name: str, settings: Settings | None, figures: TestFigures) -> Iterator[str]:
-    """What grew too much since the baseline; a test that is not in it is new."""
-    if settings is None or settings.baseline is None or name not in settings.baseline:
+    """What grew too much since the baseline, where anything is too much; a test that is not in it is new."""
+    if settings is None or settings.baseline is None or not settings.thresholds or name not in settings.baseline:
         return
     before = settings.baseline[name]
     if before.device != figures.device:

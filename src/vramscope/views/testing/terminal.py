@@ -8,16 +8,19 @@ from vramscope.units import format_size
 from vramscope.views.verdicts import percent_words
 
 Results = Mapping[str, Mapping[str, Any]]
-"""By a test's name: ``outcome``, ``peak_bytes``, ``leaked_bytes``, ``by_category``, ``problems`` and more."""
+"""By a test's name: ``outcome``, ``device``, ``peak_bytes``, ``leaked_bytes``, ``by_category``, ``problems`` and
+more."""
+Earlier = Mapping[str, tuple[str, int]]
+"""By a test's name: the device that a baseline is of, and the peak there."""
 
 
-def table_lines(results: Results, top: int, before: Mapping[str, int] | None = None) -> Iterator[str]:
+def table_lines(results: Results, top: int, before: Earlier | None = None) -> Iterator[str]:
     """The heaviest tests, the heaviest first.
 
     Args:
         results: of all tests.
         top: how many to show.
-        before: peaks by test in the baseline, where there is one.
+        before: what the baseline says, where there is one.
     """
     ranked = sorted(results.items(), key=lambda item: (-item[1]["peak_bytes"], item[0]))
     if not ranked:
@@ -34,13 +37,20 @@ def table_lines(results: Results, top: int, before: Mapping[str, int] | None = N
         yield f"{len(ranked) - top} more used at most {format_size(ranked[top][1]['peak_bytes'])}"
 
 
-def _row(name: str, facts: Mapping[str, Any], before: Mapping[str, int] | None) -> list[str]:
-    since = []
-    if before is not None:
-        since = [percent_words(before[name], facts["peak_bytes"]) or "same" if name in before else "new test"]
+def _row(name: str, facts: Mapping[str, Any], before: Earlier | None) -> list[str]:
+    since = [] if before is None else [_since(facts, before.get(name))]
     outcome = "" if facts["outcome"] == "passed" else f" ({facts['outcome']})"
     sizes = (format_size(facts["peak_bytes"]), format_size(facts["leaked_bytes"]))
     return [*sizes, *since, largest_part(facts), f"{visible(name)}{outcome}"]
+
+
+def _since(facts: Mapping[str, Any], earlier: tuple[str, int] | None) -> str:
+    if earlier is None:
+        return "new test"
+    device, peak_bytes = earlier
+    if device != facts["device"]:
+        return f"was on {device}"
+    return percent_words(peak_bytes, facts["peak_bytes"]) or "same"
 
 
 def largest_part(facts: Mapping[str, Any]) -> str:
