@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from tests.processes import unmeasured
-from tests.run.scripts import TRAINING, require_exact, run
+from tests.run.scripts import TRAINING, plainly, require_exact, run
 
 from vramscope.ledger.categories import Category
 from vramscope.ledger.ledger import Ledger
@@ -221,6 +221,19 @@ for step in range(5):
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
+"""
+TRACED = """
+import warnings
+import torch
+from torch import nn
+warnings.simplefilter("ignore")  # TorchScript is going away
+model, inputs = nn.Sequential(nn.Linear(64, 16), nn.ReLU()).eval(), torch.randn(32, 64)
+with torch.no_grad():
+    model(inputs)
+    traced = torch.jit.trace(model, inputs)
+    for step in range(4):
+        traced(inputs)
+print(traced.graph)
 """
 SCRIPTED_INFERENCE = """
 import warnings
@@ -893,6 +906,14 @@ def test_a_part_that_is_called_by_itself_makes_inference_steps(tmp_path) -> None
     assert peak["inputs"] == 8 * 16 * 4
     assert peak["activations"] == 8 * 64 * 4
     assert peak["unattributed"] == 0
+
+
+def test_a_model_is_traced_as_it_is(tmp_path) -> None:
+    finished = run(tmp_path, TRACED, "-q")
+    assert not finished.stderr
+    assert finished.stdout == plainly(tmp_path, TRACED).stdout
+    # one before, four after, and one in which torch compares what the model and its trace give; tracing itself is none
+    assert counted(finished.document) == [("inference", 0, 5, 3)]
 
 
 def test_hooks_stay_from_one_counted_inference_step_to_the_next(tmp_path) -> None:

@@ -14,7 +14,7 @@ from typing import Any, ParamSpec
 import torch
 from torch import nn
 from torch.compiler import is_dynamo_compiling
-from torch.jit import _recursive
+from torch.jit import _recursive, is_tracing
 from torch.nn.modules.loss import _Loss
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.optim import Optimizer
@@ -331,12 +331,12 @@ class ScriptSession:
 
     def call_begins(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         """A module is called from outside any other, maybe on another thread, maybe by autograd to recompute."""
-        if get_ident() == self._thread and not in_backward():
+        if get_ident() == self._thread and not in_backward() and not is_tracing():
             self._model_entered(module, (args, kwargs))
 
     def call_ended(self, module: nn.Module, output: Any) -> None:
         """The call has ended; ``output`` is None after an exception."""
-        if get_ident() == self._thread and not in_backward():
+        if get_ident() == self._thread and not in_backward() and not is_tracing():
             self._model_left(module, output)
 
     @_harmless
