@@ -8,7 +8,7 @@ from vramscope.cli.no_step import why_no_step
 
 
 def status(ended: dict[str, int], /, **optimizers: Any) -> dict[str, Any]:
-    known = {"steps": {}, "awaited": [], "steps_elsewhere": 0, "children_seconds": 0.0}
+    known = {"steps": {}, "awaited": [], "steps_elsewhere": 0, "calls_elsewhere": 0, "children_seconds": 0.0}
     return {"steps": ended, "optimizers": {**known, **optimizers}}
 
 
@@ -30,6 +30,13 @@ def test_steps_on_another_thread_are_told_of() -> None:
     assert why_no_step(status({}, steps_elsewhere=1, children_seconds=9.0), 1) == (
         "no step ended on the thread that imported torch, the only one that is recorded, and 1 optimizer step on "
         "others: train on the thread that imports torch"
+    )
+
+
+def test_modules_that_ran_on_another_thread_are_told_of() -> None:
+    assert why_no_step(status({}, calls_elsewhere=3, children_seconds=9.0), 1) == (
+        "no step ended on the thread that imported torch, the only one that is recorded, and modules ran on others: "
+        "run them on the thread that imports torch"
     )
 
 

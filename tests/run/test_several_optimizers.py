@@ -92,6 +92,15 @@ thread = threading.Thread(target=train)
 thread.start()
 thread.join()
 """
+SERVED_ON_A_THREAD = """
+import threading, torch
+def serve():
+    with torch.inference_mode():
+        torch.nn.Linear(2, 1)(torch.ones(2))
+thread = threading.Thread(target=serve)
+thread.start()
+thread.join()
+"""
 IRREGULAR = "the optimizers take turns irregularly: from training step "
 
 
@@ -146,4 +155,11 @@ def test_training_on_another_thread_is_said(tmp_path: Path) -> None:
     assert run(tmp_path, ON_A_THREAD).stderr == (
         "vramscope: nothing was recorded: no step ended on the thread that imported torch, the only one that is "
         "recorded, and 5 optimizer steps on others: train on the thread that imports torch\n"
+    )
+
+
+def test_models_that_run_on_another_thread_alone_are_told_of(tmp_path: Path) -> None:
+    assert run(tmp_path, SERVED_ON_A_THREAD).stderr == (
+        "vramscope: nothing was recorded: no step ended on the thread that imported torch, the only one that is "
+        "recorded, and modules ran on others: run them on the thread that imports torch\n"
     )

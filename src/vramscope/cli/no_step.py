@@ -37,6 +37,11 @@ def _none_at_all(optimizers: Mapping[str, Any]) -> str:
             f"no step ended on the thread that imported torch, the only one that is recorded, and "
             f"{_count(elsewhere, 'optimizer step')} on others: train on the thread that imports torch"
         )
+    if optimizers.get("calls_elsewhere"):
+        return (
+            "no step ended on the thread that imported torch, the only one that is recorded, and modules ran on "
+            "others: run them on the thread that imports torch"
+        )
     known = (
         "no step ended; what ends one is a step of an optimizer of torch.optim, or a model's forward under "
         "torch.no_grad() with no backward pass before it"

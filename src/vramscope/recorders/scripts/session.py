@@ -87,6 +87,7 @@ class ScriptSession:
         self._ended_in: int | None = None  # the backward pass in which a training step has ended
         self._irregular_from: int | None = None  # the first training step that any optimizer step ended
         self._steps_elsewhere = 0  # of optimizers, on threads that are not watched
+        self._calls_elsewhere = 0  # of modules, likewise, as far as hooks hold for all modules
         self._scene = Scene()
         self._scopes = OpenScopes(self._undo, self._scopes_closed)
         others = OtherProfilers(self._undo, self._other_profiler_starts)
@@ -140,6 +141,7 @@ class ScriptSession:
             "steps": dict(self._cycle.steps),
             "awaited": self._cycle.awaited,
             "steps_elsewhere": self._steps_elsewhere,
+            "calls_elsewhere": self._calls_elsewhere,
             "children_seconds": times.children_user + times.children_system,
         }
 
@@ -310,7 +312,7 @@ class ScriptSession:
     # -- what the hooks tell ----------------------------------------------------------------------------------------
 
     def _module_entered(self, module: nn.Module, args: Any, kwargs: Any = None) -> None:
-        if not is_dynamo_compiling() and get_ident() == self._thread:
+        if not is_dynamo_compiling() and self._is_on_own_thread():
             self._depth += 1
             if self._depth == 1:
                 self.call_begins(module, args, keywords_of(sys._getframe(1)) if kwargs is None else kwargs)
@@ -331,13 +333,20 @@ class ScriptSession:
 
     def call_begins(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         """A module is called from outside any other, maybe on another thread, maybe by autograd to recompute."""
-        if get_ident() == self._thread and not in_backward() and not is_tracing():
+        if self._is_on_own_thread() and not in_backward() and not is_tracing():
             self._model_entered(module, (args, kwargs))
 
     def call_ended(self, module: nn.Module, output: Any) -> None:
         """The call has ended; ``output`` is None after an exception."""
         if get_ident() == self._thread and not in_backward() and not is_tracing():
             self._model_left(module, output)
+
+    def _is_on_own_thread(self) -> bool:
+        """Whether a call is on the thread that is watched; of others on threads of the script's own it takes note."""
+        if get_ident() == self._thread:
+            return True
+        self._calls_elsewhere += not in_backward()
+        return False
 
     @_harmless
     def _model_entered(self, module: nn.Module, args: Any) -> None:
