@@ -14,7 +14,8 @@ from typing import Any, ParamSpec
 import torch
 from torch import nn
 from torch.compiler import is_dynamo_compiling
-from torch.jit import _recursive, is_tracing
+from torch.jit import _recursive
+from torch.jit._trace import is_tracing
 from torch.nn.modules.loss import _Loss
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.optim import Optimizer
