@@ -300,6 +300,20 @@ def test_nothing_that_was_given_is_kept_alive() -> None:
     assert profile.recording.workload["name"] == "Sequential"
 
 
+class Graph:
+    def __init__(self) -> None:
+        self.nodes = torch.ones(2, 4)
+
+
+def test_inputs_may_lie_in_objects() -> None:
+    graph = Graph()
+    with vramscope.profile(inputs=graph) as profile:
+        another = Graph()
+        profile.mark_inputs(another)
+    peak = profile.summary.peak.by_category
+    assert (peak["inputs"], peak["unattributed"]) == (2 * 2 * 4 * 4, 0)
+
+
 def test_marked_inputs_that_are_not_counted_are_told_of() -> None:
     model, batches = nn.Linear(4, 4), [torch.ones(2, 4) for _ in range(3)]
     with vramscope.profile(model, inputs=batches[:1]) as profile:

@@ -17,6 +17,7 @@ from vramscope.ledger.autopsy import autopsy
 from vramscope.ledger.comparison import compare_ledgers
 from vramscope.ledger.ledger import Ledger
 from vramscope.ledger.summary import PassSummary, summarize_ledger
+from vramscope.recorders.batches import tensors_in_objects
 from vramscope.recorders.devices import recorded_device
 from vramscope.recorders.labels import (
     Label,
@@ -225,6 +226,8 @@ def _live_labels(
     yield from optimizer_names.label(optimizers, {id(parameter): name for name, parameter in named})
     for name, tensor in nested_tensors(inputs):
         yield from label_tensor(MarkKind.INPUT, name, tensor)
+    for tensor in tensors_in_objects(inputs):
+        yield from label_tensor(MarkKind.TARGET, "", tensor)
 
 
 def _remarks(recording: Recording) -> list[str]:
@@ -258,7 +261,7 @@ def profile(
     Args:
         model: its parameters, buffers, gradients and modules are named; several models in a ``ModuleList``.
         optimizer: one or several; their state from before the block is named. Steps are noticed without it.
-        inputs: any nest of tensors that are the workload's own.
+        inputs: any nest of tensors that are the workload's own, or of objects that keep some as attributes.
         device: whose allocator to record; by default that of the model's first parameter.
 
     Raises:

@@ -71,6 +71,24 @@ def recomputes() -> None:
     Recomputing()(torch.ones(50, 20)).sum().backward()
 
 
+class Graph:
+    def __init__(self) -> None:
+        self.nodes = torch.ones(50, 20)
+
+
+class OfGraphs(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = layer()
+
+    def forward(self, graph: Graph) -> Tensor:
+        return self.layer(graph.nodes)
+
+
+def is_given_in_an_object() -> None:
+    OfGraphs()(Graph())
+
+
 def is_given_by_keyword() -> None:
     layer()(input=torch.ones(50, 20))
 
@@ -90,7 +108,7 @@ def test_a_model_that_is_called_names_what_its_optimizer_had() -> None:
     assert found.category_peaks["optimizer_state"] == 2 * 2 * (20 * 20 + 20) * 4 + 4 * 4
 
 
-@pytest.mark.parametrize("test", [hands_on_what_a_model_gave, recomputes, is_given_by_keyword])
+@pytest.mark.parametrize("test", [hands_on_what_a_model_gave, recomputes, is_given_by_keyword, is_given_in_an_object])
 def test_what_a_model_is_called_with_from_outside_is_input(test: Callable[[], None]) -> None:
     assert measured(test).category_peaks["inputs"] == BATCH_BYTES
 

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from vramscope.errors import UnsupportedError
 from vramscope.recorders.autograd_threads import in_backward
+from vramscope.recorders.batches import tensors_in_objects
 from vramscope.recorders.given import GivenOut
 from vramscope.recorders.labels import Label, label_tensor, nested_tensors
 from vramscope.recorders.profiler import ProfilerRecorder
@@ -152,6 +153,8 @@ class _TestRecorder(ProfilerRecorder):
             self._known.update(module.modules())
         inputs = ((name, tensor) for name, tensor in nested_tensors((args, kwargs)) if self._is_input(tensor))
         self.mark(item for name, tensor in inputs for item in label_tensor(MarkKind.INPUT, name, tensor))
+        kept = filter(self._is_input, tensors_in_objects((args, kwargs)))
+        self.mark(item for tensor in kept for item in label_tensor(MarkKind.TARGET, "", tensor))
 
     def call_ended(self, module: nn.Module, output: Any) -> None:
         """What it has given is no input of the next one."""

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from vramscope.recorders.autograd_threads import in_backward
+from vramscope.recorders.batches import tensors_in_objects
 from vramscope.recorders.given import GivenOut
 from vramscope.recorders.gradients import GradientLives
 from vramscope.recorders.hooks import BackwardHook, BackwardPass, CallObserver
 from vramscope.recorders.labels import Label, kv_cache, label_kv_cache, label_tensor, nested_tensors
-from vramscope.recorders.scripts.batches import tensors_in_objects
 from vramscope.recorders.scripts.live import LiveBytes
 from vramscope.recorders.scripts.recorder import MOST_CALLS, Carried, StepRecorder
 from vramscope.recorders.scripts.rehearsal import Rehearsal

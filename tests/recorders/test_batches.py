@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from vramscope.recorders.scripts import batches
-from vramscope.recorders.scripts.batches import tensors_in_objects
+from vramscope.recorders import batches
+from vramscope.recorders.batches import tensors_in_objects
 
 INPUTS, LABELS = torch.ones(4, 3), torch.ones(4)
 
