@@ -12,6 +12,8 @@ import pytest
 import torch
 from tests.processes import python
 
+from vramscope.recorders.cuda.device import FROM_GROWTH, FROM_NVML
+
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "scripts" / "gpu_check"
 
@@ -143,3 +145,32 @@ def test_measurements_without_predictions_say_so(report: Any) -> None:
     found: dict[str, Any] = {}
     predictions.measure(report, found)
     assert "nothing was predicted" in found["failures"][0]
+
+
+@pytest.mark.parametrize(("method", "fails"), [(FROM_NVML, ["model, training"]), (FROM_GROWTH, [])])
+def test_a_share_that_other_models_change_is_not_judged(report: Any, method: str, fails: list[str]) -> None:
+    import sections
+
+    report.device = "cuda"
+    # 500 asked for in a block of 512, and 100 cached; 50 of another process went since the share began to be counted
+    row = {
+        "requested_by_category": {"parameters": 500},
+        "allocator_requested_bytes": 500,
+        "slack_bytes": 12,
+        "allocated_bytes": 512,
+        "small_pool_bytes": 512,
+        "allocator_small_pool_bytes": 512,
+        "pending_bytes": 0,
+        "cached_bytes": 100,
+        "reserved_bytes": 612,
+        "process_bytes": 562,
+        "used_bytes": 700,
+        "free_bytes": 300,
+        "driver_bytes": 0,
+        "total_bytes": 1000,
+        "method": method,
+    }
+    report.sections["models"] = {"models": {"model": {"training": {"devices": [{"reconciliation": row}]}}}}
+    found: dict[str, Any] = {}
+    sections.reconciliation(report, found)
+    assert found["failures"] == fails
