@@ -18,9 +18,9 @@ from views import samples
 from vramscope.errors import OutputError
 from vramscope.ledger.comparison import Comparison, RunWindow, compare_recordings
 from vramscope.ledger.ledger import Ledger
-from vramscope.views.pictures.panel import panel_of
+from vramscope.views.pictures.panel import Span, panel_of
 from vramscope.views.pictures.peaks import draw_peaks, spread
-from vramscope.views.pictures.timeline import draw_timeline
+from vramscope.views.pictures.timeline import _step_with_length, draw_timeline
 from vramscope.views.png import write_peaks, write_timeline
 from vramscope.views.text import Scale
 
@@ -247,3 +247,11 @@ def test_steps_of_a_prediction_have_no_length(predicted: bool, timed: bool) -> N
     labels = [label.get_text() for axes in figure.axes for label in axes.get_xticklabels()]
     assert [label.partition("\n")[0] for label in labels] == ["step 1", "step 2"] * 2
     assert all(("s" in label.partition("\n")[2]) is timed for label in labels)
+
+
+@pytest.mark.parametrize(
+    ("length_ns", "expected"),
+    [(31_400, "31.4 µs"), (602_340_000, "602 ms"), (999_700_000, "1,000 ms"), (1_790_000_000, "1,790 ms")],
+)
+def test_a_steps_length_is_written_out(length_ns: int, expected: str) -> None:
+    assert _step_with_length(Span("step 1", 0, 1, length_ns)) == f"step 1\n{expected}"

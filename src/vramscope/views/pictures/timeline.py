@@ -100,7 +100,8 @@ def _step_name(step: Span) -> str:
 
 def _step_with_length(step: Span) -> str:
     unit, unit_ns = _time_unit(step.length_ns)
-    return f"{step.name}\n{step.length_ns / unit_ns:,.3g} {unit}"
+    length = step.length_ns / unit_ns
+    return f"{step.name}\n{length:.3g} {unit}" if length < 100 else f"{step.name}\n{length:,.0f} {unit}"
 
 
 def _time_unit(length_ns: int) -> tuple[str, float]:
