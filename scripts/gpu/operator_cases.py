@@ -18,8 +18,8 @@ class Make:
         self.device, self.rows, self.columns, self.dtype = device, rows, columns, dtype
 
     def floats(self, *shape: int, grad: bool = True) -> Tensor:
-        """Numbers of floating point; rows by columns if no shape is given. What they are decides nothing below."""
-        made = torch.empty(shape or (self.rows, self.columns), device=self.device, dtype=self.dtype)
+        """Numbers from 0 to 1, rows by columns if no shape is given. Beyond those probabilities end a GPU's process."""
+        made = torch.empty(shape or (self.rows, self.columns), device=self.device, dtype=self.dtype).uniform_()
         return made.requires_grad_(grad)
 
     def fixed(self, *shape: int) -> Tensor:
@@ -376,13 +376,13 @@ def embedding_bag(make: Make) -> Run:
 
 @case
 def embedding_bag_means(make: Make) -> Run:
-    table, words, bags = make.floats(50_257, 16), make.whole(make.rows), make.whole(5)
+    table, words, bags = make.floats(50_257, 16), make.whole(make.rows), make.whole(5, value=0)
     return lambda: functional.embedding_bag(words, table, bags)
 
 
 @case
 def embedding_bag_maxima(make: Make) -> Run:
-    table, words, bags = make.floats(100, 16), make.whole(make.rows), make.whole(5)
+    table, words, bags = make.floats(100, 16), make.whole(make.rows), make.whole(5, value=0)
     return lambda: functional.embedding_bag(words, table, bags, mode="max")
 
 
