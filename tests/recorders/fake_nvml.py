@@ -16,7 +16,7 @@ UUID = "5a5a5a5a-0000-1111-2222-333344445555"
 
 @dataclass
 class FakeGpu:
-    """A GPU as NVML sees it; ``processes`` are (pid, bytes)."""
+    """A GPU as NVML sees it; ``processes`` are (pid, bytes). Drivers before 510 know no second form of questions."""
 
     names: tuple[str, ...] = (f"GPU-{UUID}",)
     used: int = 6 * GIB
@@ -68,6 +68,8 @@ class FakeNvml:
         return SimpleNamespace(used=gpu.used, free=gpu.free, reserved=gpu.reserved, total=total)
 
     def _processes(self, gpu: FakeGpu) -> list[SimpleNamespace]:
+        if not gpu.has_v2:
+            raise pynvml.NVMLLibraryMismatchError
         return [SimpleNamespace(pid=pid, usedGpuMemory=size) for pid, size in gpu.processes]
 
 

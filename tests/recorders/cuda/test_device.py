@@ -80,6 +80,7 @@ def test_an_old_driver_counts_its_own_memory_as_used(monkeypatch: pytest.MonkeyP
     FakeNvml(monkeypatch, [FakeGpu(has_v2=False)])
     use = DeviceMeter(GPU).read()
     assert (use.used_bytes, use.driver_bytes) == (7 * GIB, 0)  # 6 used and 1 kept
+    assert use.process_bytes == 0  # which grew by nothing: such a driver lists no processes for today's pynvml
     assert use.used_bytes + use.free_bytes == use.total_bytes
 
 

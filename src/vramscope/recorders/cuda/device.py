@@ -155,10 +155,10 @@ def _own_bytes(handle: Any) -> int | None:
 
 
 def _asked(question: Callable[[], Answer]) -> Answer | None:
-    """An answer of NVML's, None where it has none."""
+    """An answer of NVML's, None where it has none, as where the driver is older than the question."""
     try:
         return question()
-    except pynvml.NVMLError:
+    except (pynvml.NVMLError, pynvml.NVMLLibraryMismatchError):
         return None
 
 
