@@ -133,6 +133,13 @@ def test_names_under_bars_do_not_overlap(name: str, count: int) -> None:
     assert all(left.x1 < right.x0 for left, right in itertools.pairwise(upright))
 
 
+def test_sizes_over_bars_are_written_out() -> None:
+    sizes, names = (0.25, 99.96, 999.7, 1790.0), ("a", "b", "c", "d")
+    panel = Panel("Bars", "model", "size (KiB)", (Series("c", sizes),), PanelKind.BARS, names)
+    (axes,) = drawn(replace(FINDING, picture=Picture("Bars", (panel,)))).axes
+    assert [text.get_text() for text in axes.texts] == ["0.25", "100", "1,000", "1,790"]
+
+
 def test_panels_of_a_row_do_not_overlap() -> None:
     *_, left, right = (axes.get_tightbbox() for part in drawn(FINDING).subfigs for axes in part.axes)
     assert left.x1 <= right.x0

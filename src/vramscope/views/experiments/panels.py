@@ -141,7 +141,7 @@ def _draw_bars(axes: Axes, panel: Panel) -> None:
 
 
 def _number(value: float) -> str:
-    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
 
 
 def _errors(series: Series) -> list[list[float]]:
