@@ -1,6 +1,7 @@
 """Which tensors objects of the program's own classes keep."""
 
 from collections import UserDict
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -41,6 +42,25 @@ class Slotted:
         self.x = x
 
 
+class Proxy(Slotted):
+    """Has code in the place of its ``__dict__``, and calls a slot of another class's by a name of its own."""
+
+    __slots__ = ("y",)
+    other = vars(type("Other", (), {"__slots__": "z"}))["z"]
+
+    def __init__(self, x: Tensor, y: Tensor) -> None:
+        super().__init__(x)
+        self.y = y
+
+    @property
+    def __dict__(self) -> Any:  # type: ignore[override]  # as the proxies of some libraries do
+        raise AssertionError
+
+
+class Dictionary(dict[str, Any]):
+    """A dictionary of the program's own."""
+
+
 class Store(UserDict[str, Any]):
     """A mapping of the program's own."""
 
@@ -52,6 +72,13 @@ def found_in(nest: Any) -> list[str]:
 def test_attributes_and_what_containers_among_them_hold_are_found() -> None:
     assert found_in(Holder(x=INPUTS, size=4, rest={("to", "from"): [LABELS]})) == ["inputs", "labels"]
     assert found_in(([Holder(x=INPUTS)], {"batch": Slotted(LABELS)})) == ["inputs", "labels"]
+    assert found_in(SimpleNamespace(x=INPUTS)) == ["inputs"]
+
+
+def test_no_code_of_the_program_runs_to_find_attributes() -> None:
+    holder = Holder()
+    holder.__dict__ = Dictionary(x=INPUTS)
+    assert found_in((Proxy(INPUTS, LABELS), holder)) == ["labels", "inputs", "inputs"]
 
 
 def test_mappings_are_looked_into_where_an_object_keeps_them_and_other_objects_are_not() -> None:

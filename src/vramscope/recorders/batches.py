@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from types import MemberDescriptorType
+from types import GetSetDescriptorType, MemberDescriptorType
 from typing import Any
 
 from torch import Tensor, nn
@@ -14,6 +14,8 @@ _MOST = 200
 """Parts that are looked at, numbers and words included: a batch may hold a vocabulary."""
 _CONTAINERS = (dict, list, tuple)
 _LEAVES = frozenset({bool, bytes, float, int, str, type(None)})
+_DESCRIPTORS = frozenset({GetSetDescriptorType, MemberDescriptorType})
+"""Of an object's ``__dict__``, where Python made them."""
 _NOT_ENTERED = (nn.Module, Optimizer, Dataset, DataLoader, type)
 
 
@@ -55,21 +57,21 @@ def _held(item: Any, is_inside: bool) -> Iterable[Any]:
 
 def _attributes(item: Any, kind: type) -> Iterator[Any]:
     """What an object has under names of its own, be it in its ``__dict__`` or in slots."""
-    try:
-        held = object.__getattribute__(item, "__dict__")
-    except AttributeError:
-        held = None
-    if type(held) is dict:
-        yield from list(held.values())  # at once: other threads may write too
-    for base in type.__getattribute__(kind, "__mro__"):
-        of_class = type.__getattribute__(base, "__dict__")
+    classes = [(base, type.__getattribute__(base, "__dict__")) for base in type.__getattribute__(kind, "__mro__")]
+    of_names = (of_class.get("__dict__") for _, of_class in classes)
+    # Python's own: a property in its place, as proxies have, would run code
+    names = next((descriptor for descriptor in of_names if type(descriptor) in _DESCRIPTORS), None)
+    held = None if names is None else names.__get__(item)
+    if isinstance(held, dict):
+        yield from list(dict.values(held))  # at once: other threads may write too
+    for base, of_class in classes:
         if "__slots__" in of_class:
-            yield from _filled_slots(item, of_class.values())
+            yield from _filled_slots(item, base, of_class.values())
 
 
-def _filled_slots(item: Any, of_class: Iterable[Any]) -> Iterator[Any]:
+def _filled_slots(item: Any, base: type, of_class: Iterable[Any]) -> Iterator[Any]:
     for descriptor in of_class:
-        if type(descriptor) is MemberDescriptorType:
+        if type(descriptor) is MemberDescriptorType and descriptor.__objclass__ is base:  # else another class's slot
             try:
                 yield descriptor.__get__(item)
             except AttributeError:  # nothing was put there
