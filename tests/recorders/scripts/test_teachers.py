@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any
+from weakref import ref
 
 import pytest
 import torch
@@ -54,6 +55,30 @@ def test_what_a_function_of_autograd_runs_where_nothing_is_differentiated_is_wai
         for _ in range(_PATIENCE + 2):
             Within.apply(torch.ones(1, requires_grad=True), found, lambda: teachers.teaches(model))
     assert found == [True] * _PATIENCE + [False] * 2
+
+
+class LettingGo(torch.autograd.Function):
+    """Runs something without gradients, and notes whether what it has let go of since is still alive."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, found: list[bool], run: Callable[[], bool], keeps: bool) -> Tensor:
+        hidden = x * 2
+        alive = ref(hidden)
+        kept = locals() if keeps else {}
+        run()
+        del hidden
+        found.append(alive() is not None)
+        assert not keeps or kept["x"] is x
+        return x.clone()
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_what_a_function_of_autograd_lets_go_of_is_gone(keeps: bool) -> None:
+    model = nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    found: list[bool] = []
+    LettingGo.apply(torch.ones(1), found, lambda: Teachers(lambda: [optimizer]).teaches(model), keeps)
+    assert found == [keeps]
 
 
 def test_without_optimizers_nothing_is_waited_for() -> None:

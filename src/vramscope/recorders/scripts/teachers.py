@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from torch import nn
@@ -16,6 +17,8 @@ from vramscope.recorders.scripts.roots import plain_model
 _PATIENCE = 8
 """Forwards of such a model after which no training is waited for any longer: a script may only draw samples from the
 average of the weights that its trainer holds."""
+_REFERENCES = 3
+"""To a frame's variables that only the frame keeps, as `sys.getrefcount` counts: its own, ours and the argument."""
 
 
 class Teachers:
@@ -70,5 +73,17 @@ def _open_functions() -> Iterator[FrameType]:
 def _is_differentiated(forward: FrameType) -> bool:
     """Whether gradients are to flow through a function of autograd, as far as its forward is given a context."""
     names = forward.f_code.co_varnames
-    context = forward.f_locals.get(names[0]) if names else None
+    context = _local(forward, names[0]) if names else None
     return bool(context.next_functions) if isinstance(context, BackwardCFunction) else True
+
+
+def _local(frame: FrameType, name: str) -> Any:
+    """A local variable of a function that runs; keeps nothing alive that the function lets go of later.
+
+    Up to Python 3.12 a frame keeps what it is asked for. Where ``locals()`` was called in it, that is the caller's.
+    """
+    found = frame.f_locals
+    value = found.get(name)
+    if type(found) is dict and sys.getrefcount(found) == _REFERENCES:
+        found.clear()
+    return value
