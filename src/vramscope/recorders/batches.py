@@ -27,7 +27,7 @@ def tensors_in_objects(nest: Any) -> Iterator[Tensor]:
     """
     waiting = deque([(nest, False)])
     left = _MOST
-    while waiting:
+    while waiting and left:
         item, is_inside = waiting.popleft()
         parts = list(islice(_held(item, is_inside), left))
         left -= len(parts)
