@@ -8,7 +8,14 @@ from vramscope.cli.no_step import why_no_step
 
 
 def status(ended: dict[str, int], /, **optimizers: Any) -> dict[str, Any]:
-    known = {"steps": {}, "awaited": [], "steps_elsewhere": 0, "calls_elsewhere": 0, "children_seconds": 0.0}
+    known = {
+        "steps": {},
+        "awaited": [],
+        "steps_elsewhere": 0,
+        "calls_elsewhere": 0,
+        "models": 0,
+        "children_seconds": 0.0,
+    }
     return {"steps": ended, "optimizers": {**known, **optimizers}}
 
 
@@ -37,6 +44,13 @@ def test_modules_that_ran_on_another_thread_are_told_of() -> None:
     assert why_no_step(status({}, calls_elsewhere=3, children_seconds=9.0), 1) == (
         "no step ended on the thread that imported torch, the only one that is recorded, and modules ran on others: "
         "run them on the thread that imports torch"
+    )
+
+
+def test_where_a_model_ran_here_as_well_it_is_said_what_ends_a_step() -> None:
+    assert why_no_step(status({}, calls_elsewhere=3, models=1), 1).endswith(
+        "under torch.no_grad() with no backward pass before it; what modules did on other threads than the one that "
+        "imported torch is not recorded"
     )
 
 

@@ -101,6 +101,9 @@ thread = threading.Thread(target=serve)
 thread.start()
 thread.join()
 """
+TRAINED_BY_HAND_BESIDE_A_THREAD = f"""{SERVED_ON_A_THREAD}
+torch.nn.Linear(2, 1)(torch.ones(2)).sum().backward()
+"""
 IRREGULAR = "the optimizers take turns irregularly: from training step "
 
 
@@ -163,3 +166,7 @@ def test_models_that_run_on_another_thread_alone_are_told_of(tmp_path: Path) -> 
         "vramscope: nothing was recorded: no step ended on the thread that imported torch, the only one that is "
         "recorded, and modules ran on others: run them on the thread that imports torch\n"
     )
+
+
+def test_where_models_run_here_as_well_it_is_said_what_ends_a_step(tmp_path: Path) -> None:
+    assert "no step ended; what ends one is " in run(tmp_path, TRAINED_BY_HAND_BESIDE_A_THREAD).stderr

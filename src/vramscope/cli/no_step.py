@@ -37,7 +37,8 @@ def _none_at_all(optimizers: Mapping[str, Any]) -> str:
             f"no step ended on the thread that imported torch, the only one that is recorded, and "
             f"{_count(elsewhere, 'optimizer step')} on others: train on the thread that imports torch"
         )
-    if optimizers.get("calls_elsewhere"):
+    calls_elsewhere = optimizers.get("calls_elsewhere", 0)
+    if calls_elsewhere and not optimizers.get("models"):
         return (
             "no step ended on the thread that imported torch, the only one that is recorded, and modules ran on "
             "others: run them on the thread that imports torch"
@@ -46,6 +47,8 @@ def _none_at_all(optimizers: Mapping[str, Any]) -> str:
         "no step ended; what ends one is a step of an optimizer of torch.optim, or a model's forward under "
         "torch.no_grad() with no backward pass before it"
     )
+    if calls_elsewhere:
+        known += "; what modules did on other threads than the one that imported torch is not recorded"
     if children < _CHILDREN_SECONDS:
         return known
     return f"{known}; child processes, which took {children:.0f} s of processor time, are not recorded"

@@ -143,6 +143,7 @@ class ScriptSession:
             "awaited": self._cycle.awaited,
             "steps_elsewhere": self._steps_elsewhere,
             "calls_elsewhere": self._calls_elsewhere,
+            "models": self._scene.roots.found,
             "children_seconds": times.children_user + times.children_system,
         }
 
