@@ -180,12 +180,19 @@ def test_batch_norm_in_training_copies_a_gradient_that_lies_otherwise():
 
 def test_batch_norm_in_evaluation_goes_back_without_cudnn():
     # result, gradient given; one kernel for the three gradients; or, where channels lie together, the inverse
-    # deviation, two sums, the gradients of weight and bias, and the images' last; frozen, the deviation alone
+    # deviation, two sums, the gradients of weight and bias, and the images' last; frozen, the deviation alone.
+    # The images' gradient comes in order, and is kept as they lie
     numbers = [STATISTICS, STATISTICS]
     assert norm(across=False, evaluates=True) == [IMAGES, IMAGES, IMAGES, *numbers]
-    assert norm(across=True, evaluates=True) == [IMAGES, IMAGES, STATISTICS, *numbers, *numbers, IMAGES]
+    assert norm(across=True, evaluates=True) == [
+        *(IMAGES, IMAGES, STATISTICS, *numbers, *numbers),
+        *(IMAGES, IMAGES),
+    ]
     for across in (False, True):
-        assert norm(across, evaluates=True, frozen=True) == [IMAGES, IMAGES, STATISTICS, IMAGES]
+        assert norm(across, evaluates=True, frozen=True) == [
+            *(IMAGES, IMAGES, STATISTICS, IMAGES),
+            *((IMAGES,) if across else ()),
+        ]
 
 
 def test_partial_sums_of_a_layer_norm_are_added_up():
@@ -200,3 +207,58 @@ def test_partial_sums_of_a_layer_norm_are_added_up():
     block, part, numbers = 70_000 * 8 * 4, 2188 * 8 * 4, 8 * 4
     backward = [size for size in events(make, run) if size > 0][4:]
     assert backward == [block, numbers, numbers, part, part, numbers, numbers]
+
+
+def test_batch_norm_in_evaluation_gives_a_gradient_in_order():
+    def run(made):
+        result = made[0](made[1])
+        (gradient,) = torch.autograd.grad(result, [made[1]], torch.empty_like(result))
+        assert gradient.is_contiguous()
+
+    born(lambda: (nn.BatchNorm2d(3).eval(), images(TOGETHER)), run)
+
+
+def test_batch_norm_without_a_weight_takes_a_one_where_the_gradient_lies_otherwise():
+    def norm(layout):
+        def run(made):
+            result = made[0](made[1])
+            torch.autograd.grad(result, [made[1]], torch.empty_like(result, memory_format=layout))
+
+        made = events(lambda: (nn.BatchNorm2d(3, affine=False), images(TOGETHER)), run)
+        return [size for size in made if size > 0][3:]
+
+    # the gradient given, two sums, the one, the images' gradient
+    assert norm(torch.contiguous_format) == [IMAGES, STATISTICS, STATISTICS, 4, IMAGES]
+    assert norm(TOGETHER) == [IMAGES, STATISTICS, STATISTICS, IMAGES]
+
+
+def test_batch_norm_whose_channels_lie_together_makes_gradients_that_nobody_wants():
+    def run(made):
+        result = made[0](made[1])
+        torch.autograd.grad(result, [made[1]], torch.empty_like(result))
+
+    def make():
+        return nn.BatchNorm2d(3).bfloat16().requires_grad_(False), images(TOGETHER, torch.bfloat16)
+
+    # two sums in float32, the gradients of weight and bias in bfloat16, the images' gradient
+    made = [size for size in events(make, run) if size > 0]
+    assert made[4:] == [STATISTICS, STATISTICS, 3 * 2, 3 * 2, IMAGES // 2]
+
+
+def test_a_gradient_of_one_channel_is_copied_though_it_lies_both_ways():
+    # the images' copy, the gradient's; the gradients of images, weight and bias
+    place = 2 * 8 * 6 * 4
+    layer = lambda: nn.Conv2d(3, 1, 1).to(memory_format=TOGETHER)  # noqa: E731
+    assert gradients(layer, images) == [IMAGES, place, IMAGES, 3 * 4, 4]
+
+
+def test_group_norm_copies_images_whose_channels_lie_together():
+    made = born(lambda: (nn.GroupNorm(1, 3), images(TOGETHER)), lambda made: made[0](made[1]))
+    assert made.count(IMAGES) == 2
+
+
+def test_a_reflected_border_lies_in_order():
+    def run(made):
+        assert nn.functional.pad(made, (1, 1, 1, 1), "reflect").is_contiguous()
+
+    born(lambda: images(TOGETHER), run)

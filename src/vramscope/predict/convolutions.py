@@ -97,6 +97,8 @@ def convolution_backward(mode: VirtualMode, func: OpOverload, args: tuple[Any, .
 def _gradients(mode: VirtualMode, tensors: Tensors, wanted: Sequence[bool], transposed: bool) -> Gradients:
     """By cuDNN, of a gradient that lies as the input or, unless this is a transposed convolution, nearly so.
 
+    A gradient of one channel or place lies both ways: it is copied all the same, unless this is a transposed one.
+
     Source: ``cudnn_convolution_backward`` and ``cudnn_convolution_transpose_backward`` in
     aten/src/ATen/native/cudnn/ConvShared.cpp.
     """
@@ -104,8 +106,11 @@ def _gradients(mode: VirtualMode, tensors: Tensors, wanted: Sequence[bool], tran
     of_input = of_weight = None
     if wanted[1]:
         given = _placed(mode, given, layout_of(given, weight))
-    if transposed or suggest_memory_format(gradient) != suggest_memory_format(given):
-        gradient = _placed(mode, gradient, suggest_memory_format(given))
+    layout = suggest_memory_format(given)
+    if transposed:
+        gradient = _placed(mode, gradient, layout)
+    elif suggest_memory_format(gradient) != layout:
+        gradient = mode.run(aten.clone.default, gradient, memory_format=layout)
     if wanted[0]:
         layout = layout_of(gradient, weight)
         of_input = _empty(mode, given, layout)

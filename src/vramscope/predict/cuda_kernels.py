@@ -21,6 +21,7 @@ from vramscope.predict.attention import run_attention
 from vramscope.predict.autocast import CastCache, autocast_kernels
 from vramscope.predict.gpus import Gpu
 from vramscope.predict.norms import is_native
+from vramscope.recorders.torch_version import TORCH
 from vramscope.recorders.virtual.mode import Rule, made_of_others
 from vramscope.recorders.virtual.operators.losses import MEAN
 
@@ -90,6 +91,7 @@ def composite_kernels(gpu: Gpu) -> Mapping[OpOverload, Kernel]:
         aten.scaled_dot_product_attention.default: partial(run_attention, gpu),
         aten.rms_norm.default: rms_norm,
         aten.batch_norm.default: batch_norm,
+        aten.group_norm.default: group_norm,
         aten.softmax.int: partial(_softmax, aten._softmax.default),
         aten.log_softmax.int: partial(_softmax, aten._log_softmax.default),
         aten.linear.default: linear,
@@ -164,6 +166,15 @@ def batch_norm(
     return _as_torch_makes_it(
         aten.batch_norm.default, input, weight, bias, running_mean, running_var, training, *others
     )
+
+
+def group_norm(input: Tensor, *others: Any) -> Any:
+    """Normalises, and keeps for backward, an input in order; torch 2.14 keeps it as it lies.
+
+    Source: ``group_norm`` in aten/src/ATen/native/group_norm.cpp, as torch's CUDA build runs it.
+    """
+    given = input if TORCH >= (2, 14) else input.contiguous()
+    return _as_torch_makes_it(aten.group_norm.default, given, *others)
 
 
 def _softmax(operator: OpOverload, input: Tensor, dim: int, dtype: torch.dtype | None = None) -> Any:

@@ -55,7 +55,6 @@ def in_order_rules() -> Mapping[OpOverload, Rule]:
         **dict.fromkeys(
             (
                 *(aten.reflection_pad1d.default, aten.reflection_pad1d_backward.default),
-                *(aten.reflection_pad2d.default, aten.reflection_pad2d_backward.default),
                 aten.reflection_pad3d.default,
                 *(aten.avg_pool3d.default, aten.avg_pool3d_backward.default),
                 *(aten.adaptive_max_pool3d_backward.default, aten._adaptive_avg_pool3d_backward.default),
@@ -74,6 +73,7 @@ def in_order_rules() -> Mapping[OpOverload, Rule]:
             (aten.avg_pool2d_backward.default, aten.max_pool2d_with_indices_backward.default), reads(image_copies, 1, 0)
         ),
         **dict.fromkeys((getattr(aten, f"{name}_backward").default for name in copies_alike), image_backward),
+        **dict.fromkeys((aten.reflection_pad2d.default, aten.reflection_pad2d_backward.default), reflected_image),
         aten.max_pool3d_with_indices.default: alone(_VOLUME, reads(in_order_copies), of_several=reads(image_copies)),
         aten.max_pool3d_with_indices_backward.default: alone(
             _VOLUME, reads(in_order_copies), of_several=volumes_backward
@@ -126,6 +126,17 @@ def made_in_order(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kw
     made = results if isinstance(results, tuple) else (results,)
     mode.memory.pass_through(in_order_copies(*made, args[0]))
     return results
+
+
+def reflected_image(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """A result in order whatever the input is, and then the copy of what does not lie so.
+
+    Source: ``reflection_pad2d_cuda`` and its backward in aten/src/ATen/native/cuda/ReflectionPad.cu.
+    """
+    result = mode.describe(func, *args, **kwargs)
+    result = mode.run(aten.empty_like.default, result, memory_format=torch.contiguous_format)
+    mode.memory.pass_through(in_order_copies(args[0]))
+    return result
 
 
 def nearest_image(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

@@ -10,6 +10,7 @@ from torch._prims_common import suggest_memory_format
 
 from vramscope.predict.gpus import Gpu
 from vramscope.predict.reductions import power_of_two
+from vramscope.recorders.torch_version import TORCH
 from vramscope.recorders.virtual.mode import Rule, VirtualMode
 from vramscope.recorders.virtual.operators.norms import Scratch, layer_norm, layer_norm_backward, wanted
 
@@ -106,28 +107,40 @@ def _native_gradients(
 ) -> tuple[Tensor | None, ...]:
     """By one kernel for all three where channels are apart; else two sums for each channel come first.
 
-    Source: ``batch_norm_backward_cuda`` and ``batch_norm_backward_reduce_cuda`` in
-    aten/src/ATen/native/cuda/Normalization.cu, and the template for channels last in Normalization.cuh.
+    A kernel that sums over channels which lie together in both tensors makes the gradients of weight and bias though
+    nobody wants them. The gradient of the input lies in order in evaluation; a weight of 1 stands for none where the
+    two tensors lie differently.
+
+    Source: ``batch_norm_backward_cuda``, ``batch_norm_backward_reduce_cuda`` and the kernels for elements in
+    aten/src/ATen/native/cuda/Normalization.cu, and the templates for channels last in Normalization.cuh.
     """
     gradient, given = tensors
     wide = torch.promote_types(given.dtype, torch.float32)
     reduces = trains or mask[1] or mask[2]
-    together = _channels_last(given)
-    at_once = reduces and mask[0] and not together
-    of_input = _like(mode, given, suggest_memory_format(given)) if at_once else None
-    of_channel = 0 if at_once else (not has_deviation) + 2 * (reduces and mask[0])
+    if reduces and mask[0] and not _channels_last(given):
+        return _like(mode, given, suggest_memory_format(given)), *_of_parameters(mode, given, weight, mask[1:])
+    both = reduces and _channels_last(given) and _channels_last(gradient)
+    of_channel = (not has_deviation) + 2 * (reduces and (mask[0] or both))
     held = [mode.run(aten.new_empty.default, given, given.shape[1:2], dtype=wide) for _ in range(of_channel)]
-    dtype = wide if weight is None else weight.dtype
-    of_parameters = [
-        mode.run(aten.new_empty.default, given, given.shape[1:2], dtype=dtype) if is_wanted else None
-        for is_wanted in mask[1:]
-    ]
-    if not at_once:
-        shared = reduces and together and _channels_last(gradient)
-        mode.memory.pass_through(_shared_statistics(given, 2) if shared else ())
-        of_input = _like(mode, given, suggest_memory_format(given)) if mask[0] else None
+    made = (weight is not None,) * 2 if both else mask[1:]
+    of_parameters = _of_parameters(mode, given, weight, made)
+    mode.memory.pass_through(_shared_statistics(given, 2) if both else ())
+    of_input = None
+    if mask[0]:
+        if trains and weight is None and not (both and _is_image(given)):
+            held.append(mode.run(aten.new_empty.default, given, (), dtype=wide))
+        of_input = _like(mode, given, suggest_memory_format(given) if trains else torch.contiguous_format)
     held.clear()
-    return of_input, *of_parameters
+    return wanted((of_input, *of_parameters), mask)
+
+
+def _of_parameters(
+    mode: VirtualMode, given: Tensor, weight: Tensor | None, mask: tuple[bool, ...]
+) -> tuple[Tensor | None, ...]:
+    """The gradients of weight and bias, of those that are made."""
+    dtype = torch.promote_types(given.dtype, torch.float32) if weight is None else weight.dtype
+    shape = given.shape[1:2]
+    return tuple(mode.run(aten.new_empty.default, given, shape, dtype=dtype) if made else None for made in mask)
 
 
 def _like(mode: VirtualMode, tensor: Tensor, layout: torch.memory_format = torch.preserve_format) -> Tensor:
@@ -137,6 +150,11 @@ def _like(mode: VirtualMode, tensor: Tensor, layout: torch.memory_format = torch
 
 def _channels_last(given: Tensor) -> bool:
     return given.dim() > 1 and given.stride(1) == 1
+
+
+def _is_image(given: Tensor) -> bool:
+    """Whether the kernels for elements know this layout of channels that lie together: not of volumes."""
+    return given.is_contiguous() or given.is_contiguous(memory_format=torch.channels_last)
 
 
 def _shared_statistics(given: Tensor, numbers: int) -> tuple[int, ...]:
@@ -149,7 +167,8 @@ def _shared_statistics(given: Tensor, numbers: int) -> tuple[int, ...]:
     high = power_of_two(-(-rows // _ROWS_OF_A_THREAD), _THREADS // power_of_two(channels, _WARP))
     wide = power_of_two(channels, _THREADS // high)
     blocks = min(-(-rows // (high * _ROWS_OF_A_THREAD)), _MOST_BLOCKS)
-    return (numbers * channels * blocks * FLOAT_BYTES, -(-channels // wide) * 4) if blocks >= _FEWEST_BLOCKS else ()
+    number_bytes = torch.promote_types(given.dtype, torch.float32).itemsize
+    return (numbers * channels * blocks * number_bytes, -(-channels // wide) * 4) if blocks >= _FEWEST_BLOCKS else ()
 
 
 def layer_norm_backward_scratch(rows: int, width: int, element_bytes: int, gpu: Gpu) -> tuple[int, ...]:
@@ -180,43 +199,52 @@ def _partial_sums(gpu: Gpu) -> Scratch:
     return scratch
 
 
-def group_norm_scratch(shape: tuple[int, int, int, int], affine: bool, half: bool) -> tuple[int, ...]:
+def group_norm_scratch(shape: tuple[int, int, int, int], affine: bool, dtype: torch.dtype) -> tuple[int, ...]:
     """Bytes of group norm's scratch; the shape is [batch, channels, places of a channel, groups].
 
     Source: ``GroupNormKernelImplInternal`` in aten/src/ATen/native/cuda/group_norm_kernel.cu: for 16-bit inputs the
     statistics in float32; with a weight or bias and more than one place, a factor and an addend for every channel.
     """
     batch, channels, places, groups = shape
-    statistics = (batch * groups * FLOAT_BYTES,) * 2 if half else ()
-    return (*statistics, *((batch * channels * FLOAT_BYTES,) * 2 if affine and places > 1 else ()))
+    wide_bytes = torch.promote_types(dtype, torch.float32).itemsize
+    statistics = (batch * groups * wide_bytes,) * 2 if dtype in _HALVES else ()
+    return (*statistics, *((batch * channels * wide_bytes,) * 2 if affine and places > 1 else ()))
 
 
 def group_norm(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """Group norm: result and statistics, then scratch."""
+    """Group norm: result and statistics, the copy of an input that does not lie in order, then scratch."""
     results = mode.run(func, *args, **kwargs)
     given, weight, bias = args[:3]
     affine = weight is not None or bias is not None
-    mode.memory.pass_through(group_norm_scratch(args[3:7], affine, given.dtype in _HALVES))
+    held = None if given.is_contiguous() else _like(mode, given, torch.contiguous_format)
+    mode.memory.pass_through(group_norm_scratch(args[3:7], affine, given.dtype))
+    del held
     return results
 
 
-def group_norm_backward_scratch(shape: tuple[int, int, int, int], of_input: bool, weighted: bool) -> tuple[int, ...]:
+def group_norm_backward_scratch(
+    shape: tuple[int, int, int, int], of_input: bool, weighted: bool, dtype: torch.dtype
+) -> tuple[int, ...]:
     """Bytes of the scratch of group norm's backward; the shape is [batch, channels, places of a channel, groups].
 
     Source: ``GroupNormBackwardKernelImplInternal`` and ``GroupNorm1dBackward`` in
-    aten/src/ATen/native/cuda/group_norm_kernel.cu: two sums for every channel unless it has one place; for the input's
-    gradient two coefficients for every group and, where there is a weight, one for every channel.
+    aten/src/ATen/native/cuda/group_norm_kernel.cu: two sums for every channel, since torch 2.14
+    unless it has one place; for the input's gradient two coefficients for every group and, where there is a weight, one
+    for every channel.
     """
+    wide_bytes = torch.promote_types(dtype, torch.float32).itemsize
     batch, channels, places, groups = shape
-    of_channel, of_group = batch * channels * FLOAT_BYTES, batch * groups * FLOAT_BYTES
-    sums = (of_channel,) * 2 if places > 1 else ()
+    of_channel, of_group = batch * channels * wide_bytes, batch * groups * wide_bytes
+    sums = (of_channel,) * 2 if places > 1 or TORCH < (2, 14) else ()
     coefficients = (of_group, of_group, *((of_channel,) if weighted and places > 1 else ()))
     return (*sums, *(coefficients if of_input else ()))
 
 
 def group_norm_backward(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """The gradients of input, weight and bias, then scratch."""
+    """Copies of gradient and input that do not lie in order, the gradients of input, weight and bias, then scratch."""
+    held = [_like(mode, one, torch.contiguous_format) for one in args[:2] if not one.is_contiguous()]
     results = mode.run(func, *args, **kwargs)
     shape, mask = args[5:9], args[9]
-    mode.memory.pass_through(group_norm_backward_scratch(shape, bool(mask[0]), args[4] is not None))
+    mode.memory.pass_through(group_norm_backward_scratch(shape, bool(mask[0]), args[4] is not None, args[1].dtype))
+    held.clear()
     return results
