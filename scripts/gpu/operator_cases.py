@@ -617,6 +617,7 @@ _LAYERS: dict[str, Callable[[Make], tuple[nn.Module, Tensor]]] = {
     "conv2d without bias": lambda make: (nn.Conv2d(3, 8, 3, 2, bias=False), make.image()),
     "conv2d of fixed images": lambda make: (nn.Conv2d(3, 8, 3), make.image().detach()),
     "conv2d by points": lambda make: (nn.Conv2d(3, 8, 1), make.image()),
+    "conv2d to one channel": lambda make: (nn.Conv2d(3, 1, 3), make.image()),
     "conv2d by groups": lambda make: (nn.Conv2d(6, 8, 3, groups=2), make.floats(2, 6, make.rows, 9)),
     "conv2d by channels": lambda make: (nn.Conv2d(3, 6, 3, groups=3, padding=1), make.image()),
     "conv2d dilated": lambda make: (nn.Conv2d(3, 8, 3, dilation=2, padding=2), make.image()),
@@ -627,6 +628,12 @@ _LAYERS: dict[str, Callable[[Make], tuple[nn.Module, Tensor]]] = {
     "batch_norm1d": lambda make: (nn.BatchNorm1d(5), make.floats(2, 5, make.rows)),
     "batch_norm2d": lambda make: (nn.BatchNorm2d(3), make.image()),
     "batch_norm2d in evaluation": lambda make: (nn.BatchNorm2d(3).eval(), make.image()),
+    "batch_norm2d in evaluation then conv2d": lambda make: (
+        nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8), nn.SiLU(), nn.Conv2d(8, 3, 1)).eval(),
+        make.image(),
+    ),
+    "group_norm of images": lambda make: (nn.GroupNorm(3, 6), make.floats(2, 6, make.rows, 9)),
+    "reflected border of images": lambda make: (nn.Sequential(nn.ReflectionPad2d(2), nn.Conv2d(3, 8, 3)), make.image()),
     "batch_norm3d": lambda make: (nn.BatchNorm3d(3), make.floats(2, 3, 4, make.rows, 5)),
     "conv2d and batch_norm2d": lambda make: (
         nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 3, 3, 2), nn.BatchNorm2d(3)),
@@ -685,9 +692,10 @@ def _of_cudnn(name: str, way: str) -> None:
     CUDNN.add(name + way)
 
 
+_OF_IMAGES = [name for name in _LAYERS if "2d" in name or "images" in name]
 for _name in _LAYERS:
     for _way in _WAYS:
-        if "together" not in _way or "2d" in _name:
+        if "together" not in _way or _name in _OF_IMAGES:
             _of_cudnn(_name, _way)
 
 
