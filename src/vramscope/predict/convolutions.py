@@ -11,6 +11,7 @@ from torch import Tensor
 from torch._ops import OpOverload
 from torch._prims_common import suggest_memory_format
 
+from vramscope.predict.in_order import copies_into
 from vramscope.recorders.virtual.mode import Rule, VirtualMode
 
 aten = torch.ops.aten
@@ -62,10 +63,10 @@ def convolution(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwar
         return mode.run(func, *args, **kwargs)
     given, weight = args[:2]
     layout = layout_of(given, weight)
-    held = _copy(mode, given, layout)
+    held = mode.copied(given, layout)
     result = mode.describe(func, *args, **kwargs)
-    result = _empty(mode, result, layout)
-    mode.memory.pass_through(_copies(layout, weight))
+    result = mode.like(result, layout)
+    mode.memory.pass_through(copies_into(layout, weight))
     del held
     return result
 
@@ -110,15 +111,15 @@ def _gradients(mode: VirtualMode, tensors: Tensors, wanted: Sequence[bool], tran
     if transposed:
         gradient = _placed(mode, gradient, layout)
     elif suggest_memory_format(gradient) != layout:
-        gradient = mode.run(aten.clone.default, gradient, memory_format=layout)
+        gradient = mode.like(gradient, layout)
     if wanted[0]:
         layout = layout_of(gradient, weight)
-        of_input = _empty(mode, given, layout)
-        mode.memory.pass_through(_copies(layout, weight, gradient))
+        of_input = mode.like(given, layout)
+        mode.memory.pass_through(copies_into(layout, weight, gradient))
     if wanted[1]:
         layout = layout_of(given, gradient)
-        held = _copy(mode, gradient, layout), _copy(mode, given, layout)
-        of_weight = _empty(mode, weight, layout)
+        held = mode.copied(gradient, layout), mode.copied(given, layout)
+        of_weight = mode.like(weight, layout)
         del held
     return of_input, of_weight
 
@@ -129,31 +130,14 @@ def _depthwise_gradients(mode: VirtualMode, tensors: Tensors, wanted: Sequence[b
     of_input = of_weight = None
     gradient = _placed(mode, gradient, _IN_ORDER)
     if wanted[1]:
-        held = _copy(mode, given, _IN_ORDER)
-        of_weight = _empty(mode, weight, _IN_ORDER)
+        held = mode.copied(given, _IN_ORDER)
+        of_weight = mode.like(weight, _IN_ORDER)
         del held
     if wanted[0]:
-        of_input = _empty(mode, given, _IN_ORDER)
+        of_input = mode.like(given, _IN_ORDER)
     return of_input, of_weight
 
 
-def _empty(mode: VirtualMode, like: Tensor, layout: torch.memory_format) -> Tensor:
-    made: Tensor = mode.run(aten.empty_like.default, like, memory_format=layout)
-    return made
-
-
 def _placed(mode: VirtualMode, tensor: Tensor, layout: torch.memory_format) -> Tensor:
-    copy = _copy(mode, tensor, layout)
+    copy = mode.copied(tensor, layout)
     return tensor if copy is None else copy
-
-
-def _copy(mode: VirtualMode, tensor: Tensor, layout: torch.memory_format) -> Tensor | None:
-    if tensor.is_contiguous(memory_format=layout):
-        return None
-    copy: Tensor = mode.run(aten.clone.default, tensor, memory_format=layout)
-    return copy
-
-
-def _copies(layout: torch.memory_format, *tensors: Tensor) -> list[int]:
-    outside = (tensor for tensor in tensors if not tensor.is_contiguous(memory_format=layout))
-    return [tensor.numel() * tensor.element_size() for tensor in outside]

@@ -29,9 +29,15 @@ _FEW_CHANNELS = 4
 """With fewer, nearest neighbours of an image are read in order although its channels lie together."""
 
 
+def copies_into(layout: torch.memory_format, *tensors: Tensor) -> list[int]:
+    """Bytes of the copies of those tensors that do not lie so."""
+    outside = (tensor for tensor in tensors if not tensor.is_contiguous(memory_format=layout))
+    return [tensor.numel() * tensor.element_size() for tensor in outside]
+
+
 def in_order_copies(*tensors: Tensor) -> list[int]:
     """Bytes of the copies of those tensors that do not lie in order."""
-    return [_bytes(tensor) for tensor in tensors if not tensor.is_contiguous()]
+    return copies_into(torch.contiguous_format, *tensors)
 
 
 def image_copies(*tensors: Tensor) -> list[int]:
@@ -39,8 +45,7 @@ def image_copies(*tensors: Tensor) -> list[int]:
 
     That is in order or, as several images or volumes may, with channels together.
     """
-    layout = suggest_memory_format(tensors[0])
-    return [_bytes(tensor) for tensor in tensors if not tensor.is_contiguous(memory_format=layout)]
+    return copies_into(suggest_memory_format(tensors[0]), *tensors)
 
 
 def in_order_rules() -> Mapping[OpOverload, Rule]:
@@ -133,8 +138,7 @@ def reflected_image(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], 
 
     Source: ``reflection_pad2d_cuda`` and its backward in aten/src/ATen/native/cuda/ReflectionPad.cu.
     """
-    result = mode.describe(func, *args, **kwargs)
-    result = mode.run(aten.empty_like.default, result, memory_format=torch.contiguous_format)
+    result = mode.like(mode.describe(func, *args, **kwargs), torch.contiguous_format)
     mode.memory.pass_through(in_order_copies(args[0]))
     return result
 
@@ -193,8 +197,7 @@ def volumes_backward(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...],
     """A gradient that is read as the input should lie."""
     result = mode.run(func, *args, **kwargs)
     gradient, given = args[:2]
-    if not gradient.is_contiguous(memory_format=suggest_memory_format(given)):
-        mode.memory.pass_through([_bytes(gradient)])
+    mode.memory.pass_through(copies_into(suggest_memory_format(given), gradient))
     return result
 
 
@@ -212,10 +215,6 @@ def adaptive_average_backward(
 ) -> Any:
     """A gradient that is read in order, unless channels lie together in the input. Source: as `adaptive_average`."""
     return (run if _has_channels_together(args[1]) else reads(in_order_copies))(mode, func, args, kwargs)
-
-
-def _bytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
 
 
 def _has_channels_together(images: Tensor) -> bool:

@@ -91,8 +91,8 @@ def batch_norm_backward(mode: VirtualMode, func: OpOverload, args: tuple[Any, ..
     if is_native(given, weight, weight, running, args[7]) or not args[7]:
         return _native_gradients(mode, (gradient, given), weight, bool(args[6].numel()), args[7], mask)
     layout = suggest_memory_format(given)
-    held = None if gradient.is_contiguous(memory_format=layout) else _like(mode, given, layout)
-    of_input, of_weight, of_bias = (_like(mode, given, layout), *(_like(mode, weight) for _ in range(2)))
+    held = mode.copied(gradient, layout)
+    of_input, of_weight, of_bias = (mode.like(given, layout), *(mode.like(weight) for _ in range(2)))
     del held
     return wanted((of_input, of_weight, of_bias), mask)
 
@@ -118,7 +118,7 @@ def _native_gradients(
     wide = torch.promote_types(given.dtype, torch.float32)
     reduces = trains or mask[1] or mask[2]
     if reduces and mask[0] and not _channels_last(given):
-        return _like(mode, given, suggest_memory_format(given)), *_of_parameters(mode, given, weight, mask[1:])
+        return mode.like(given, suggest_memory_format(given)), *_of_parameters(mode, given, weight, mask[1:])
     both = reduces and _channels_last(given) and _channels_last(gradient)
     of_channel = (not has_deviation) + 2 * (reduces and (mask[0] or both))
     held = [mode.run(aten.new_empty.default, given, given.shape[1:2], dtype=wide) for _ in range(of_channel)]
@@ -129,7 +129,7 @@ def _native_gradients(
     if mask[0]:
         if trains and weight is None and not (both and _is_image(given)):
             held.append(mode.run(aten.new_empty.default, given, (), dtype=wide))
-        of_input = _like(mode, given, suggest_memory_format(given) if trains else torch.contiguous_format)
+        of_input = mode.like(given, suggest_memory_format(given) if trains else torch.contiguous_format)
     held.clear()
     return wanted((of_input, *of_parameters), mask)
 
@@ -141,11 +141,6 @@ def _of_parameters(
     dtype = torch.promote_types(given.dtype, torch.float32) if weight is None else weight.dtype
     shape = given.shape[1:2]
     return tuple(mode.run(aten.new_empty.default, given, shape, dtype=dtype) if made else None for made in mask)
-
-
-def _like(mode: VirtualMode, tensor: Tensor, layout: torch.memory_format = torch.preserve_format) -> Tensor:
-    made: Tensor = mode.run(aten.empty_like.default, tensor, memory_format=layout)
-    return made
 
 
 def _channels_last(given: Tensor) -> bool:
@@ -216,7 +211,7 @@ def group_norm(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwarg
     results = mode.run(func, *args, **kwargs)
     given, weight, bias = args[:3]
     affine = weight is not None or bias is not None
-    held = None if given.is_contiguous() else _like(mode, given, torch.contiguous_format)
+    held = mode.copied(given)
     mode.memory.pass_through(group_norm_scratch(args[3:7], affine, given.dtype))
     del held
     return results
@@ -242,7 +237,7 @@ def group_norm_backward_scratch(
 
 def group_norm_backward(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """Copies of gradient and input that do not lie in order, the gradients of input, weight and bias, then scratch."""
-    held = [_like(mode, one, torch.contiguous_format) for one in args[:2] if not one.is_contiguous()]
+    held = [mode.copied(one) for one in args[:2]]
     results = mode.run(func, *args, **kwargs)
     shape, mask = args[5:9], args[9]
     mode.memory.pass_through(group_norm_backward_scratch(shape, bool(mask[0]), args[4] is not None, args[1].dtype))

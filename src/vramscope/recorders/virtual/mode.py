@@ -128,6 +128,15 @@ class VirtualMode(TorchDispatchMode):
         """A block of so many bytes, which ends with the last reference to what this returns."""
         return self.run(aten.empty.memory_format, [size], dtype=torch.uint8)
 
+    def like(self, tensor: Tensor, layout: torch.memory_format = torch.preserve_format) -> Tensor:
+        """Another tensor of the same shape and type."""
+        made: Tensor = self.run(aten.empty_like.default, tensor, memory_format=layout)
+        return made
+
+    def copied(self, tensor: Tensor, layout: torch.memory_format = torch.contiguous_format) -> Tensor | None:
+        """A copy of a tensor that does not lie so; None of one that does."""
+        return None if tensor.is_contiguous(memory_format=layout) else self.like(tensor, layout)
+
     def shrink(self, tensor: Tensor, shape: Sequence[int] = ()) -> Tensor:
         """Give a tensor a smaller shape, in memory that stays as large as it was."""
         self.describe(aten.resize_.default, tensor, list(shape))

@@ -15,7 +15,7 @@ from vramscope.recorders.virtual.mode import Rule, VirtualMode
 
 aten = torch.ops.aten
 Scratch = Callable[[VirtualMode, Tensor, Tensor | None], None]
-"""Bytes of blocks that a kernel takes for a moment, given what is normalised and its weight."""
+"""Takes what a kernel takes for a moment, given what is normalised and its weight."""
 
 
 def no_scratch(mode: VirtualMode, given: Tensor, weight: Tensor | None) -> None:
@@ -51,7 +51,7 @@ def layer_norm(normalise: Rule) -> Rule:
     """
 
     def rule(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        copy = _in_order(mode, args[0])
+        copy = mode.copied(args[0])
         results = normalise(mode, func, args, kwargs)
         del copy
         return results
@@ -70,12 +70,12 @@ def layer_norm_backward(scratch: Scratch = no_scratch) -> Rule:
 
     def rule(mode: VirtualMode, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         gradient, given, weight = args[0], args[1], args[5]
-        copy = _in_order(mode, given)
+        copy = mode.copied(given)
         of_input, *of_parameters = mode.describe(func, *args, **kwargs)
         if of_input is not None:
             of_input = mode.run(aten.empty_like.default, given, memory_format=torch.contiguous_format)
         mode.memory.see(tuple(of_parameters))
-        other = _in_order(mode, gradient)
+        other = mode.copied(gradient)
         scratch(mode, given, weight)
         del other, copy
         return of_input, *of_parameters
@@ -106,11 +106,3 @@ def wanted(results: Sequence[Any], mask: Sequence[bool]) -> tuple[Any, ...]:
 
 def _lies(tensor: Tensor, layout: torch.memory_format) -> bool:
     return suggest_memory_format(tensor) == layout and tensor.is_contiguous(memory_format=layout)
-
-
-def _in_order(mode: VirtualMode, tensor: Tensor) -> Tensor | None:
-    """A copy of a tensor that does not lie in order."""
-    if tensor.is_contiguous():
-        return None
-    copy: Tensor = mode.run(aten.clone.default, tensor, memory_format=torch.contiguous_format)
-    return copy
