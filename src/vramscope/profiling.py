@@ -17,21 +17,20 @@ from vramscope.ledger.autopsy import autopsy
 from vramscope.ledger.comparison import compare_ledgers
 from vramscope.ledger.ledger import Ledger
 from vramscope.ledger.summary import PassSummary, summarize_ledger
-from vramscope.recorders.batches import tensors_in_objects
+from vramscope.recorders.batches import inputs_in
 from vramscope.recorders.devices import recorded_device
 from vramscope.recorders.labels import (
     Label,
     label_gradients,
     label_model,
     label_tensor,
-    nested_tensors,
 )
 from vramscope.recorders.optimizer_names import OptimizerNames
 from vramscope.recorders.profiler import ProfilerRecorder
 from vramscope.recorders.seeds import unknown_inputs
 from vramscope.recording.collection import pass_name
 from vramscope.recording.file import write_recording
-from vramscope.recording.recording import MarkKind, Recording
+from vramscope.recording.recording import Recording
 from vramscope.views.autopsy import autopsy_text
 
 
@@ -224,10 +223,8 @@ def _live_labels(
         yield from label_model(model)
         yield from label_gradients(named)
     yield from optimizer_names.label(optimizers, {id(parameter): name for name, parameter in named})
-    for name, tensor in nested_tensors(inputs):
-        yield from label_tensor(MarkKind.INPUT, name, tensor)
-    for tensor in tensors_in_objects(inputs):
-        yield from label_tensor(MarkKind.TARGET, "", tensor)
+    for kind, name, tensor in inputs_in(inputs):
+        yield from label_tensor(kind, name, tensor)
 
 
 def _remarks(recording: Recording) -> list[str]:

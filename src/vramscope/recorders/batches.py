@@ -1,4 +1,4 @@
-"""The tensors that objects of the program's own classes keep, such as graphs; none of the program's code runs."""
+"""The tensors that a model is given: those of a nest, and those that objects of the program's own classes keep."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
 
+from vramscope.recorders.labels import nested_tensors
+from vramscope.recording.recording import MarkKind
+
 _MOST = 200
 """Parts that are looked at, numbers and words included: a batch may hold a vocabulary."""
 _CONTAINERS = (dict, list, tuple)
@@ -19,8 +22,17 @@ _DESCRIPTORS = frozenset({GetSetDescriptorType, MemberDescriptorType})
 _NOT_ENTERED = (nn.Module, Optimizer, Dataset, DataLoader, type)
 
 
+def inputs_in(nest: Any) -> Iterator[tuple[MarkKind, str, Tensor]]:
+    """The tensors of a nest of inputs, as what they are to be marked, and their names.
+
+    What an object keeps is an input only where nothing else says what it is: it may keep a gradient.
+    """
+    yield from ((MarkKind.INPUT, name, tensor) for name, tensor in nested_tensors(nest))
+    yield from ((MarkKind.TARGET, "", tensor) for tensor in tensors_in_objects(nest))
+
+
 def tensors_in_objects(nest: Any) -> Iterator[Tensor]:
-    """Those tensors, but no parameters; what lies in containers alone is not among them (see `nested_tensors`).
+    """What objects such as graphs keep, but no parameters, nor what lies in containers alone; none of their code runs.
 
     Looked at is what an object of a nest has as attributes of its own, and what containers among these hold. Objects in
     an object are passed over, but for mappings of the program's own classes, in which graphs keep their tensors.

@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from vramscope.errors import UsageError
 from vramscope.recorders.autograd_threads import in_backward, works_for
-from vramscope.recorders.batches import tensors_in_objects
+from vramscope.recorders.batches import inputs_in
 from vramscope.recorders.buckets import bucket_sizes, ddp_models, running_ddp, with_buckets
 from vramscope.recorders.conversion import StringTable, Tables, convert
 from vramscope.recorders.cuda.gpu import GpuRecorder
@@ -282,10 +282,7 @@ class ProfilerRecorder:
 
     def mark_inputs(self, tensors: Any) -> None:
         """Label every tensor in a nest as the workload's own input; what objects in it keep, if nothing else says."""
-        self.mark(
-            item for name, tensor in nested_tensors(tensors) for item in label_tensor(MarkKind.INPUT, name, tensor)
-        )
-        self.mark(item for tensor in tensors_in_objects(tensors) for item in label_tensor(MarkKind.TARGET, "", tensor))
+        self.mark(item for kind, name, tensor in inputs_in(tensors) for item in label_tensor(kind, name, tensor))
 
     def mark(self, labels: Iterable[Label]) -> None:
         """Record labels as true at this moment; what cannot be looked at is passed over, and a note says so."""

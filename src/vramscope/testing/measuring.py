@@ -14,14 +14,14 @@ from torch.optim import Optimizer
 
 from vramscope.errors import UnsupportedError
 from vramscope.recorders.autograd_threads import in_backward
-from vramscope.recorders.batches import tensors_in_objects
+from vramscope.recorders.batches import inputs_in
 from vramscope.recorders.given import GivenOut
-from vramscope.recorders.labels import Label, label_tensor, nested_tensors
+from vramscope.recorders.labels import Label, label_tensor
 from vramscope.recorders.profiler import ProfilerRecorder
 from vramscope.recorders.scripts.surroundings import replace_attribute
 from vramscope.recording.merge import merge
 from vramscope.recording.parts import Part
-from vramscope.recording.recording import MarkKind, Recording
+from vramscope.recording.recording import Recording
 from vramscope.testing.limits import AUTO
 from vramscope.testing.threads import ThreadWatch
 
@@ -151,10 +151,8 @@ class _TestRecorder(ProfilerRecorder):
         if module not in self._known:
             self.watch(module)
             self._known.update(module.modules())
-        inputs = ((name, tensor) for name, tensor in nested_tensors((args, kwargs)) if self._is_input(tensor))
-        self.mark(item for name, tensor in inputs for item in label_tensor(MarkKind.INPUT, name, tensor))
-        kept = filter(self._is_input, tensors_in_objects((args, kwargs)))
-        self.mark(item for tensor in kept for item in label_tensor(MarkKind.TARGET, "", tensor))
+        inputs = (found for found in inputs_in((args, kwargs)) if self._is_input(found[-1]))
+        self.mark(item for kind, name, tensor in inputs for item in label_tensor(kind, name, tensor))
 
     def call_ended(self, module: nn.Module, output: Any) -> None:
         """What it has given is no input of the next one."""

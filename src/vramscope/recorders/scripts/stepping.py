@@ -4,7 +4,7 @@ import itertools
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, MutableMapping
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from enum import StrEnum
@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from vramscope.recorders.autograd_threads import in_backward
-from vramscope.recorders.batches import tensors_in_objects
+from vramscope.recorders.batches import inputs_in
 from vramscope.recorders.given import GivenOut
 from vramscope.recorders.gradients import GradientLives
 from vramscope.recorders.hooks import BackwardHook, BackwardPass, CallObserver
-from vramscope.recorders.labels import Label, kv_cache, label_kv_cache, label_tensor, nested_tensors
+from vramscope.recorders.labels import Label, kv_cache, label_kv_cache, label_tensor
 from vramscope.recorders.scripts.live import LiveBytes
 from vramscope.recorders.scripts.recorder import MOST_CALLS, Carried, StepRecorder
 from vramscope.recorders.scripts.rehearsal import Rehearsal
@@ -361,19 +361,12 @@ class Stepping:
                 self._cached[tensor] = name
 
     def inputs_come(self, nest: Any) -> None:
-        """A model is called with these, or a loader gives them: inputs, except what a model of this step gave out.
-
-        What an object keeps is one only where nothing else says what it is: it may keep a gradient.
-        """
-        self._tensors_come(MarkKind.INPUT, nested_tensors(nest))
-        self._tensors_come(MarkKind.TARGET, (("", tensor) for tensor in tensors_in_objects(nest)))
-
-    def _tensors_come(self, kind: MarkKind, tensors: Iterable[tuple[str, Tensor]]) -> None:
-        found = [(name, tensor) for name, tensor in tensors if self._is_input(tensor)]
-        for name, tensor in found:
+        """A model is called with these, or a loader gives them: inputs, except what a model of this step gave out."""
+        found = [(kind, name, tensor) for kind, name, tensor in inputs_in(nest) if self._is_input(tensor)]
+        for kind, name, tensor in found:
             self._inputs.setdefault(tensor, (kind, name))  # a batch that is loaded ahead comes once more in its turn
         if self.recorder is not None:
-            self.recorder.mark(label for name, t in found for label in label_tensor(kind, name, t))
+            self.recorder.mark(label for kind, name, t in found for label in label_tensor(kind, name, t))
 
     def target_comes(self, target: Any) -> None:
         """One of torch's losses takes this as its target; what a model of this step gave out stays what it is."""
