@@ -96,17 +96,17 @@ def _answer(found: "Fit") -> list[str]:
     what, size = _WORDS[found.over], found.found.size
     plan = found.plan
     head = f"PREDICTED, nothing was measured: {plan.name} of {plan.target} {_where(found.limit)}"
-    refused = f"{what} {size + 1} cannot be run: {found.found.refused}"
+    refused = [f"{what} {size + 1} cannot be run: {found.found.refused}"] if found.found.refused else []
     if not found.fits:
         none = f"{_nothing_fits(found)}: it needs {format_size(found.need.process_bytes)}"
-        return [head, none, refused] if found.found.refused else [head, none]
+        return [head, none, *refused]
     fits = f"{what} {size} fits with {format_size(found.need.process_bytes)}"
     if found.next_need is None:
-        return [head, f"{fits}; {refused if found.found.refused else 'the search ends there'}"]
+        return [head, f"{fits}; {''.join(refused) or 'the search ends there'}"]
     needed = found.next_need.process_bytes
     over = format_size(needed - found.limit.bytes)
     next_one = f"{what} {found.found.next_size} would need {format_size(needed)}, {over} more than the limit"
-    return [head, f"{fits}; {next_one}", refused] if found.found.refused else [head, f"{fits}; {next_one}"]
+    return [head, f"{fits}; {next_one}", *refused]
 
 
 def _nothing_fits(found: "Fit") -> str:

@@ -47,6 +47,11 @@ def share_text(part: int, whole: int, places: int = 1) -> str:
     return f"<{least:.{places}%}" if 0 < part / whole < least / 2 else f"{part / whole:.{places}%}"
 
 
+def short_number(value: float) -> str:
+    """Three digits, or all before the point where these are more; never a power of ten for a large one."""
+    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
+
+
 @dataclass(frozen=True)
 class Scale:
     """One binary unit for figures that are read together; ``power`` of 1024."""

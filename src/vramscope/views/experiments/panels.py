@@ -11,7 +11,7 @@ from matplotlib.transforms import ScaledTranslation
 from vramscope.findings import Panel, PanelKind, Series
 from vramscope.ledger.categories import Category
 from vramscope.views.pictures.fills import fill_of
-from vramscope.views.text import category_label
+from vramscope.views.text import category_label, short_number
 
 TITLE_POINTS, WORDS_POINTS, SMALL_POINTS = 10.0, 8.5, 8.0
 """Sizes of letters: 8 points in a picture of 7.5 inches, shown 700 pixels wide, are 10 pixels."""
@@ -134,14 +134,10 @@ def _draw_bars(axes: Axes, panel: Panel) -> None:
         errors: Any = _errors(series) if series.low else None
         bars = axes.bar(places, series.y, 0.92 * width, label=series.label, color=_COLOURS[2 * number % len(_COLOURS)])
         if errors is None:
-            axes.bar_label(bars, labels=list(map(_number, series.y)), fontsize=SMALL_POINTS, padding=2)
+            axes.bar_label(bars, labels=list(map(short_number, series.y)), fontsize=SMALL_POINTS, padding=2)
         else:
             axes.errorbar(places, series.y, yerr=errors, fmt="none", ecolor="#222222", capsize=3, lw=1)
     axes.margins(y=0.1)
-
-
-def _number(value: float) -> str:
-    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
 
 
 def _errors(series: Series) -> list[list[float]]:
@@ -161,7 +157,12 @@ def _draw_stack(axes: Axes, panel: Panel) -> None:
         floor = [below + height for below, height in zip(floor, series.y, strict=True)]
     for place, height in enumerate(floor):
         axes.annotate(
-            _number(height), (place, height), (0, 2), textcoords="offset points", ha="center", fontsize=SMALL_POINTS
+            short_number(height),
+            (place, height),
+            (0, 2),
+            textcoords="offset points",
+            ha="center",
+            fontsize=SMALL_POINTS,
         )
     axes.set_ylim(0, 1.1 * max(floor))
 

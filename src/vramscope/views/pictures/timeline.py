@@ -18,7 +18,7 @@ from vramscope.views.palette import OTHER_PHASE, PHASE_COLOURS, STACK_ORDER
 from vramscope.views.pictures.fills import fill_of
 from vramscope.views.pictures.panel import Panel, Span, panel_of
 from vramscope.views.pictures.words import add_titles, drawable, extents
-from vramscope.views.text import Scale, category_label
+from vramscope.views.text import Scale, category_label, short_number
 
 _NARROWEST = 0.42
 """Least width of a panel, as a share of the widest one."""
@@ -100,8 +100,7 @@ def _step_name(step: Span) -> str:
 
 def _step_with_length(step: Span) -> str:
     unit, unit_ns = _time_unit(step.length_ns)
-    length = step.length_ns / unit_ns
-    return f"{step.name}\n{length:.3g} {unit}" if length < 100 else f"{step.name}\n{length:,.0f} {unit}"
+    return f"{step.name}\n{short_number(step.length_ns / unit_ns)} {unit}"
 
 
 def _time_unit(length_ns: int) -> tuple[str, float]:
